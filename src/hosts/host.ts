@@ -1,0 +1,233 @@
+/**
+ * The Host port: everything cimlet asks of the machine it runs on. Three implementations (windows, embedded, memory)
+ * pass one conformance suite (test/conformance/host.ts); nothing above this file knows which one it talks to.
+ *
+ * Rules every host keeps:
+ * - A chain is always given base first; a host that needs topmost first reverses it inside.
+ * - Every method is idempotent: repeating it after success, failure or a crash halfway reaches the same state.
+ * - A layer is invisible to `observe().layers` as committed until `commitLayer` returned.
+ * - Whatever a crash leaves behind is recognisable (`tmp-*`, `rm-*`, derived volume GUIDs), is listed in
+ *   `observe().leftovers`, and `cleanLeftovers` removes exactly that.
+ * - A method behind a capability that is not available throws `unsupported-host` with the capability's reason.
+ * - Long methods obey `context.signal` (they throw `cancelled`) and report through `context.progress`.
+ */
+
+declare const brand: unique symbol;
+export type ChainId = string & { readonly [brand]: 'ChainId' };
+export type DiffId = string & { readonly [brand]: 'DiffId' };
+/** Digest of the bytes as stored or transferred (compressed). */
+export type Digest = string & { readonly [brand]: 'Digest' };
+export type VolumeGuid = string & { readonly [brand]: 'VolumeGuid' };
+
+export type LayerFormat = 'ForkedCIM' | 'BlockCIM' | 'WCIFS' | 'LCOW';
+export type ViewKind = 'Kernel' | 'Extracted';
+export type MountAccess = 'ReadOnly' | 'ReadWrite';
+
+export type Capability =
+  | `${LayerFormat}.write`
+  | `${LayerFormat}.mount`
+  | 'merge'
+  | 'seal'
+  | 'view.Kernel'
+  | 'view.Extracted'
+  | 'active'
+  | 'commit'
+  | 'export'
+  | 'utilityVM';
+
+export interface CapabilityState {
+  available: boolean;
+  /** Why not (or which fallback is used), as a sentence without a full stop. */
+  reason?: string;
+  /** What an operator can do about it. */
+  hint?: string;
+}
+
+export type Capabilities = Record<Capability, CapabilityState>;
+
+export interface Progress {
+  phase: 'unpacking' | 'committing' | 'merging' | 'mounting' | 'extracting' | 'removing';
+  /** Bytes of input handled so far and in all. */
+  done: number;
+  total: number;
+}
+
+export interface EffectContext {
+  signal: AbortSignal;
+  progress?: (progress: Progress) => void;
+}
+
+/** A layer blob in a file: the whole of it, or a part (a member of an OCI layout or docker archive tar). */
+export interface LayerBlob {
+  file: string;
+  offset: number;
+  size: number;
+  digest: Digest;
+  mediaType: string;
+}
+
+export interface UnpackRequest {
+  chainId: ChainId;
+  diffId: DiffId;
+  /** Chain IDs of the layers below, base first; all committed in `format`. */
+  parents: readonly ChainId[];
+  format: LayerFormat;
+  blob: LayerBlob;
+}
+
+export interface LayerRef {
+  chainId: ChainId;
+  format: LayerFormat;
+}
+
+export interface CommittedLayer extends LayerRef {
+  diffId: DiffId;
+  parent?: ChainId | undefined;
+  /** Bytes the layer takes on disk, without what it shares with its parents. */
+  bytes: number;
+  files: number;
+  /** Identifies the code that wrote it; layers forked from one another must agree. */
+  builder: string;
+  /** Seal's root hash, when sealed. */
+  rootHash?: string | undefined;
+}
+
+/** A fault found by observation: the layer must be built again. Codes are machine-readable plan reasons. */
+export interface LayerFault {
+  code:
+    | 'file-missing'
+    | 'file-size'
+    | 'file-corrupt'
+    | 'snapshot-folder-missing'
+    | 'parent-missing'
+    | 'builder-changed';
+  message: string;
+  path?: string | undefined;
+}
+
+export interface ObservedLayer extends CommittedLayer {
+  faults: LayerFault[];
+}
+
+export interface MountRequest {
+  volumeGuid: VolumeGuid;
+  path: string;
+  /** Base first. */
+  chain: readonly ChainId[];
+  format: LayerFormat;
+  access: MountAccess;
+  view: ViewKind;
+}
+
+export interface MountedView {
+  volumeGuid: VolumeGuid;
+  path: string;
+  /** The topmost layer. */
+  chainId: ChainId;
+  format: LayerFormat;
+  view: ViewKind;
+  access: MountAccess;
+}
+
+export interface ObservedMount extends MountedView {
+  /** `missing`: recorded as ours but no longer there; `covered`: something else is mounted on top of it. */
+  state: 'mounted' | 'missing' | 'covered';
+  message?: string | undefined;
+}
+
+/** What is at a path somebody wants to mount on, seen without touching it. */
+export interface PathState {
+  kind:
+    | 'absent'
+    | 'empty-directory'
+    | 'directory'
+    | 'file'
+    | 'symlink'
+    | 'foreign-mount'
+    | 'own-mount'
+    | 'unreadable';
+  detail?: string | undefined;
+}
+
+export interface Leftover {
+  path: string;
+  reason: string;
+  bytes: number;
+}
+
+export interface HostState {
+  formatVersion: 1;
+  host: {
+    kind: 'windows' | 'embedded' | 'memory';
+    platform: string;
+    osVersion: string;
+    architecture: string;
+  };
+  root: string;
+  capabilities: Capabilities;
+  layers: ObservedLayer[];
+  mounts: ObservedMount[];
+  /** One entry for each path asked for. */
+  paths: Record<string, PathState>;
+  leftovers: Leftover[];
+  /** Free bytes on the file system that holds the root; undefined where the host can't tell. */
+  freeBytes?: number | undefined;
+}
+
+/** A writable snapshot (active) or a read-only one handed out by key (view). */
+export interface SnapshotRequest {
+  key: string;
+  kind: 'active' | 'view';
+  chain: readonly ChainId[];
+  format: LayerFormat;
+  scratchBytes?: number | undefined;
+}
+
+export interface Host {
+  readonly kind: HostState['host']['kind'];
+  readonly root: string;
+
+  /** Probed once; never throws for what is merely missing. */
+  capabilities(): Promise<Capabilities>;
+
+  /** Looks, changes nothing at all (not even an empty directory). `paths`: mount points to look at as well. */
+  observe(options: { signal: AbortSignal; paths?: readonly string[] }): Promise<HostState>;
+
+  /**
+   * Decodes, verifies (digest and diff ID) and writes one layer under temporary names, durable but not visible.
+   * Throws `corrupt` for bad input with path and offset, `failed-precondition` for a missing parent.
+   */
+  unpackLayer(request: UnpackRequest, context: EffectContext): Promise<void>;
+
+  /** Makes an unpacked layer visible (rename). Throws `failed-precondition` when it was not unpacked. */
+  commitLayer(ref: LayerRef, context: EffectContext): Promise<CommittedLayer>;
+
+  /** Rename to `rm-*`, then delete. Refuses (`failed-precondition`) while a child layer or a mount needs it. Missing is fine. */
+  removeLayer(ref: LayerRef, context: EffectContext): Promise<void>;
+
+  /** Writes the metadata-only merged CIM of a chain beside its top layer. */
+  mergeChain(chain: readonly ChainId[], format: LayerFormat, context: EffectContext): Promise<void>;
+
+  /** Seals a layer (Merkle tree, dm-verity) and returns its root hash, `sha256:...`. */
+  sealLayer(ref: LayerRef, context: EffectContext): Promise<string>;
+
+  /** Writes the layer back as a tar stream to `file` (its diff against its parent). */
+  exportLayer(ref: LayerRef, file: string, context: EffectContext): Promise<void>;
+
+  prepareSnapshot(request: SnapshotRequest, context: EffectContext): Promise<void>;
+  /** Turns an active snapshot into a committed layer of its chain's format. */
+  commitSnapshot(key: string, chainId: ChainId, context: EffectContext): Promise<CommittedLayer>;
+  removeSnapshot(key: string, context: EffectContext): Promise<void>;
+
+  /**
+   * Shows a chain at a path. Creates missing directories of the path. Already mounted as asked: nothing is done.
+   * Throws `already-exists` when something foreign is at the path (nothing is touched).
+   */
+  mount(request: MountRequest, context: EffectContext): Promise<MountedView>;
+
+  /** Takes the view away and removes the directories `mount` created. Not mounted is fine; `busy` when in use. */
+  dismount(volumeGuid: VolumeGuid, context: EffectContext): Promise<void>;
+
+  /** Removes what crashes left behind, as listed by `observe().leftovers`. Returns what was removed. */
+  cleanLeftovers(context: EffectContext): Promise<Leftover[]>;
+}

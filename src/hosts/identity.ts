@@ -1,0 +1,40 @@
+/** Names derived from what they name, so that a restarted agent finds what a dead one made. */
+
+import { createHash } from 'node:crypto';
+import { v5 as uuidV5 } from 'uuid';
+import type { ChainId, DiffId, VolumeGuid } from './host.ts';
+
+/** Namespace of every UUIDv5 cimlet derives. */
+export const NAMESPACE = '3a1f3b57-5a3c-5f64-9c1e-1d6c4f0f7a11';
+
+/**
+ * Chain IDs of a stack of layers, base first (OCI image-spec, config.md, "Layer ChainID"): the first is its diff ID,
+ * each further one sha256("<chain ID below> <diff ID>").
+ */
+export function chainIds(diffIds: readonly DiffId[]): ChainId[] {
+  const result: ChainId[] = [];
+  let below: string | undefined;
+  for (const diffId of diffIds) {
+    below =
+      below === undefined
+        ? diffId
+        : `sha256:${createHash('sha256').update(`${below} ${diffId}`).digest('hex')}`;
+    result.push(below as ChainId);
+  }
+  return result;
+}
+
+/** The volume GUID of a Mount resource. */
+export function mountVolumeGuid(mountName: string): VolumeGuid {
+  return uuidV5(`mount/${mountName}`, NAMESPACE) as VolumeGuid;
+}
+
+/** The GUID in a forked CIM's region file names. */
+export function layerRegionGuid(chainId: ChainId): string {
+  return uuidV5(`forked-cim/${chainId}`, NAMESPACE);
+}
+
+/** A digest's hexadecimal part, as used in file names. */
+export function hexOf(digest: string): string {
+  return digest.slice(digest.indexOf(':') + 1);
+}

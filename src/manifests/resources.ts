@@ -1,0 +1,68 @@
+/** What loading manifests yields: resources with their place in the source, and every problem found. */
+
+import type { ImageSpec, LayerChainSpec, Metadata, MountSpec } from './types.gen.ts';
+
+export interface SourcePosition {
+  /** As the user named it: a path, or `-` for standard input. */
+  file: string;
+  /** 1-based. */
+  line: number;
+  column: number;
+}
+
+export type Kind = 'Image' | 'LayerChain' | 'Mount';
+
+interface ResourceOf<K extends Kind, Spec> {
+  kind: K;
+  metadata: Metadata;
+  spec: Spec;
+  /** Where the document begins. */
+  position: SourcePosition;
+  /** Directory that relative paths in the spec are relative to. */
+  baseDirectory: string;
+  /** Fields that validate but whose behaviour isn't built yet, e.g. `spec.verify`. */
+  unsupported: FieldPosition[];
+}
+
+export interface FieldPosition {
+  /** Path in the document, e.g. `spec.source.registry` or `spec.layers[1].archive`. */
+  field: string;
+  position: SourcePosition;
+}
+
+export type ImageResource = ResourceOf<'Image', ImageSpec>;
+export type LayerChainResource = ResourceOf<'LayerChain', LayerChainSpec>;
+export type MountResource = ResourceOf<'Mount', MountSpec>;
+export type Resource = ImageResource | LayerChainResource | MountResource;
+
+export interface Problem {
+  position: SourcePosition;
+  /** Path in the document; empty for the whole document. */
+  field: string;
+  code: 'syntax' | 'schema' | 'unknown-field' | 'unknown-kind' | 'duplicate' | 'dangling-reference' | 'cycle' | 'unreadable';
+  message: string;
+  /** "did you mean ..." */
+  suggestion?: string | undefined;
+}
+
+export interface SourceFile {
+  /** Absolute path, or `-`. */
+  path: string;
+  /** sha256:... of its bytes. */
+  digest: string;
+}
+
+export interface LoadedManifests {
+  resources: Resource[];
+  problems: Problem[];
+  files: SourceFile[];
+  /** `folder@sha256:...` over every file's path and bytes. */
+  revision: string;
+}
+
+/** `Kind/name`, how resources are named everywhere. */
+export type ResourceKey = `${Kind}/${string}`;
+
+export function resourceKey(resource: { kind: Kind; metadata: { name: string } }): ResourceKey {
+  return `${resource.kind}/${resource.metadata.name}`;
+}

@@ -1,0 +1,146 @@
+/** The plan and what executing it reports: plain data, the contract between reconciler, machines and command line. */
+
+import type {
+  ChainId,
+  DiffId,
+  Digest,
+  HostState,
+  LayerBlob,
+  LayerFormat,
+  LayerRef,
+  MountRequest,
+  UnpackRequest,
+  VolumeGuid,
+} from '../hosts/host.ts';
+import type { Kind, ResourceKey, SourceFile, SourcePosition } from '../manifests/resources.ts';
+
+export type Verb = 'create' | 'change' | 'replace' | 'repair' | 'delete';
+
+/** Machine-readable; the schema of `plan -o json` lists them too. */
+export type ReasonCode =
+  | 'new'
+  | 'needed-by'
+  | 'spec-changed'
+  | 'image-changed'
+  | 'layers-changed'
+  | 'path-changed'
+  | 'view-changed'
+  | 'layer-missing'
+  | 'file-missing'
+  | 'file-size'
+  | 'file-corrupt'
+  | 'snapshot-folder-missing'
+  | 'parent-missing'
+  | 'parent-rebuilt'
+  | 'builder-changed'
+  | 'interrupted'
+  | 'unmounted'
+  | 'covered'
+  | 'removed-from-manifests'
+  | 'delete-requested'
+  | 'unreferenced';
+
+export interface Reason {
+  code: ReasonCode;
+  message: string;
+}
+
+/** What an Image resolved to, without any host: enough to name its layers and find their bytes. */
+export interface ResolvedImage {
+  /** Digest of the manifest chosen. */
+  digest: Digest;
+  platform: { os: string; architecture: string; osVersion?: string | undefined };
+  layers: { diffId: DiffId; blob: LayerBlob }[];
+  /** Bytes of all layer blobs. */
+  bytes: number;
+}
+
+/** One durable side effect, as data. A machine owns its retries and its order. */
+export type Work =
+  | { do: 'resolveImage'; image: string; digest: Digest; blobs: LayerBlob[] }
+  | { do: 'buildLayer'; request: UnpackRequest }
+  | { do: 'recordChain'; chain: string; format: LayerFormat; chainIds: ChainId[] }
+  | { do: 'mountView'; request: MountRequest; /** Mounts taken away first: the old path or old content. */ replaces?: VolumeGuid }
+  | { do: 'dismountView'; volumeGuid: VolumeGuid; path: string }
+  | { do: 'removeLayer'; ref: LayerRef }
+  | { do: 'forget'; key: ResourceKey };
+
+export type ActionKind = Kind | 'Snapshot';
+
+export interface PlannedAction {
+  /** `Image/app`, `LayerChain/app`, `Mount/app`, or `Snapshot/<format>/<chain ID>`. */
+  id: string;
+  kind: ActionKind;
+  /** Resource name, or the chain ID of a snapshot. */
+  name: string;
+  verb: Verb;
+  /** True when the host moved away from what was applied, false when the manifests (or the image) changed. */
+  drift: boolean;
+  reasons: Reason[];
+  /** Bytes of layer blobs that will be read (create, repair) or bytes on disk that will be freed (delete). */
+  bytes: number;
+  /** One line of facts: path, digest, layers, format. */
+  detail: string;
+  /** Ids of the actions that must succeed first. */
+  dependsOn: string[];
+  work: Work;
+}
+
+/** A resource that cannot go on; it and what depends on it get no action. */
+export interface Blocked {
+  key: ResourceKey;
+  /** An ErrorCode, or `not-supported-yet`, `dependency`, `suspended`. */
+  code: string;
+  message: string;
+  hint?: string | undefined;
+  position?: SourcePosition | undefined;
+}
+
+export interface Plan {
+  formatVersion: 1;
+  /** What the plan was made for. */
+  revision: string;
+  mode: 'apply' | 'delete';
+  host: { kind: HostState['host']['kind'] | 'offline'; root: string };
+  actions: PlannedAction[];
+  blocked: Blocked[];
+  /** True but worth knowing: fallbacks taken, foreign things seen, resources kept. */
+  notes: { key?: ResourceKey | undefined; message: string }[];
+  summary: Record<Verb, number> & { drift: number; blocked: number; unchanged: number; bytes: number };
+}
+
+/** `plan --out`: the plan, with what it must be checked against when it is applied. */
+export interface SavedPlan {
+  formatVersion: 1;
+  plan: Plan;
+  inputs: { arguments: string[]; files: SourceFile[]; targets: string[]; prune: boolean };
+  /** sha256 over the plan's actions in canonical form. */
+  fingerprint: string;
+}
+
+export type ConditionType = 'Ready' | 'Reconciling' | 'Stalled';
+
+export interface Condition {
+  type: ConditionType;
+  status: 'True' | 'False';
+  reason: string;
+  message: string;
+  /** ISO 8601. */
+  lastTransitionTime: string;
+  observedGeneration: number;
+}
+
+/** What executing a plan reports as it happens. */
+export type ExecutionEvent =
+  | { type: 'action.started'; action: PlannedAction }
+  | { type: 'action.progressed'; action: PlannedAction; phase: string; done: number; total: number }
+  | { type: 'action.retrying'; action: PlannedAction; attempt: number; delayMs: number; error: Error }
+  | { type: 'action.succeeded'; action: PlannedAction; durationMs: number; message?: string | undefined }
+  | { type: 'action.failed'; action: PlannedAction; error: Error }
+  | { type: 'action.skipped'; action: PlannedAction; because: string };
+
+export interface ExecutionResult {
+  succeeded: number;
+  failed: { action: PlannedAction; error: Error }[];
+  skipped: { action: PlannedAction; because: string }[];
+}
