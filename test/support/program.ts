@@ -1,0 +1,59 @@
+/** Runs the real program as a process, the way a user does. */
+
+import { spawn } from 'node:child_process';
+import { resolve } from 'node:path';
+
+const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
+
+export interface ProgramResult {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface ProgramOptions {
+  cwd?: string;
+  env?: Record<string, string>;
+  input?: string;
+  signal?: AbortSignal;
+}
+
+/** `cimlet <args>` on the Node that runs the tests; never rejects for a non-zero exit. */
+export function runProgram(args: readonly string[], options: ProgramOptions = {}): Promise<ProgramResult> {
+  return new Promise((resolvePromise, reject) => {
+    const child = spawn(process.execPath, [MAIN, ...args], {
+      cwd: options.cwd,
+      env: { ...process.env, NO_COLOR: '1', ...options.env },
+      signal: options.signal,
+      killSignal: 'SIGKILL',
+    });
+    const stdout: Buffer[] = [];
+    const stderr: Buffer[] = [];
+    child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
+    child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
+    child.on('error', reject);
+    child.on('close', (code) =>
+      resolvePromise({
+        code,
+        stdout: Buffer.concat(stdout).toString(),
+        stderr: Buffer.concat(stderr).toString(),
+      }),
+    );
+    child.stdin.end(options.input ?? '');
+  });
+}
+
+/** As `runProgram`, and fails the test with both streams when the exit code isn't the one expected. */
+export async function expectProgram(
+  args: readonly string[],
+  code = 0,
+  options: ProgramOptions = {},
+): Promise<ProgramResult> {
+  const result = await runProgram(args, options);
+  if (result.code !== code) {
+    throw new Error(
+      `cimlet ${args.join(' ')}: exit ${result.code}, expected ${code}\n${result.stdout}\n${result.stderr}`,
+    );
+  }
+  return result;
+}
