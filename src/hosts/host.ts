@@ -195,11 +195,16 @@ export interface Host {
 
   /**
    * Decodes, verifies (digest and diff ID) and writes one layer under temporary names, durable but not visible.
-   * Throws `corrupt` for bad input with path and offset, `failed-precondition` for a missing parent.
+   * Throws `corrupt` for bad input with path and offset, `failed-precondition` for a missing or faulty parent.
+   * A committed layer without faults is left alone; one with faults is written anew, and commit puts it in the old
+   * one's place, under its children and mounts.
    */
   unpackLayer(request: UnpackRequest, context: EffectContext): Promise<void>;
 
-  /** Makes an unpacked layer visible (rename). Throws `failed-precondition` when it was not unpacked. */
+  /**
+   * Makes an unpacked layer visible (rename); an already committed one is returned as it is. Throws
+   * `failed-precondition` when it was neither.
+   */
   commitLayer(ref: LayerRef, context: EffectContext): Promise<CommittedLayer>;
 
   /** Rename to `rm-*`, then delete. Refuses (`failed-precondition`) while a child layer or a mount needs it. Missing is fine. */
@@ -221,11 +226,16 @@ export interface Host {
 
   /**
    * Shows a chain at a path. Creates missing directories of the path. Already mounted as asked: nothing is done.
-   * Throws `already-exists` when something foreign is at the path (nothing is touched).
+   * Throws `already-exists` when something foreign is at the path (nothing is touched), `failed-precondition` when a
+   * layer isn't committed or the volume GUID already shows something else, `invalid-manifest` for a path that isn't
+   * absolute or lies inside or above the root.
    */
   mount(request: MountRequest, context: EffectContext): Promise<MountedView>;
 
-  /** Takes the view away and removes the directories `mount` created. Not mounted is fine; `busy` when in use. */
+  /**
+   * Takes the view away and removes the directories `mount` created, as far as they are empty. Not mounted is fine;
+   * `busy` when in use, or when something foreign is mounted over it.
+   */
   dismount(volumeGuid: VolumeGuid, context: EffectContext): Promise<void>;
 
   /** Removes what crashes left behind, as listed by `observe().leftovers`. Returns what was removed. */

@@ -1,0 +1,445 @@
+/**
+ * A host that keeps its layers and mounts in memory: a real implementation of the port (it passes the conformance
+ * suite), on which everything above is tested. Beyond the port it can fail at any call, before or after the effect,
+ * and lose things as an operator or a broken disk would.
+ */
+
+import { posix } from 'node:path';
+import { CimletError } from '../../errors.ts';
+import { capabilityTable, requireCapability } from '../capability.ts';
+import type {
+  Capabilities,
+  Capability,
+  ChainId,
+  CommittedLayer,
+  EffectContext,
+  Host,
+  HostState,
+  LayerBlob,
+  LayerFault,
+  LayerFormat,
+  LayerRef,
+  Leftover,
+  MountedView,
+  MountRequest,
+  ObservedMount,
+  PathState,
+  SnapshotRequest,
+  UnpackRequest,
+  VolumeGuid,
+} from '../host.ts';
+
+export type EffectName = Exclude<keyof Host, 'kind' | 'root'>;
+
+export interface HostCall {
+  method: EffectName;
+  /** What it was called for: chain ID, volume GUID or snapshot key; empty for observe, capabilities, cleanLeftovers. */
+  subject: string;
+}
+
+/** What a layer holds: the content of each file by its path, `undefined` for directories. */
+export type LayerTree = ReadonlyMap<string, Uint8Array | undefined>;
+
+/** Reads a blob over the parent's tree, verifying what it can; throws `corrupt` for bad input. */
+export type LayerReader = (
+  request: { blob: LayerBlob; diffId: string; parent: LayerTree | undefined },
+  context: EffectContext,
+) => Promise<LayerTree>;
+
+export interface MemoryHostOptions {
+  root?: string;
+  /** Replaces entries of the default table: ForkedCIM layers and both views. */
+  capabilities?: Partial<Capabilities>;
+  builder?: string;
+  /** Without it blobs are opaque: nothing is read, and a layer's size is its blob's. */
+  readLayer?: LayerReader;
+  /**
+   * Called around every effect. A throw makes the call fail there: `before` nothing has happened, `after` everything
+   * has but the caller doesn't learn it. A promise holds the call up.
+   */
+  onCall?: (call: HostCall, stage: 'before' | 'after') => void | Promise<void>;
+}
+
+interface StoredLayer {
+  layer: CommittedLayer;
+  tree: LayerTree;
+  faults: LayerFault[];
+}
+
+interface StoredMount {
+  request: MountRequest;
+  state: ObservedMount['state'];
+  created: boolean;
+}
+
+interface FailurePlan {
+  method: EffectName;
+  call: number;
+  stage: 'before' | 'after';
+  error: Error;
+}
+
+const DEFAULT_CAPABILITIES: Partial<Capabilities> = {
+  'ForkedCIM.write': { available: true },
+  'ForkedCIM.mount': { available: true },
+  'view.Kernel': { available: true },
+  'view.Extracted': { available: true },
+};
+
+export class MemoryHost implements Host {
+  readonly kind = 'memory';
+  readonly root: string;
+  /** Every call so far, in order. */
+  readonly calls: HostCall[] = [];
+  readonly #options: MemoryHostOptions;
+  readonly #capabilities: Capabilities;
+  readonly #builder: string;
+  readonly #layers = new Map<string, StoredLayer>();
+  readonly #unpacked = new Map<string, StoredLayer>();
+  readonly #mounts = new Map<VolumeGuid, StoredMount>();
+  readonly #places = new Map<string, PathState>();
+  #failures: FailurePlan[] = [];
+
+  constructor(options: MemoryHostOptions = {}) {
+    this.#options = options;
+    this.root = options.root ?? '/memory';
+    this.#builder = options.builder ?? 'memory/1';
+    this.#capabilities = capabilityTable(
+      { ...DEFAULT_CAPABILITIES, ...options.capabilities },
+      'not supported by the in-memory host',
+    );
+  }
+
+  // --- what tests do to it ---
+
+  /** Makes the `call`th next call of `method` fail (default: the very next), before its effect or after it. */
+  failNext(
+    method: EffectName,
+    error: Error,
+    options: { call?: number; stage?: 'before' | 'after' } = {},
+  ): void {
+    this.#failures.push({ method, error, call: options.call ?? 1, stage: options.stage ?? 'before' });
+  }
+
+  /** The calls that change something, i.e. all but `observe` and `capabilities`. */
+  effects(): HostCall[] {
+    return this.calls.filter(({ method }) => method !== 'observe' && method !== 'capabilities');
+  }
+
+  /** Drift: somebody unmounted it by hand. */
+  dropMount(volumeGuid: VolumeGuid): void {
+    this.#setMountState(volumeGuid, 'missing');
+  }
+
+  /** Drift: somebody mounted something over it. `uncoverMount` takes that away again. */
+  coverMount(volumeGuid: VolumeGuid): void {
+    this.#setMountState(volumeGuid, 'covered');
+  }
+
+  uncoverMount(volumeGuid: VolumeGuid): void {
+    this.#setMountState(volumeGuid, 'mounted');
+  }
+
+  /** Drift: the layer's files are damaged as `fault` says. */
+  damageLayer(ref: LayerRef, fault: LayerFault): void {
+    const stored = this.#layers.get(keyOf(ref));
+    if (stored === undefined) throw new Error(`no layer ${keyOf(ref)} to damage`);
+    stored.faults.push(fault);
+  }
+
+  /** Drift: the layer is gone altogether. */
+  dropLayer(ref: LayerRef): void {
+    if (!this.#layers.delete(keyOf(ref))) throw new Error(`no layer ${keyOf(ref)} to drop`);
+  }
+
+  /** Puts something foreign at a path; `undefined` takes it away. */
+  placeAt(path: string, state: PathState | undefined): void {
+    if (state === undefined) this.#places.delete(path);
+    else this.#places.set(path, state);
+  }
+
+  /** What a mounted path shows, or undefined when nothing of ours is mounted there. */
+  viewAt(path: string): LayerTree | undefined {
+    for (const { request, state } of this.#mounts.values()) {
+      if (request.path !== path || state !== 'mounted') continue;
+      return this.#layers.get(keyOf(topOf(request)))?.tree;
+    }
+    return undefined;
+  }
+
+  // --- the port ---
+
+  async capabilities(): Promise<Capabilities> {
+    return this.#call('capabilities', '', undefined, () => structuredClone(this.#capabilities));
+  }
+
+  async observe(options: { signal: AbortSignal; paths?: readonly string[] }): Promise<HostState> {
+    return this.#call('observe', '', options.signal, () => ({
+      formatVersion: 1 as const,
+      host: { kind: this.kind, platform: 'memory', osVersion: '10.0.26100.1', architecture: 'amd64' },
+      root: this.root,
+      capabilities: structuredClone(this.#capabilities),
+      layers: [...this.#layers.values()]
+        .map(({ layer, faults }) => ({ ...layer, faults: [...this.#parentFaults(layer), ...faults] }))
+        .sort((a, b) => compareText(keyOf(a), keyOf(b))),
+      mounts: [...this.#mounts.values()]
+        .map(({ request, state }) => ({ ...viewOf(request), state }))
+        .sort((a, b) => compareText(a.volumeGuid, b.volumeGuid)),
+      paths: Object.fromEntries((options.paths ?? []).map((path) => [path, this.#pathState(path)])),
+      leftovers: this.#leftovers(),
+    }));
+  }
+
+  async unpackLayer(request: UnpackRequest, context: EffectContext): Promise<void> {
+    return this.#call('unpackLayer', request.chainId, context.signal, async () => {
+      this.#require(`${request.format}.write`, `unpack layer ${request.chainId}`);
+      if (this.#isSound(request)) return;
+      const parentId = request.parents.at(-1);
+      for (const chainId of request.parents) {
+        if (this.#isSound({ chainId, format: request.format })) continue;
+        const message = `unpack layer ${request.chainId}: parent ${chainId} is not committed as ${request.format}`;
+        throw new CimletError('failed-precondition', message);
+      }
+      const parent =
+        parentId === undefined ? undefined : this.#layers.get(keyOf({ ...request, chainId: parentId }))?.tree;
+      const { blob, diffId } = request;
+      const tree =
+        (await this.#options.readLayer?.({ blob, diffId, parent }, context)) ??
+        new Map([...(parent ?? []), [diffId, new Uint8Array(0)]]);
+      context.progress?.({ phase: 'unpacking', done: blob.size, total: blob.size });
+      const layer: CommittedLayer = {
+        chainId: request.chainId,
+        format: request.format,
+        diffId,
+        parent: parentId,
+        bytes: blob.size,
+        files: tree.size,
+        builder: this.#builder,
+      };
+      this.#unpacked.set(keyOf(request), { layer, tree, faults: [] });
+    });
+  }
+
+  async commitLayer(ref: LayerRef, context: EffectContext): Promise<CommittedLayer> {
+    return this.#call('commitLayer', ref.chainId, context.signal, () => {
+      this.#require(`${ref.format}.write`, `commit layer ${ref.chainId}`);
+      const unpacked = this.#unpacked.get(keyOf(ref));
+      if (unpacked !== undefined) {
+        this.#unpacked.delete(keyOf(ref));
+        this.#layers.set(keyOf(ref), unpacked);
+      }
+      const stored = this.#layers.get(keyOf(ref));
+      if (stored === undefined || stored.faults.length > 0)
+        throw new CimletError('failed-precondition', `commit layer ${ref.chainId}: it was not unpacked`);
+      return { ...stored.layer };
+    });
+  }
+
+  async removeLayer(ref: LayerRef, context: EffectContext): Promise<void> {
+    return this.#call('removeLayer', ref.chainId, context.signal, () => {
+      const refuse = (user: string) =>
+        new CimletError('failed-precondition', `remove layer ${ref.chainId}: ${user} needs it`);
+      for (const { layer } of this.#layers.values())
+        if (layer.parent === ref.chainId && layer.format === ref.format)
+          throw refuse(`layer ${layer.chainId}`);
+      for (const { request, state } of this.#mounts.values())
+        if (state !== 'missing' && request.format === ref.format && request.chain.includes(ref.chainId))
+          throw refuse(`the mount at ${request.path}`);
+      this.#unpacked.delete(keyOf(ref));
+      this.#layers.delete(keyOf(ref));
+    });
+  }
+
+  async mount(request: MountRequest, context: EffectContext): Promise<MountedView> {
+    return this.#call('mount', request.volumeGuid, context.signal, () => {
+      const operation = `mount ${request.path}`;
+      this.#require(`${request.format}.mount`, operation);
+      this.#require(`view.${request.view}`, operation);
+      if (request.access === 'ReadWrite') this.#require('active', operation);
+      checkMountPath(request.path, this.root);
+      const top = topOf(request);
+      for (const chainId of request.chain)
+        if (!this.#isSound({ chainId, format: request.format }))
+          throw new CimletError('failed-precondition', `${operation}: layer ${chainId} is not committed`);
+      const own = this.#mounts.get(request.volumeGuid);
+      if (own?.state === 'mounted') {
+        if (sameView(viewOf(own.request), viewOf(request))) return viewOf(request);
+        throw new CimletError(
+          'failed-precondition',
+          `${operation}: ${request.volumeGuid} already shows ${topOf(own.request).chainId} at ${own.request.path}`,
+          { hint: 'dismount it first' },
+        );
+      }
+      const there = this.#pathState(request.path);
+      if (there.kind !== 'absent' && there.kind !== 'empty-directory')
+        throw new CimletError(
+          'already-exists',
+          `${operation}: there is ${there.detail ?? there.kind} already`,
+          {
+            hint: 'move it away, or mount elsewhere',
+          },
+        );
+      this.#mounts.set(request.volumeGuid, {
+        request: { ...request, chain: [...request.chain] },
+        state: 'mounted',
+        created: there.kind === 'absent' || own?.created === true,
+      });
+      context.progress?.({ phase: 'mounting', done: 1, total: 1 });
+      return { ...viewOf(request), chainId: top.chainId };
+    });
+  }
+
+  async dismount(volumeGuid: VolumeGuid, context: EffectContext): Promise<void> {
+    return this.#call('dismount', volumeGuid, context.signal, () => {
+      const mount = this.#mounts.get(volumeGuid);
+      if (mount?.state === 'covered')
+        throw new CimletError('busy', `dismount ${mount.request.path}: something else is mounted over it`, {
+          hint: 'unmount that first',
+        });
+      this.#mounts.delete(volumeGuid);
+    });
+  }
+
+  async cleanLeftovers(context: EffectContext): Promise<Leftover[]> {
+    return this.#call('cleanLeftovers', '', context.signal, () => {
+      const removed = this.#leftovers();
+      this.#unpacked.clear();
+      return removed;
+    });
+  }
+
+  async mergeChain(chain: readonly ChainId[], _format: LayerFormat, context: EffectContext): Promise<void> {
+    return this.#refuse('mergeChain', 'merge', chain.at(-1) ?? '', context);
+  }
+
+  async sealLayer(ref: LayerRef, context: EffectContext): Promise<string> {
+    return this.#refuse('sealLayer', 'seal', ref.chainId, context);
+  }
+
+  async exportLayer(ref: LayerRef, _file: string, context: EffectContext): Promise<void> {
+    return this.#refuse('exportLayer', 'export', ref.chainId, context);
+  }
+
+  async prepareSnapshot(request: SnapshotRequest, context: EffectContext): Promise<void> {
+    return this.#refuse('prepareSnapshot', 'active', request.key, context);
+  }
+
+  async commitSnapshot(key: string, _chainId: ChainId, context: EffectContext): Promise<CommittedLayer> {
+    return this.#refuse('commitSnapshot', 'commit', key, context);
+  }
+
+  async removeSnapshot(key: string, context: EffectContext): Promise<void> {
+    return this.#refuse('removeSnapshot', 'active', key, context);
+  }
+
+  // --- inside ---
+
+  /** Records the call, lets `onCall` and planned failures in, and runs the effect. */
+  async #call<T>(
+    method: EffectName,
+    subject: string,
+    signal: AbortSignal | undefined,
+    effect: () => T | Promise<T>,
+  ): Promise<T> {
+    const call = { method, subject };
+    this.calls.push(call);
+    const failures = this.#failures.filter((plan) => plan.method === method);
+    for (const plan of failures) plan.call -= 1;
+    const due = failures.find((plan) => plan.call === 0);
+    this.#failures = this.#failures.filter((plan) => plan !== due);
+    await this.#options.onCall?.(call, 'before');
+    if (signal?.aborted)
+      throw new CimletError('cancelled', `${method} ${subject}: cancelled`, { cause: signal.reason });
+    if (due?.stage === 'before') throw due.error;
+    const result = await effect();
+    await this.#options.onCall?.(call, 'after');
+    if (due?.stage === 'after') throw due.error;
+    return result;
+  }
+
+  async #refuse(
+    method: EffectName,
+    capability: Capability,
+    subject: string,
+    context: EffectContext,
+  ): Promise<never> {
+    return this.#call(method, subject, context.signal, () => {
+      this.#require(capability, `${method} ${subject}`);
+      throw new Error(`the in-memory host was given the capability ${capability} but has no ${method}`);
+    });
+  }
+
+  #require(capability: Capability, operation: string): void {
+    requireCapability(capability, this.#capabilities[capability], operation);
+  }
+
+  #isSound(ref: LayerRef): boolean {
+    const stored = this.#layers.get(keyOf(ref));
+    return (
+      stored !== undefined && stored.faults.length === 0 && this.#parentFaults(stored.layer).length === 0
+    );
+  }
+
+  #parentFaults(layer: CommittedLayer): LayerFault[] {
+    if (layer.parent === undefined || this.#layers.has(keyOf({ ...layer, chainId: layer.parent }))) return [];
+    return [{ code: 'parent-missing', message: `its parent ${layer.parent} is not there` }];
+  }
+
+  #pathState(path: string): PathState {
+    const place = this.#places.get(path);
+    for (const { request, state, created } of this.#mounts.values()) {
+      if (request.path !== path) continue;
+      if (state === 'mounted') return { kind: 'own-mount', detail: `our view of ${topOf(request).chainId}` };
+      if (state === 'covered') return { kind: 'foreign-mount', detail: 'a foreign mount over ours' };
+      if (created && place === undefined) return { kind: 'empty-directory' };
+    }
+    return place ?? { kind: 'absent' };
+  }
+
+  #setMountState(volumeGuid: VolumeGuid, state: ObservedMount['state']): void {
+    const mount = this.#mounts.get(volumeGuid);
+    if (mount === undefined) throw new Error(`no mount ${volumeGuid}`);
+    mount.state = state;
+  }
+
+  #leftovers(): Leftover[] {
+    return [...this.#unpacked].map(([key, { layer }]) => ({
+      path: `${this.root}/snapshots/tmp-${key}`,
+      reason: 'unpacked but never committed',
+      bytes: layer.bytes,
+    }));
+  }
+}
+
+function keyOf(ref: LayerRef): string {
+  return `${ref.format}-${ref.chainId}`;
+}
+
+function topOf(request: MountRequest): LayerRef {
+  const chainId = request.chain.at(-1);
+  if (chainId === undefined)
+    throw new CimletError('invalid-manifest', `mount ${request.path}: the chain has no layers`);
+  return { chainId, format: request.format };
+}
+
+function viewOf(request: MountRequest): MountedView {
+  const { volumeGuid, path, format, view, access } = request;
+  return { volumeGuid, path, chainId: topOf(request).chainId, format, view, access };
+}
+
+function sameView(a: MountedView, b: MountedView): boolean {
+  return a.path === b.path && a.chainId === b.chainId && a.format === b.format && a.view === b.view;
+}
+
+function checkMountPath(path: string, root: string): void {
+  const problem = !posix.isAbsolute(path)
+    ? 'the path is not absolute'
+    : path === root || path.startsWith(`${root}/`) || root.startsWith(path === '/' ? '/' : `${path}/`)
+      ? `the path lies inside or above the root ${root}`
+      : undefined;
+  if (problem !== undefined) throw new CimletError('invalid-manifest', `mount ${path}: ${problem}`);
+}
+
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
