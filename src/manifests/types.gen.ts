@@ -1,0 +1,441 @@
+/* Generated from schemas/ by `npm run types:generate`; do not edit. */
+
+/**
+ * Any document that cimlet reads.
+ */
+export type Document = Image | LayerChain | Mount;
+/**
+ * Resources that must be ready first, besides those the spec refers to.
+ */
+export type DependsOn = Dependency[];
+
+/**
+ * A container image: where it comes from, which platform of it is wanted, and what it must be.
+ */
+export interface Image {
+  /**
+   * The version of the manifest API.
+   */
+  apiVersion: 'cimlet.dev/v1alpha1';
+  /**
+   * The kind of resource.
+   */
+  kind: 'Image';
+  metadata: Metadata;
+  spec: ImageSpec;
+}
+/**
+ * Names the resource, and carries labels and annotations.
+ */
+export interface Metadata {
+  /**
+   * A resource's name: lowercase letters, digits, `-` and `.`, beginning and ending with a letter or digit, at most 253 characters.
+   */
+  name: string;
+  /**
+   * Keys and values to select and group resources by. cimlet gives them no meaning.
+   */
+  labels?: {
+    [k: string]: string;
+  };
+  /**
+   * Keys and values for tools and people. Keys that begin with `cimlet.dev/` are cimlet's own: `cimlet.dev/prune` and `cimlet.dev/prune-confirmed`.
+   */
+  annotations?: {
+    /**
+     * `disabled` keeps the resource on the host when it is removed from the manifests.
+     */
+    'cimlet.dev/prune'?: 'enabled' | 'disabled';
+    /**
+     * Confirms a large prune: the revision that is meant to cause it.
+     */
+    'cimlet.dev/prune-confirmed'?: string;
+    [k: string]: string | 'enabled' | 'disabled' | undefined;
+  };
+}
+/**
+ * The image wanted.
+ */
+export interface ImageSpec {
+  source: ImageSource;
+  platform?: PlatformSpec;
+  /**
+   * When the source is asked: `Always` at every reconciliation, `IfNotPresent` when the image isn't here yet, `Never`.
+   */
+  pullPolicy?: 'Always' | 'IfNotPresent' | 'Never';
+  /**
+   * How often a tag is resolved again; a digest never is.
+   */
+  interval?: string;
+  /**
+   * Pins the image: when the source resolves to anything else, the Image stalls.
+   */
+  digest?: string;
+  policy?: TagPolicy;
+  /**
+   * Where layers come from that name their own URLs: the registry first, those URLs first, or never from the URLs.
+   */
+  foreignLayers?: 'registry-first' | 'urls-first' | 'never';
+  verify?: ImageVerification;
+  /**
+   * Keeps the resource and what depends on it as they are. `true`, or who suspended it and why.
+   */
+  suspend?: boolean | Suspension;
+  dependsOn?: DependsOn;
+  retry?: Retry;
+  /**
+   * Longest time one attempt may take; no limit when omitted.
+   */
+  timeout?: string;
+  /**
+   * What to do when the host no longer matches what was applied: `Repair` it, or only `Report` it.
+   */
+  driftPolicy?: 'Repair' | 'Report';
+  /**
+   * What happens on the host when the resource is deleted: `Delete` removes what was made for it, `Orphan` leaves it.
+   */
+  deletionPolicy?: 'Delete' | 'Orphan';
+  hosts?: HostSelector;
+}
+/**
+ * Where the image comes from: exactly one of registry, ociLayout, dockerArchive.
+ */
+export interface ImageSource {
+  /**
+   * Reference to an image in a registry: host, repository, and tag or digest, e.g. `mcr.microsoft.com/windows/nanoserver:ltsc2025`.
+   */
+  registry?: string;
+  /**
+   * OCI image layout: a directory or a .tar of one, relative to the manifest's folder.
+   */
+  ociLayout?: string;
+  /**
+   * A .tar written by `docker save`, relative to the manifest's folder.
+   */
+  dockerArchive?: string;
+}
+/**
+ * The platform wanted of an image that offers several. Default: what this host can run.
+ */
+export interface PlatformSpec {
+  /**
+   * Operating system.
+   */
+  os?: 'windows' | 'linux';
+  /**
+   * Processor architecture by its Go name: amd64, arm64.
+   */
+  architecture?: string;
+  /**
+   * Variant of the architecture, e.g. v8.
+   */
+  variant?: string;
+  /**
+   * Windows version as major.minor.build or major.minor.build.revision, e.g. 10.0.26100.
+   */
+  osVersion?: string;
+  /**
+   * Features of the operating system that the image requires, e.g. win32k.
+   */
+  osFeatures?: string[];
+}
+/**
+ * Picks among the repository's tags: exactly one of semver, regex.
+ */
+export interface TagPolicy {
+  /**
+   * The highest version in this range, e.g. `>=1.2 <2`.
+   */
+  semver?: string;
+  /**
+   * The last of the tags that match this regular expression, by `order`.
+   */
+  regex?: string;
+  /**
+   * How matching tags are ordered.
+   */
+  order?: 'numerical' | 'alphabetical';
+}
+/**
+ * Signatures the image must carry: exactly one of cosign, notation.
+ */
+export interface ImageVerification {
+  cosign?: CosignVerification;
+  notation?: NotationVerification;
+}
+/**
+ * A cosign signature, by one of the keys or of the identities.
+ */
+export interface CosignVerification {
+  /**
+   * Public keys (PEM files), relative to the manifest's folder.
+   *
+   * @minItems 1
+   *
+   * Items: A path on this machine; a relative one is relative to the manifest's folder.
+   */
+  keys?: string[];
+  /**
+   * Identities of keyless signatures.
+   *
+   * @minItems 1
+   */
+  identities?: SignerIdentity[];
+}
+/**
+ * One identity: who vouched for it, and its name.
+ */
+export interface SignerIdentity {
+  /**
+   * OpenID Connect issuer of the certificate.
+   */
+  issuer: string;
+  /**
+   * Subject of the certificate: an e-mail address or workflow URI.
+   */
+  subject: string;
+}
+/**
+ * A Notary Project signature.
+ */
+export interface NotationVerification {
+  /**
+   * Trust policy file (JSON), relative to the manifest's folder.
+   */
+  trustPolicy: string;
+  /**
+   * Trust store directory, relative to the manifest's folder.
+   */
+  trustStore: string;
+}
+export interface Suspension {
+  /**
+   * Why it is suspended; shown in plans and status.
+   */
+  reason: string;
+  /**
+   * Who suspended it.
+   */
+  by?: string;
+}
+/**
+ * One resource that must be ready first.
+ */
+export interface Dependency {
+  /**
+   * A kind of resource.
+   */
+  kind: 'Image' | 'LayerChain' | 'Mount';
+  /**
+   * A resource's name: lowercase letters, digits, `-` and `.`, beginning and ending with a letter or digit, at most 253 characters.
+   */
+  name: string;
+}
+/**
+ * What happens after a failure that may pass: how often it is tried again, and how long after.
+ */
+export interface Retry {
+  /**
+   * Attempts after the first one; 0 means none.
+   */
+  limit?: number;
+  /**
+   * Time before the first retry, doubled before each further one.
+   */
+  backoff?: string;
+}
+/**
+ * The hosts the resource is for; all when omitted.
+ */
+export interface HostSelector {
+  /**
+   * Labels (of cimlet.yaml) the host must carry, all of them.
+   */
+  matchLabels: {
+    [k: string]: string;
+  };
+}
+/**
+ * A stack of layers, base first, unpacked and committed on the host in one format.
+ */
+export interface LayerChain {
+  /**
+   * The version of the manifest API.
+   */
+  apiVersion: 'cimlet.dev/v1alpha1';
+  /**
+   * The kind of resource.
+   */
+  kind: 'LayerChain';
+  metadata: Metadata;
+  spec: LayerChainSpec;
+}
+/**
+ * The layers wanted.
+ */
+export interface LayerChainSpec {
+  /**
+   * How layers are stored: ForkedCIM, BlockCIM or WCIFS for Windows images, LCOW for Linux images. Default: chosen once by the image's os and what the host can do, and recorded in the status.
+   */
+  format?: 'ForkedCIM' | 'BlockCIM' | 'WCIFS' | 'LCOW';
+  /**
+   * The layers, base first.
+   *
+   * @minItems 1
+   */
+  layers: ChainLayer[];
+  /**
+   * Writes a merged CIM over the layers. BlockCIM with two layers or more only, where it is the default.
+   */
+  merge?: boolean;
+  /**
+   * `Verified` seals the layers (sealed CIM or dm-verity); the root hash lands in the status.
+   */
+  integrity?: 'None' | 'Verified';
+  /**
+   * Appends a VHD footer, so that a block CIM can be attached as a disk.
+   */
+  vhdFooter?: boolean;
+  /**
+   * Keeps the resource and what depends on it as they are. `true`, or who suspended it and why.
+   */
+  suspend?: boolean | Suspension;
+  dependsOn?: DependsOn;
+  retry?: Retry;
+  /**
+   * Longest time one attempt may take; no limit when omitted.
+   */
+  timeout?: string;
+  /**
+   * What to do when the host no longer matches what was applied: `Repair` it, or only `Report` it.
+   */
+  driftPolicy?: 'Repair' | 'Report';
+  /**
+   * What happens on the host when the resource is deleted: `Delete` removes what was made for it, `Orphan` leaves it.
+   */
+  deletionPolicy?: 'Delete' | 'Orphan';
+  hosts?: HostSelector;
+}
+/**
+ * All layers of an image, or one layer from an archive: exactly one of image, archive.
+ */
+export interface ChainLayer {
+  /**
+   * Name of an Image: all of its layers.
+   */
+  image?: string;
+  /**
+   * A layer as a tar archive (plain, gzip or zstd), relative to the manifest's folder.
+   */
+  archive?: string;
+  /**
+   * Digest the archive must have.
+   */
+  digest?: string;
+}
+/**
+ * A layer chain shown at a path of this host.
+ */
+export interface Mount {
+  /**
+   * The version of the manifest API.
+   */
+  apiVersion: 'cimlet.dev/v1alpha1';
+  /**
+   * The kind of resource.
+   */
+  kind: 'Mount';
+  metadata: Metadata;
+  spec: MountSpec;
+}
+/**
+ * What is shown (exactly one of chain, image), where and how.
+ */
+export interface MountSpec {
+  /**
+   * Name of the LayerChain to show.
+   */
+  chain?: string;
+  /**
+   * Name of an Image: shorthand for a chain of all its layers in the default format.
+   */
+  image?: string;
+  /**
+   * `ReadOnly`: a view. `ReadWrite`: an active snapshot with its own scratch.
+   */
+  access?: 'ReadOnly' | 'ReadWrite';
+  /**
+   * Mount point on this host: an absolute path, `C:\mnt\app` on Windows, `/mnt/app` on Linux.
+   */
+  path: string;
+  /**
+   * `Kernel`: a kernel mount. `Extracted`: files copied out. Default: Kernel where possible, else Extracted, and the plan says why; an explicit Kernel stalls where it is impossible.
+   */
+  view?: 'Kernel' | 'Extracted';
+  scratch?: Scratch;
+  isolation?: Isolation;
+  /**
+   * Root hash the chain must have; for a chain with `integrity: Verified`.
+   */
+  expectedRootHash?: string;
+  /**
+   * Keeps the resource and what depends on it as they are. `true`, or who suspended it and why.
+   */
+  suspend?: boolean | Suspension;
+  dependsOn?: DependsOn;
+  retry?: Retry;
+  /**
+   * Longest time one attempt may take; no limit when omitted.
+   */
+  timeout?: string;
+  /**
+   * What to do when the host no longer matches what was applied: `Repair` it, or only `Report` it.
+   */
+  driftPolicy?: 'Repair' | 'Report';
+  /**
+   * What happens on the host when the resource is deleted: `Delete` removes what was made for it, `Orphan` leaves it.
+   */
+  deletionPolicy?: 'Delete' | 'Orphan';
+  hosts?: HostSelector;
+}
+/**
+ * The writable layer of a ReadWrite mount.
+ */
+export interface Scratch {
+  /**
+   * Largest size, e.g. `20Gi`.
+   */
+  size?: string | number;
+  /**
+   * Leaves the scratch without a file system, for the utility VM to format.
+   */
+  unformatted?: boolean;
+  /**
+   * Directory that holds the scratch. Default: beside the snapshot.
+   */
+  location?: string;
+  /**
+   * Name of a Mount whose scratch this one uses too.
+   */
+  shareWith?: string;
+}
+/**
+ * Who sees the mount: exactly one of process, utilityVM. Default: process.
+ */
+export interface Isolation {
+  process?: ProcessIsolation;
+  utilityVM?: UtilityVM;
+}
+/**
+ * The host and its processes.
+ */
+export interface ProcessIsolation {}
+/**
+ * A running utility VM, which the mount is attached to.
+ */
+export interface UtilityVM {
+  /**
+   * ID of the utility VM's compute system.
+   */
+  id: string;
+}
