@@ -1,0 +1,137 @@
+/** What the state database keeps: what was applied and what is being done to the host. Never secrets. */
+
+import type {
+  ChainId,
+  DiffId,
+  Digest,
+  LayerFormat,
+  MountAccess,
+  ViewKind,
+  VolumeGuid,
+} from '../hosts/host.ts';
+import type { Kind, ResourceKey } from '../manifests/resources.ts';
+
+export type ConditionType = 'Ready' | 'Reconciling' | 'Stalled';
+
+export interface Condition {
+  type: ConditionType;
+  status: 'True' | 'False';
+  reason: string;
+  message: string;
+  /** ISO 8601. */
+  lastTransitionTime: string;
+  observedGeneration: number;
+}
+
+export interface ImageFacts {
+  digest: Digest;
+  platform: { os: string; architecture: string; osVersion?: string | undefined };
+  layers: { diffId: DiffId; digest: Digest; bytes: number }[];
+  bytes: number;
+}
+
+export interface ChainFacts {
+  format: LayerFormat;
+  /** Base first. */
+  chainIds: ChainId[];
+}
+
+export interface MountFacts {
+  volumeGuid: VolumeGuid;
+  path: string;
+  view: ViewKind;
+  access: MountAccess;
+  /** ISO 8601. */
+  since: string;
+}
+
+/** What became of a resource when it was last applied. A Mount has a chain too (its own, if it names an image). */
+export interface ResourceFacts {
+  image?: ImageFacts;
+  chain?: ChainFacts;
+  mount?: MountFacts;
+}
+
+export type DeletionPolicy = 'Delete' | 'Orphan';
+
+/** What a resource asks for, recorded before the host is touched for it. */
+export interface ResourceIntent {
+  kind: Kind;
+  name: string;
+  /** Names where its manifests came from; only that source prunes it. */
+  sourceId: string;
+  spec: unknown;
+  specDigest: string;
+  /** Resources it refers to or depends on. */
+  dependencies: ResourceKey[];
+  revision: string;
+  /** False when `cimlet.dev/prune: disabled`. */
+  prune: boolean;
+  deletionPolicy: DeletionPolicy;
+}
+
+export interface ResourceRecord extends ResourceIntent {
+  /** Counts the specs seen. */
+  generation: number;
+  /** Digest of the spec last applied in full; absent until the first success. */
+  appliedDigest?: string | undefined;
+  appliedRevision?: string | undefined;
+  facts: ResourceFacts;
+  conditions: Condition[];
+  /** ISO 8601. */
+  createdAt: string;
+  updatedAt: string;
+}
+
+export interface SnapshotIntent {
+  chainId: ChainId;
+  format: LayerFormat;
+  diffId: DiffId;
+  parent?: ChainId | undefined;
+  /** For whom it is made. */
+  neededBy?: ResourceKey | undefined;
+}
+
+export interface SnapshotRecord extends SnapshotIntent {
+  /** `intended`: may be half made; `removing`: may be half gone. */
+  state: 'intended' | 'committed' | 'removing';
+  bytes: number;
+  builder?: string | undefined;
+  createdAt: string;
+  committedAt?: string | undefined;
+}
+
+export interface MountIntent {
+  volumeGuid: VolumeGuid;
+  /** The Mount resource. */
+  name: string;
+  path: string;
+  /** The topmost layer. */
+  chainId: ChainId;
+  format: LayerFormat;
+  view: ViewKind;
+  access: MountAccess;
+}
+
+export interface MountRecord extends MountIntent {
+  state: 'intended' | 'mounted' | 'removing';
+  /** When it reached its state, ISO 8601. */
+  since: string;
+}
+
+export interface EventRecord {
+  key: string;
+  type: 'Normal' | 'Warning';
+  reason: string;
+  message: string;
+  count: number;
+  firstTime: string;
+  lastTime: string;
+}
+
+/** Everything a plan needs to know of the past. */
+export interface StateRecords {
+  resources: ResourceRecord[];
+  snapshots: SnapshotRecord[];
+  mounts: MountRecord[];
+}

@@ -1,0 +1,76 @@
+/** One agent per root: a lock that the kernel lets go when its holder dies. */
+
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { CimletError, classify, isErrorCode } from '../errors.ts';
+import { openExclusive } from './database.ts';
+
+export interface RootLock {
+  release(): void;
+}
+
+export interface LockOwner {
+  pid: number;
+  host: string;
+  /** ISO 8601. */
+  since: string;
+  command: string;
+}
+
+/**
+ * Locks `root` (made when missing) for this process until `release()` or its end. Throws `busy` naming the holder.
+ * The lock is a record lock on `lock.db`: no other code of this process may open and close that file meanwhile.
+ */
+export function acquireRootLock(root: string, command: string): RootLock {
+  try {
+    mkdirSync(root, { recursive: true });
+  } catch (error) {
+    throw classify(error, `make root ${root}`, 'choose another --root, or run with the right to write there');
+  }
+  const ownerFile = join(root, 'owner.json');
+  const database = takeLock(root, ownerFile);
+  const owner: LockOwner = { pid: process.pid, host: hostname(), since: new Date().toISOString(), command };
+  try {
+    writeFileSync(ownerFile, `${JSON.stringify(owner)}\n`);
+  } catch (error) {
+    database.close();
+    throw classify(error, `write ${ownerFile}`);
+  }
+  let held = true;
+  return {
+    release: () => {
+      if (!held) return;
+      held = false;
+      rmSync(ownerFile, { force: true });
+      database.close();
+    },
+  };
+}
+
+function takeLock(root: string, ownerFile: string) {
+  try {
+    return openExclusive(join(root, 'lock.db'));
+  } catch (error) {
+    if (!isErrorCode(error, 'busy')) throw error;
+    const owner = readOwner(ownerFile);
+    const who =
+      owner === undefined
+        ? 'another cimlet'
+        : `cimlet ${owner.command} (pid ${owner.pid} on ${owner.host}, since ${owner.since})`;
+    throw new CimletError('busy', `lock root ${root}: in use by ${who}`, {
+      hint: 'wait until it has finished, or stop it; reading commands (plan, get, describe) work meanwhile',
+      cause: error,
+    });
+  }
+}
+
+/** The holder may be writing the file at this moment: unreadable means unknown. */
+function readOwner(file: string): LockOwner | undefined {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as LockOwner;
+  } catch (error) {
+    if (error instanceof SyntaxError || (error as NodeJS.ErrnoException).code !== undefined) return undefined;
+    throw error;
+  }
+}
