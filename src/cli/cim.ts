@@ -1,0 +1,302 @@
+/** `cimlet cim ls|stat|cat|tree|verify|inspect` */
+
+import type { Command } from 'commander';
+import type { CimReader } from '../cim/reader.ts';
+import { inspectCim, openCim } from '../cim/reader.ts';
+import type { DirectoryEntry, FileInfo } from '../cim/types.ts';
+import { verifyCim } from '../cim/verify.ts';
+import { CimletError } from '../errors.ts';
+import type { AddCommand, CliContext } from './context.ts';
+import type { GlobalOptions } from './options.ts';
+import { formatData, isDataFormat } from './output.ts';
+import {
+  attributeNames,
+  attributesOf,
+  formatFileTime,
+  formatMode,
+  formatReparseTag,
+  reparseTarget,
+} from './render-cim.ts';
+import { formatBytes, padStart, plural, printable } from './text.ts';
+
+const HELP = `
+Paths inside a CIM are written with / or \\, and compared without case.
+
+Examples:
+  cimlet cim tree layer.cim Files/Windows
+  cimlet cim cat layer.cim 'Files/a.txt:Zone.Identifier' | xxd
+  cimlet cim verify layer.cim`;
+
+export const addCim: AddCommand = (program, context) => {
+  const cim = program
+    .command('cim')
+    .description('look into CIM files: list, read, verify')
+    .addHelpText('after', HELP);
+  addList(cim, context);
+  addStat(cim, context);
+  addCat(cim, context);
+  addTree(cim, context);
+  addVerify(cim, context);
+  addInspect(cim, context);
+};
+
+interface Entry {
+  path: string;
+  name: string;
+  info: FileInfo;
+}
+
+function addList(cim: Command, context: CliContext): void {
+  cim
+    .command('ls')
+    .description('list a directory of a CIM')
+    .argument('<file.cim>', 'the image')
+    .argument('[path]', 'directory or file in it', '')
+    .option('-l, --long', 'with attributes, size and time')
+    .action(async (file, path, _options, command) => {
+      const { long, output } = command.optsWithGlobals() as GlobalOptions & { long?: boolean };
+      await withCim(file, async (reader) => {
+        const found = find(reader, file, path);
+        const entries = found.info.isDirectory ? [...childrenOf(reader, found)] : [found];
+        if (isDataFormat(output)) {
+          context.terminal.print(formatData(entries.map(dataOf), output));
+          return;
+        }
+        await printAll(context, long ? longLines(entries) : entries.map(nameOf));
+      });
+    });
+}
+
+function addStat(cim: Command, context: CliContext): void {
+  const { terminal } = context;
+  cim
+    .command('stat')
+    .description('print what a CIM holds about one file')
+    .argument('<file.cim>', 'the image')
+    .argument('[path]', 'file or directory in it', '')
+    .action(async (file, path, _options, command) => {
+      const { output } = command.optsWithGlobals() as GlobalOptions;
+      await withCim(file, async (reader) => {
+        const found = find(reader, file, path);
+        const streams = [...reader.streams(found.info.id)];
+        const data = { ...dataOf(found), streams };
+        if (isDataFormat(output)) terminal.print(formatData(data, output));
+        else terminal.print(...statLines(data));
+      });
+    });
+}
+
+function addCat(cim: Command, context: CliContext): void {
+  cim
+    .command('cat')
+    .description('write the bytes of a file, or of path:stream, to standard output')
+    .argument('<file.cim>', 'the image')
+    .argument('<path>', 'file in it; FILE:STREAM for an alternate stream')
+    .action(async (file, path: string) => {
+      await withCim(file, async (reader) => {
+        const [name = '', stream] = path.split(':', 2);
+        const { info } = find(reader, file, name);
+        if (info.isDirectory && stream === undefined) {
+          throw new CimletError('failed-precondition', `cat ${path} in ${file}: is a directory`);
+        }
+        for (const chunk of reader.streamChunks(info.id, stream)) {
+          if (context.terminal.closed) return;
+          await context.terminal.write(chunk);
+        }
+      });
+    });
+}
+
+function addTree(cim: Command, context: CliContext): void {
+  cim
+    .command('tree')
+    .description('draw a directory of a CIM and all below it')
+    .argument('<file.cim>', 'the image')
+    .argument('[path]', 'directory in it', '')
+    .action(async (file, path, _options, command) => {
+      const { output } = command.optsWithGlobals() as GlobalOptions;
+      await withCim(file, async (reader) => {
+        const found = find(reader, file, path);
+        if (isDataFormat(output)) {
+          context.terminal.print(formatData(treeData(reader, found), output));
+          return;
+        }
+        await printAll(context, treeLines(reader, found));
+      });
+    });
+}
+
+function addVerify(cim: Command, context: CliContext): void {
+  const { terminal } = context;
+  cim
+    .command('verify')
+    .description('check every structure of a CIM; exits with 1 when there are faults')
+    .argument('<file.cim>', 'the image')
+    .action((file, _options, command) => {
+      const { output } = command.optsWithGlobals() as GlobalOptions;
+      const faults = [...verifyCim(file)];
+      context.exitCode = faults.length > 0 ? 1 : 0;
+      if (isDataFormat(output)) {
+        terminal.print(formatData({ file, faults }, output));
+        return;
+      }
+      for (const fault of faults) {
+        terminal.print(printable(`${fault.file}: offset 0x${fault.offset.toString(16)}: ${fault.message}`));
+      }
+      if (faults.length === 0) terminal.print(terminal.paint('green', `${printable(file)}: no faults`));
+      else terminal.printError(terminal.paintError('red', plural(faults.length, 'fault')));
+    });
+}
+
+function addInspect(cim: Command, context: CliContext): void {
+  const { terminal } = context;
+  cim
+    .command('inspect')
+    .description('print the header of a CIM, its GUIDs, files and counts')
+    .argument('<file.cim>', 'the image')
+    .action((file, _options, command) => {
+      const { output } = command.optsWithGlobals() as GlobalOptions;
+      const facts = inspectCim(file);
+      terminal.print(formatData(facts, output === 'json' ? 'json' : 'yaml'));
+    });
+}
+
+async function withCim(file: string, use: (reader: CimReader) => Promise<void>): Promise<void> {
+  const reader = openCim(file);
+  try {
+    await use(reader);
+  } finally {
+    reader.close();
+  }
+}
+
+function find(reader: CimReader, file: string, path: string): Entry {
+  const clean = path
+    .split(/[\\/]+/)
+    .filter(Boolean)
+    .join('/');
+  const id = clean === '' ? reader.root : reader.lookup(clean);
+  if (id === undefined) throw new CimletError('not-found', `${file} holds no ${path}`);
+  return { path: clean, name: clean.slice(clean.lastIndexOf('/') + 1), info: reader.stat(id) };
+}
+
+function* childrenOf(reader: CimReader, parent: Entry): Iterable<Entry> {
+  for (const { name, id } of reader.entries(parent.info.id) as Iterable<DirectoryEntry>) {
+    yield { path: parent.path === '' ? name : `${parent.path}/${name}`, name, info: reader.stat(id) };
+  }
+}
+
+/** Everything about a file but its bytes; binary parts as hexadecimal. */
+function dataOf({ path, name, info }: Entry) {
+  const hex = (bytes: Uint8Array | undefined) => bytes && Buffer.from(bytes).toString('hex');
+  return {
+    path,
+    name,
+    id: info.id,
+    type: info.isDirectory ? 'directory' : 'file',
+    size: info.size,
+    attributes: attributesOf(info),
+    attributeNames: attributeNames(info),
+    creationTime: formatFileTime(info.creationTime),
+    lastWriteTime: formatFileTime(info.lastWriteTime),
+    changeTime: formatFileTime(info.changeTime),
+    lastAccessTime: formatFileTime(info.lastAccessTime),
+    reparseTag: info.reparseTag === 0 ? undefined : formatReparseTag(info.reparseTag),
+    target: reparseTarget(info),
+    reparseData: hex(info.reparseData),
+    securityDescriptor: hex(info.securityDescriptor),
+    extendedAttributes: hex(info.extendedAttributes),
+  };
+}
+
+type FileData = ReturnType<typeof dataOf>;
+
+function statLines(data: FileData & { streams: { name: string; size: number }[] }): string[] {
+  const facts: [string, string | undefined][] = [
+    ['Path', data.path === '' ? '/' : data.path],
+    ['File ID', `0x${data.id.toString(16)}`],
+    ['Type', data.type],
+    ['Size', `${data.size} (${formatBytes(data.size)})`],
+    ['Attributes', `0x${data.attributes.toString(16)} ${data.attributeNames.join(' ')}`.trimEnd()],
+    ['Created', data.creationTime],
+    ['Written', data.lastWriteTime],
+    ['Changed', data.changeTime],
+    ['Accessed', data.lastAccessTime],
+    ['Reparse tag', data.reparseTag],
+    ['Target', data.target],
+    ['Security descriptor', data.securityDescriptor],
+    ['Extended attributes', data.extendedAttributes],
+    ...data.streams.map(({ name, size }): [string, string] => ['Stream', `${name} (${formatBytes(size)})`]),
+  ];
+  return facts.flatMap(([label, value]) => (value ? [`${label}:`.padEnd(21) + printable(value)] : []));
+}
+
+function nameOf({ name, info }: Entry): string {
+  return `${printable(name)}${info.isDirectory ? '/' : ''}`;
+}
+
+function longLines(entries: readonly Entry[]): string[] {
+  const sizeWidth = entries.reduce((most, { info }) => Math.max(most, String(info.size).length), 1);
+  return entries.map((entry) => {
+    const { info } = entry;
+    const target = reparseTarget(info);
+    const size = padStart(info.isDirectory ? '-' : String(info.size), sizeWidth);
+    const arrow = target === undefined ? '' : ` -> ${printable(target)}`;
+    return `${formatMode(info)}  ${size}  ${formatFileTime(info.lastWriteTime)}  ${nameOf(entry)}${arrow}`;
+  });
+}
+
+function* treeLines(reader: CimReader, top: Entry): Iterable<string> {
+  let directories = 0;
+  let files = 0;
+  yield top.path === '' ? '/' : nameOf(top);
+  // A stack of our own: a hostile image may be nested deeper than calls may be.
+  const open = [{ rest: [...childrenOf(reader, top)], indent: '' }];
+  for (let level = open.at(-1); level !== undefined; level = open.at(-1)) {
+    const entry = level.rest.shift();
+    if (entry === undefined) {
+      open.pop();
+      continue;
+    }
+    const last = level.rest.length === 0;
+    const target = reparseTarget(entry.info);
+    yield `${level.indent}${last ? '└── ' : '├── '}${nameOf(entry)}${target ? ` -> ${printable(target)}` : ''}`;
+    if (entry.info.isDirectory) directories++;
+    else files++;
+    if (entry.info.isDirectory) {
+      open.push({ rest: [...childrenOf(reader, entry)], indent: level.indent + (last ? '    ' : '│   ') });
+    }
+  }
+  yield '';
+  yield `${plural(directories, 'directory', 'directories')}, ${plural(files, 'file')}`;
+}
+
+function treeData(reader: CimReader, top: Entry): FileData[] {
+  const all: FileData[] = [];
+  const open: Iterator<Entry>[] = [[top][Symbol.iterator]()];
+  for (let level = open.at(-1); level !== undefined; level = open.at(-1)) {
+    const { done, value } = level.next();
+    if (done) {
+      open.pop();
+      continue;
+    }
+    all.push(dataOf(value));
+    if (value.info.isDirectory) open.push(childrenOf(reader, value)[Symbol.iterator]());
+  }
+  return all;
+}
+
+const LINES_AT_ONCE = 500;
+
+/** Prints lines as they come, and stops when nobody reads them any more. */
+async function printAll({ terminal }: CliContext, lines: Iterable<string>): Promise<void> {
+  let batch: string[] = [];
+  for (const line of lines) {
+    batch.push(line);
+    if (batch.length < LINES_AT_ONCE) continue;
+    if (terminal.closed) return;
+    await terminal.write(`${batch.join('\n')}\n`);
+    batch = [];
+  }
+  if (batch.length > 0) await terminal.write(`${batch.join('\n')}\n`);
+}

@@ -1,0 +1,22 @@
+/** Asks a person before something is done. */
+
+import { createInterface } from 'node:readline/promises';
+import type { Terminal } from './terminal.ts';
+
+/** True for `y` and `yes`; anything else, an end of input and Ctrl-C are a no. */
+export async function confirm(terminal: Terminal, question: string): Promise<boolean> {
+  const controller = new AbortController();
+  const lines = createInterface({ input: terminal.stdin, output: terminal.stdout, terminal: true });
+  const refuse = () => controller.abort();
+  lines.once('SIGINT', refuse).once('close', refuse);
+  try {
+    const answer = await lines.question(`${question} [y/N] `, { signal: controller.signal });
+    return /^y(es)?$/i.test(answer.trim());
+  } catch (error) {
+    if (!controller.signal.aborted) throw error;
+    terminal.print('');
+    return false;
+  } finally {
+    lines.close();
+  }
+}

@@ -1,0 +1,26 @@
+/** What a command is given: the terminal, and the library wired to a host by the composition root. */
+
+import type { Command } from 'commander';
+import type { Host } from '../hosts/host.ts';
+import type { HostChoice } from './options.ts';
+import type { Terminal } from './terminal.ts';
+
+export interface CliContext {
+  readonly terminal: Terminal;
+  readonly version: string;
+  readonly services: Services;
+  /** What the process will exit with; a command sets it when it is not 0. */
+  exitCode: number;
+}
+
+/** What only the composition root knows how to make. */
+export interface Services {
+  /** Where state and layers are kept when nobody says otherwise. */
+  readonly defaultRoot: string;
+  /** Throws `unsupported-host` when this build has no such host. */
+  openHost(choice: HostChoice, root: string): Host;
+  readStandardInput(): Promise<string>;
+}
+
+/** Each command file exports one of these: it declares the command's flags and runs it. */
+export type AddCommand = (program: Command, context: CliContext) => void;

@@ -1,0 +1,82 @@
+/** Flags that several commands share, and the arguments they are parsed into. Nothing here touches the machine. */
+
+import { resolve } from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { CimletError } from '../errors.ts';
+import type { ResourceKey } from '../manifests/resources.ts';
+import type { OutputFormat } from './output.ts';
+
+export type HostChoice = 'auto' | 'windows' | 'embedded';
+
+/** Understood by every command, before or after its name. */
+export interface GlobalOptions {
+  root: string;
+  host: HostChoice;
+  output: OutputFormat;
+  color: boolean;
+}
+
+export interface ManifestOptions {
+  filename: string[];
+}
+
+export function addGlobalOptions(program: Command, defaultRoot: string): void {
+  program
+    .addOption(
+      new Option('--root <directory>', 'where state and layers are kept')
+        .default(defaultRoot)
+        .env('CIMLET_ROOT')
+        .argParser((value) => resolve(value)),
+    )
+    .addOption(
+      new Option('--host <host>', 'which host does the work')
+        .choices(['auto', 'windows', 'embedded'])
+        .default('auto'),
+    )
+    .addOption(
+      new Option('-o, --output <format>', 'how results are printed')
+        .choices(['text', 'wide', 'json', 'yaml'])
+        .default('text'),
+    )
+    .option('--no-color', 'print without colour (so does NO_COLOR=1)');
+}
+
+export function filenameOption(): Option {
+  return new Option(
+    '-f, --filename <path>',
+    'manifest file, folder, or - for standard input; may be repeated',
+  )
+    .default([], 'none')
+    .argParser((value, previous: string[]) => [...previous, value]);
+}
+
+export function targetOption(): Option {
+  return new Option('--target <kind/name>', 'only this resource and what it needs; may be repeated')
+    .default([], 'all')
+    .argParser((value, previous: ResourceKey[]) => [...previous, parseTarget(value)]);
+}
+
+/** What `-f` named; an error with an example when it named nothing. */
+export function requireFilenames(options: ManifestOptions, command: string): string[] {
+  if (options.filename.length > 0) return options.filename;
+  throw new CimletError('failed-precondition', `${command}: no manifests named`, {
+    hint: `name a file or a folder with -f, for example: cimlet ${command} -f manifests/`,
+  });
+}
+
+const KINDS = { image: 'Image', chain: 'LayerChain', layerchain: 'LayerChain', mount: 'Mount' } as const;
+
+/** `image/x`, `Mount/x`, `mounts/x`, `chain/x` -> the resource's key. */
+export function parseResourceKey(text: string): ResourceKey | undefined {
+  const slash = text.indexOf('/');
+  const word = text.slice(0, Math.max(0, slash)).toLowerCase().replace(/s$/, '');
+  const name = text.slice(slash + 1);
+  if (slash < 1 || name === '' || !Object.hasOwn(KINDS, word)) return undefined;
+  return `${KINDS[word as keyof typeof KINDS]}/${name}`;
+}
+
+export function parseTarget(text: string): ResourceKey {
+  const key = parseResourceKey(text);
+  if (key !== undefined) return key;
+  throw new InvalidArgumentError('Name a resource as image/NAME, layerchain/NAME or mount/NAME.');
+}

@@ -1,0 +1,92 @@
+/** The command line as a whole: its commands, how they fail, and what the process exits with. */
+
+import { Command, CommanderError } from 'commander';
+import { addApply } from './apply.ts';
+import { addCim } from './cim.ts';
+import type { AddCommand, CliContext, Services } from './context.ts';
+import { addDelete } from './delete.ts';
+import { addDescribe } from './describe.ts';
+import { addDoctor } from './doctor.ts';
+import { addGet } from './get.ts';
+import { addObserve } from './observe.ts';
+import { addGlobalOptions } from './options.ts';
+import { addPlan } from './plan.ts';
+import { renderError } from './render-error.ts';
+import { openTerminal } from './terminal.ts';
+import { addValidate } from './validate.ts';
+import { addVersion } from './version.ts';
+
+const COMMANDS: AddCommand[] = [
+  addValidate,
+  addPlan,
+  addApply,
+  addDelete,
+  addGet,
+  addDescribe,
+  addObserve,
+  addCim,
+  addDoctor,
+  addVersion,
+];
+
+const EXAMPLES = `
+Examples:
+  cimlet plan -f manifests/            show what would be done, and do nothing
+  cimlet apply -f manifests/ --yes     do it
+  cimlet get all                       see what is there
+  cimlet doctor                        see what this host can do`;
+
+export interface RunOptions {
+  /** Without the program's own name. */
+  argv: readonly string[];
+  env: NodeJS.ProcessEnv;
+  version: string;
+  services: Services;
+}
+
+/** Runs one command line to its end. Resolves to the exit code; never rejects. */
+export async function runCli({ argv, env, version, services }: RunOptions): Promise<number> {
+  const terminal = openTerminal({ env, color: !argv.includes('--no-color') });
+  const context: CliContext = { terminal, version, services, exitCode: 0 };
+  const failed = exitCodeOfErrors(argv);
+  const program = createProgram(context);
+  try {
+    if (argv.length === 0) program.outputHelp();
+    else await program.parseAsync([...argv], { from: 'user' });
+    return context.exitCode;
+  } catch (error) {
+    // Commander has printed its message by now.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : failed;
+    terminal.printError(...renderError(error, terminal.paintError, Boolean(env.CIMLET_DEBUG)));
+    return failed;
+  }
+}
+
+function createProgram(context: CliContext): Command {
+  const { terminal, version, services } = context;
+  const program = new Command('cimlet')
+    .description(
+      'Declares container layers on this machine: reads manifests, shows how the\nhost differs from them, and makes it match.',
+    )
+    .version(`cimlet ${version}`, '--version', 'print the version')
+    .helpOption('-h, --help', 'show help')
+    .helpCommand('help [command]', 'show help for a command')
+    .addHelpText('after', EXAMPLES)
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut: (text) => terminal.print(text.replace(/\n$/, '')),
+      writeErr: (text) => terminal.printError(text.replace(/\n$/, '')),
+      getOutHelpWidth: () => terminal.width,
+      getErrHelpWidth: () => terminal.width,
+      outputError: (text, write) => write(text.replace(/^error:/, terminal.paintError('red', 'error:'))),
+    })
+    .exitOverride();
+  addGlobalOptions(program, services.defaultRoot);
+  for (const add of COMMANDS) add(program, context);
+  return program;
+}
+
+/** `plan --exit-code` keeps 1 for "there are differences", as diff does: errors are 2 there and 1 everywhere else. */
+function exitCodeOfErrors(argv: readonly string[]): number {
+  return argv.includes('--exit-code') ? 2 : 1;
+}

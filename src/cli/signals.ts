@@ -1,0 +1,34 @@
+/** Ctrl-C and SIGTERM while work is under way: the first asks it to stop, the second doesn't ask. */
+
+export interface Interruption {
+  readonly signal: AbortSignal;
+  /** 128 + the number of the signal that came, as shells count; undefined while none came. */
+  readonly exitCode: number | undefined;
+  stop(): void;
+}
+
+const NUMBERS = { SIGINT: 2, SIGTERM: 15 } as const;
+
+/** Listens until `stop`. `announce` is called once, at the first signal. */
+export function listenForInterruption(announce: (message: string) => void): Interruption {
+  const controller = new AbortController();
+  let exitCode: number | undefined;
+  const onSignal = (name: NodeJS.Signals) => {
+    const code = 128 + NUMBERS[name as keyof typeof NUMBERS];
+    if (exitCode !== undefined) process.exit(code);
+    exitCode = code;
+    announce(`${name}: finishing what is running, then stopping; once more quits at once.`);
+    controller.abort();
+  };
+  const names = Object.keys(NUMBERS) as (keyof typeof NUMBERS)[];
+  for (const name of names) process.on(name, onSignal);
+  return {
+    signal: controller.signal,
+    get exitCode() {
+      return exitCode;
+    },
+    stop() {
+      for (const name of names) process.off(name, onSignal);
+    },
+  };
+}

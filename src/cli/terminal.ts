@@ -1,0 +1,81 @@
+/** The program's streams, and what is known about them. The only place that writes to them. */
+
+import type { Readable, Writable } from 'node:stream';
+import { createPaint, type Paint } from './text.ts';
+
+export interface Terminal {
+  readonly stdin: Readable;
+  readonly stdout: Writable;
+  /** Somebody can be asked: standard input is a terminal. */
+  readonly interactive: boolean;
+  /** Standard output is a terminal that can move its cursor. */
+  readonly live: boolean;
+  /** Columns to format for; 80 where the output is no terminal. */
+  readonly width: number;
+  readonly rows: number;
+  readonly paint: Paint;
+  /** For standard error, which may be a terminal when standard output is none. */
+  readonly paintError: Paint;
+  /** The reader of standard output has gone (`| head`): what streams output may stop; work must go on. */
+  readonly closed: boolean;
+  /** Writes lines to standard output. */
+  print(...lines: string[]): void;
+  /** Writes lines to standard error. */
+  printError(...lines: string[]): void;
+  /** Writes bytes to standard output and waits until they are taken. */
+  write(data: Uint8Array | string): Promise<void>;
+}
+
+export interface TerminalOptions {
+  env: NodeJS.ProcessEnv;
+  /** False for `--no-color`. */
+  color: boolean;
+}
+
+/** Colour needs a terminal, no NO_COLOR (https://no-color.org: set and not empty), and no `--no-color`. */
+export function openTerminal(options: TerminalOptions): Terminal {
+  const { stdin, stdout, stderr } = process;
+  const { env } = options;
+  const colorWanted = options.color && !env.NO_COLOR && env.TERM !== 'dumb';
+  const paint = createPaint(colorWanted && stdout.isTTY === true);
+  const paintError = createPaint(colorWanted && stderr.isTTY === true);
+  let closed = false;
+  const onError = (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    closed = true;
+  };
+  stdout.on('error', onError);
+  stderr.on('error', onError);
+  return {
+    stdin,
+    stdout,
+    interactive: stdin.isTTY === true,
+    live: stdout.isTTY === true && env.TERM !== 'dumb',
+    get width() {
+      const forced = Number(env.COLUMNS);
+      if (stdout.isTTY) return stdout.columns || 80;
+      return Number.isInteger(forced) && forced >= 40 ? forced : 80;
+    },
+    get rows() {
+      return stdout.rows || 24;
+    },
+    paint,
+    paintError,
+    get closed() {
+      return closed;
+    },
+    print(...lines) {
+      if (!closed && lines.length > 0) stdout.write(`${lines.join('\n')}\n`);
+    },
+    printError(...lines) {
+      if (lines.length > 0) stderr.write(`${lines.join('\n')}\n`);
+    },
+    async write(data) {
+      if (closed) return;
+      await new Promise<void>((resolve) => {
+        // A failed write also arrives as an 'error' event, which decides what it means.
+        stdout.write(data, () => resolve());
+      });
+    },
+  };
+}
