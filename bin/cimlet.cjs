@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 // biome-ignore-all lint: old JavaScript on purpose: any Node must be able to parse this file, if only to say that it is too old
-// biome-ignore-all format: no trailing commas in calls, for the same reason
 'use strict';
 
 var fs = require('fs');
@@ -10,9 +9,8 @@ var OLDEST = [22, 22];
 var running = process.versions.node.split('.').map(Number);
 
 if (running[0] < OLDEST[0] || (running[0] === OLDEST[0] && running[1] < OLDEST[1])) {
-  process.stderr.write(
-    'error: cimlet needs Node.js ' + OLDEST.join('.') + ' or newer; this is ' + process.versions.node + '\n',
-  );
+  var message = 'cimlet needs Node.js ' + OLDEST.join('.') + ' or newer; this is ' + process.versions.node;
+  process.stderr.write('error: ' + message + '\n');
   process.exitCode = 1;
 } else {
   start();
