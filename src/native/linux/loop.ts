@@ -1,0 +1,100 @@
+/** Loop devices: a regular file as a read-only block device. https://man7.org/linux/man-pages/man4/loop.4.html */
+
+import { type FileHandle, open } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { CimletError, classify } from '../../errors.ts';
+import { Errno, systemError } from './errno.ts';
+import { libc, outcome } from './libc.ts';
+
+const LOOP_CLR_FD = 0x4c01;
+const LOOP_CONFIGURE = 0x4c0a;
+const LOOP_CTL_GET_FREE = 0x4c82;
+const LO_FLAGS_READ_ONLY = 1;
+const LO_FLAGS_AUTOCLEAR = 4;
+
+// struct loop_config: __u32 fd, block_size; struct loop_info64 (232 bytes); __u64 reserved[8].
+const CONFIG_SIZE = 304;
+const FLAGS_AT = 8 + 52;
+const FILE_NAME_AT = 8 + 56;
+const FILE_NAME_BYTES = 64;
+
+/** Others may take a free device first. */
+const ATTEMPTS = 64;
+
+/** An attached loop device. It lasts until `close` and until nothing else (a mount) has it open any more. */
+export interface LoopDevice {
+  readonly path: string;
+  close(): Promise<void>;
+}
+
+/**
+ * Attaches a file, read-only, to a free loop device that detaches by itself after its last use. `access-denied`
+ * without CAP_SYS_ADMIN, `unsupported-host` where there are no loop devices, `busy` when none stays free long enough.
+ */
+export async function attachLoop(file: string): Promise<LoopDevice> {
+  const operation = `attach ${file} to a loop device`;
+  const backing = await openOr(file, operation);
+  try {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const device = await openFree(operation);
+      const result = await ioctl(device.handle.fd, LOOP_CONFIGURE, configuration(backing.fd, file));
+      if (result >= 0) return { path: device.path, close: () => device.handle.close() };
+      await device.handle.close();
+      if (result !== -Errno.EBUSY) throw systemError(operation, -result);
+    }
+  } finally {
+    await backing.close();
+  }
+  throw new CimletError('busy', `${operation}: ${ATTEMPTS} devices that were free have been taken`);
+}
+
+/** Detaches a loop device now, or after its last use. For devices left behind by others; ours detach by themselves. */
+export async function detachLoop(path: string): Promise<void> {
+  const operation = `detach loop device ${path}`;
+  const device = await openOr(path, operation);
+  try {
+    const result = await ioctl(device.fd, LOOP_CLR_FD, null);
+    if (result < 0) throw systemError(operation, -result);
+  } finally {
+    await device.close();
+  }
+}
+
+async function openFree(operation: string): Promise<{ path: string; handle: FileHandle }> {
+  const control = await openOr('/dev/loop-control', operation);
+  try {
+    const number = await ioctl(control.fd, LOOP_CTL_GET_FREE, null);
+    if (number < 0) throw systemError(operation, -number);
+    const path = `/dev/loop${number}`;
+    return { path, handle: await openOr(path, operation) };
+  } finally {
+    await control.close();
+  }
+}
+
+async function openOr(path: string, operation: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'r');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (path.startsWith('/dev/loop') && (code === 'ENOENT' || code === 'ENXIO'))
+      throw new CimletError('unsupported-host', `${operation}: there is no ${path} (${code})`, {
+        hint: 'load the loop module (modprobe loop); in a container, give it /dev/loop-control and /dev/loop*',
+        cause: error,
+      });
+    throw classify(error, `${operation}: open ${path}`);
+  }
+}
+
+function configuration(fd: number, file: string): Buffer {
+  const config = Buffer.alloc(CONFIG_SIZE);
+  config.writeUInt32LE(fd, 0);
+  config.writeUInt32LE(LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR, FLAGS_AT);
+  config.write(basename(file), FILE_NAME_AT, FILE_NAME_BYTES - 1);
+  return config;
+}
+
+/** The ioctl's result, or the errno, negative. */
+async function ioctl(fd: number, request: number, argument: Uint8Array | null): Promise<number> {
+  return outcome(await libc.callAsync('ioctl', fd, request, argument));
+}
