@@ -1,0 +1,232 @@
+import type { CimStream, FileMetadata } from '../cim/types.ts';
+import { isErrorCode } from '../errors.ts';
+import type { CimWriter } from './cim-writer.ts';
+import { impliedDirectoryMetadata, type LayerEntry, readLayerEntry } from './layer-entry.ts';
+import { splitPath } from './layer-path.ts';
+import type { LayerPolicy } from './layer-policy.ts';
+import { addChild, childOf, foldName, type LayerNode } from './layer-tree.ts';
+import { entryError, quoteName, type TarHeader } from './tar-format.ts';
+import type { TarHandler } from './tar-reader.ts';
+
+/**
+ * Writes the entries of one layer's tar, as a TarReader finds them, into a CIM.
+ *
+ * - Within a layer the last entry of a name wins; two names that differ only in case are an error.
+ * - Whiteouts and opaque markers act on lower layers only, wherever in the tar they stand: what this layer adds stays.
+ * - Nothing is written through a file or link: an entry below one is an error.
+ * - A directory that only its children imply takes the times of the first of them and no other metadata; where lower
+ *   layers have it, it stays as it is.
+ * - An alternate stream follows its file.
+ *
+ * Memory is bounded by the number of names (about 200 bytes each), never by data.
+ */
+export class LayerProcessor implements TarHandler {
+  /** Names written: files, directories, links. */
+  files = 0;
+  /** Bytes of data, alternate streams included. */
+  bytes = 0;
+  readonly #writer: CimWriter;
+  readonly #policy: LayerPolicy;
+  readonly #onEntry: ((path: string) => void) | undefined;
+  readonly #root: LayerNode;
+
+  #stream: CimStream | undefined;
+  #header: TarHeader | undefined;
+  /** Whose alternate streams may come now, and which have come. */
+  #streamOwner: string | undefined;
+  readonly #streams = new Set<string>();
+  /** The directory found last: entries of one directory come together. */
+  #lastParent: { path: string; node: LayerNode } | undefined;
+
+  constructor(
+    writer: CimWriter,
+    policy: LayerPolicy,
+    options: { isBase: boolean; onEntry?: ((path: string) => void) | undefined },
+  ) {
+    this.#writer = writer;
+    this.#policy = policy;
+    this.#onEntry = options.onEntry;
+    this.#root = { name: '', kind: 'directory', hasLower: !options.isBase, children: undefined };
+  }
+
+  entry(header: TarHeader): void {
+    this.#header = header;
+    this.#guard(header, () => this.#write(header, readLayerEntry(header)));
+    this.#onEntry?.(header.name);
+  }
+
+  data(chunk: Uint8Array): void {
+    this.#stream?.write(chunk);
+    this.bytes += chunk.length;
+  }
+
+  end(): void {
+    const header = this.#header;
+    const stream = this.#stream;
+    this.#stream = undefined;
+    if (header !== undefined && stream !== undefined) this.#guard(header, () => stream.close());
+  }
+
+  /** True when this layer has added `path`. */
+  added(path: string): boolean {
+    return this.#lookUp(path).node !== undefined;
+  }
+
+  #write(header: TarHeader, entry: LayerEntry): void {
+    if (entry.kind === 'stream') {
+      this.#addStream(header, entry);
+      return;
+    }
+    this.#streamOwner = undefined;
+    switch (entry.kind) {
+      case 'root':
+        return;
+      case 'whiteout':
+        this.#whiteOut(entry.path);
+        return;
+      case 'opaque':
+        this.#empty(header, entry.path);
+        return;
+      case 'hard-link':
+        this.#addHardLink(header, entry.path, entry.target);
+        return;
+      case 'directory':
+        this.#makeWay(header, entry.path, 'directory');
+        this.#create(entry.path, entry.metadata).close();
+        break;
+      case 'link':
+        this.#makeWay(header, entry.path, 'link');
+        this.#create(entry.path, entry.metadata).close();
+        break;
+      case 'file':
+        this.#makeWay(header, entry.path, 'file');
+        this.#stream = this.#create(entry.path, entry.metadata);
+        break;
+    }
+    this.#streamOwner = entry.path;
+    this.#streams.clear();
+  }
+
+  #create(path: string, metadata: FileMetadata): CimStream {
+    this.files++;
+    return this.#writer.createFile(path, metadata);
+  }
+
+  /** Records the name and removes what can't stay where an entry of this kind is about to be written. */
+  #makeWay(header: TarHeader, path: string, kind: LayerNode['kind']): void {
+    const [parentPath, name] = splitPath(path);
+    if (parentPath === '' && kind !== 'directory') {
+      throw entryError(header, `${quoteName(path)} must be a directory`);
+    }
+    const parent = this.#parent(header, parentPath);
+    const own = childOf(parent, name);
+    if (own !== undefined) {
+      this.#refuseOtherCase(header, parentPath, own, name);
+      if (own.kind === kind && kind === 'directory') return;
+      this.#writer.deletePath(path);
+      this.#lastParent = undefined;
+      addChild(parent, name, kind, false);
+      return;
+    }
+    const lower = parent.hasLower ? this.#policy.lower(path) : 'absent';
+    const staysDirectory = lower === 'directory' && kind === 'directory';
+    if (lower !== 'absent' && !staysDirectory) this.#policy.removeLower(path);
+    addChild(parent, name, kind, staysDirectory);
+  }
+
+  #addHardLink(header: TarHeader, path: string, target: string): void {
+    if (foldName(path) === foldName(target)) throw entryError(header, 'a hard link to itself');
+    this.#makeWay(header, path, 'file');
+    if (!this.#policy.link(path, target)) {
+      throw entryError(
+        header,
+        `hard link to ${quoteName(target)}: there is no such file in this layer or below`,
+      );
+    }
+    this.files++;
+  }
+
+  #addStream(header: TarHeader, entry: { path: string; stream: string; size: number }): void {
+    if (entry.path !== this.#streamOwner) {
+      throw entryError(header, `an alternate stream must follow its file, ${quoteName(entry.path)}`);
+    }
+    const folded = foldName(entry.stream);
+    if (this.#streams.has(folded)) throw entryError(header, 'the file has a stream of that name already');
+    this.#streams.add(folded);
+    this.#stream = this.#writer.createAlternateStream(entry.path, entry.stream, entry.size);
+  }
+
+  #whiteOut(path: string): void {
+    const place = this.#lookUp(path);
+    if (place.node?.kind === 'directory') this.#policy.emptyLower(path, place.node);
+    else if (place.node === undefined && place.hasLower) this.#policy.removeLower(path);
+  }
+
+  #empty(header: TarHeader, path: string): void {
+    this.#policy.emptyLower(path, this.#parent(header, path));
+  }
+
+  /** The node of a directory that something is about to be added to; made, with those above it, when missing. */
+  #parent(header: TarHeader, path: string): LayerNode {
+    if (path === '') return this.#root;
+    if (this.#lastParent?.path === path) return this.#lastParent.node;
+    let node = this.#root;
+    for (let start = 0; start <= path.length; ) {
+      const slash = path.indexOf('/', start);
+      const end = slash < 0 ? path.length : slash;
+      node = this.#enter(header, node, path.slice(0, end), path.slice(start, end));
+      start = end + 1;
+    }
+    this.#lastParent = { path, node };
+    return node;
+  }
+
+  #enter(header: TarHeader, parent: LayerNode, path: string, name: string): LayerNode {
+    const own = childOf(parent, name);
+    if (own !== undefined) {
+      this.#refuseOtherCase(header, splitPath(path)[0], own, name);
+      if (own.kind !== 'directory') throw this.#belowFile(header, path, own.kind);
+      return own;
+    }
+    const lower = parent.hasLower ? this.#policy.lower(path) : 'absent';
+    if (lower === 'file' || lower === 'link') throw this.#belowFile(header, path, lower);
+    if (lower === 'absent') this.#create(path, impliedDirectoryMetadata(header)).close();
+    return addChild(parent, name, 'directory', lower === 'directory');
+  }
+
+  #belowFile(header: TarHeader, path: string, kind: 'file' | 'link'): Error {
+    const what = kind === 'file' ? 'a file' : 'a symlink or mount point';
+    return entryError(header, `${quoteName(path)} is ${what}, nothing can be below it`);
+  }
+
+  #refuseOtherCase(header: TarHeader, parentPath: string, own: LayerNode, name: string): void {
+    if (own.name === name) return;
+    const prefix = parentPath === '' ? '' : `${parentPath}/`;
+    throw entryError(
+      header,
+      `case collision: ${quoteName(`${prefix}${own.name}`)} and ${quoteName(`${prefix}${name}`)} are one name on Windows`,
+    );
+  }
+
+  /** What this layer has at a path; where it has nothing, whether lower layers may have something there. */
+  #lookUp(path: string): { node: LayerNode | undefined; hasLower: boolean } {
+    let node = this.#root;
+    for (const name of path.split('/')) {
+      const child = childOf(node, name);
+      if (child === undefined) return { node: undefined, hasLower: node.hasLower };
+      node = child;
+    }
+    return { node, hasLower: node.hasLower };
+  }
+
+  /** What the CIM writer says of a bad layer gets the entry's name and place. */
+  #guard(header: TarHeader, action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      if (!isErrorCode(error, 'corrupt', 'not-found', 'already-exists', 'failed-precondition')) throw error;
+      if (error.message.startsWith('tar entry ')) throw error;
+      throw entryError(header, error.message, { cause: error });
+    }
+  }
+}
