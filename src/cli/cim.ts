@@ -118,7 +118,7 @@ function addTree(cim: Command, context: CliContext): void {
       await withCim(file, async (reader) => {
         const found = find(reader, file, path);
         if (isDataFormat(output)) {
-          context.terminal.print(formatData(treeData(reader, found), output));
+          context.terminal.print(formatData([...walk(reader, found)].map(dataOf), output));
           return;
         }
         await printAll(context, treeLines(reader, found));
@@ -239,51 +239,58 @@ function longLines(entries: readonly Entry[]): string[] {
   const sizeWidth = entries.reduce((most, { info }) => Math.max(most, String(info.size).length), 1);
   return entries.map((entry) => {
     const { info } = entry;
-    const target = reparseTarget(info);
     const size = padStart(info.isDirectory ? '-' : String(info.size), sizeWidth);
-    const arrow = target === undefined ? '' : ` -> ${printable(target)}`;
-    return `${formatMode(info)}  ${size}  ${formatFileTime(info.lastWriteTime)}  ${nameOf(entry)}${arrow}`;
+    return `${formatMode(info)}  ${size}  ${formatFileTime(info.lastWriteTime)}  ${nameOf(entry)}${arrowOf(info)}`;
   });
 }
 
-function* treeLines(reader: CimReader, top: Entry): Iterable<string> {
-  let directories = 0;
-  let files = 0;
-  yield top.path === '' ? '/' : nameOf(top);
-  // A stack of our own: a hostile image may be nested deeper than calls may be.
-  const open = [{ rest: [...childrenOf(reader, top)], indent: '' }];
-  for (let level = open.at(-1); level !== undefined; level = open.at(-1)) {
-    const entry = level.rest.shift();
-    if (entry === undefined) {
-      open.pop();
-      continue;
-    }
-    const last = level.rest.length === 0;
-    const target = reparseTarget(entry.info);
-    yield `${level.indent}${last ? '└── ' : '├── '}${nameOf(entry)}${target ? ` -> ${printable(target)}` : ''}`;
-    if (entry.info.isDirectory) directories++;
-    else files++;
-    if (entry.info.isDirectory) {
-      open.push({ rest: [...childrenOf(reader, entry)], indent: level.indent + (last ? '    ' : '│   ') });
-    }
-  }
-  yield '';
-  yield `${plural(directories, 'directory', 'directories')}, ${plural(files, 'file')}`;
+function arrowOf(info: FileInfo): string {
+  const target = reparseTarget(info);
+  return target === undefined ? '' : ` -> ${printable(target)}`;
 }
 
-function treeData(reader: CimReader, top: Entry): FileData[] {
-  const all: FileData[] = [];
-  const open: Iterator<Entry>[] = [[top][Symbol.iterator]()];
-  for (let level = open.at(-1); level !== undefined; level = open.at(-1)) {
-    const { done, value } = level.next();
-    if (done) {
-      open.pop();
-      continue;
-    }
-    all.push(dataOf(value));
-    if (value.info.isDirectory) open.push(childrenOf(reader, value)[Symbol.iterator]());
+function* treeLines(reader: CimReader, top: Entry): Iterable<string> {
+  const entries = [...walk(reader, top)];
+  const last = lastOfTheirDirectory(entries);
+  const depthOfTop = top.path === '' ? 0 : depthOf(top.path) + 1;
+  const bars: string[] = [];
+  let directories = 0;
+  yield top.path === '' ? '/' : nameOf(top);
+  for (const [index, entry] of entries.entries()) {
+    const depth = depthOf(entry.path) - depthOfTop;
+    bars.length = depth;
+    yield `${bars.join('')}${last[index] ? '└── ' : '├── '}${nameOf(entry)}${arrowOf(entry.info)}`;
+    bars.push(last[index] ? '    ' : '│   ');
+    if (entry.info.isDirectory) directories++;
   }
-  return all;
+  yield '';
+  yield `${plural(directories, 'directory', 'directories')}, ${plural(entries.length - directories, 'file')}`;
+}
+
+function depthOf(path: string): number {
+  return path.split('/').length - 1;
+}
+
+/** For entries in the order of a walk: is there none after it in its directory? */
+function lastOfTheirDirectory(entries: readonly Entry[]): boolean[] {
+  const seen: boolean[] = [];
+  return entries
+    .toReversed()
+    .map(({ path }) => {
+      const depth = depthOf(path);
+      const isLast = seen[depth] !== true;
+      seen.length = depth;
+      seen[depth] = true;
+      return isLast;
+    })
+    .toReversed();
+}
+
+function* walk(reader: CimReader, top: Entry): Iterable<Entry> {
+  const prefix = top.path === '' ? '' : `${top.path}/`;
+  for (const { name, id, path } of reader.walk(top.info.id)) {
+    yield { path: prefix + path, name, info: reader.stat(id) };
+  }
 }
 
 const LINES_AT_ONCE = 500;

@@ -9,6 +9,8 @@ export interface CliContext {
   readonly terminal: Terminal;
   readonly version: string;
   readonly services: Services;
+  /** CIMLET_DEBUG=1: errors are printed with their stack and causes. */
+  readonly debug: boolean;
   /** What the process will exit with; a command sets it when it is not 0. */
   exitCode: number;
 }

@@ -47,7 +47,8 @@ export interface RunOptions {
 /** Runs one command line to its end. Resolves to the exit code; never rejects. */
 export async function runCli({ argv, env, version, services }: RunOptions): Promise<number> {
   const terminal = openTerminal({ env, color: !argv.includes('--no-color') });
-  const context: CliContext = { terminal, version, services, exitCode: 0 };
+  const debug = Boolean(env.CIMLET_DEBUG);
+  const context: CliContext = { terminal, version, services, debug, exitCode: 0 };
   const failed = exitCodeOfErrors(argv);
   const program = createProgram(context);
   try {
@@ -57,7 +58,7 @@ export async function runCli({ argv, env, version, services }: RunOptions): Prom
   } catch (error) {
     // Commander has printed its message by now.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : failed;
-    terminal.printError(...renderError(error, terminal.paintError, Boolean(env.CIMLET_DEBUG)));
+    terminal.printError(...renderError(error, terminal.paintError, debug));
     return failed;
   }
 }

@@ -2,12 +2,16 @@
 
 import { CimletError } from '../errors.ts';
 import type { Problem, SourcePosition } from '../manifests/resources.ts';
-import { type Paint, plural, printable, printableLines } from './text.ts';
+import { type Paint, printable, printableLines } from './text.ts';
 
-/** `error: <message>`, then `hint: <what to do>`; with `debug` the stack and every cause as well. */
-export function renderError(error: unknown, paint: Paint, debug: boolean): string[] {
+/**
+ * `error: <message>`, then `hint: <what to do>`; with `debug` the stack and every cause as well. `subject` names what
+ * failed, where the message alone may not.
+ */
+export function renderError(error: unknown, paint: Paint, debug: boolean, subject = ''): string[] {
   const message = error instanceof Error ? error.message : String(error);
-  const lines = [`${paint('red', 'error:')} ${printableLines(message)}`];
+  const prefix = subject === '' ? '' : `${subject}: `;
+  const lines = [`${paint('red', 'error:')} ${printableLines(prefix + message)}`];
   if (error instanceof CimletError && error.hint !== undefined) {
     lines.push(`${paint('cyan', 'hint:')} ${printableLines(error.hint)}`);
   }
@@ -42,8 +46,4 @@ export function renderProblems(problems: readonly Problem[], paint: Paint): stri
     const place = paint('bold', `${formatPosition(problem.position)}:`);
     return `${place} ${printable(`${problem.message}${suggestion}`)}`;
   });
-}
-
-export function problemCount(problems: readonly Problem[]): string {
-  return plural(problems.length, 'problem');
 }

@@ -6,6 +6,7 @@ import { createPaint, type Paint } from './text.ts';
 export interface Terminal {
   readonly stdin: Readable;
   readonly stdout: Writable;
+  readonly stderr: Writable;
   /** Somebody can be asked: standard input is a terminal. */
   readonly interactive: boolean;
   /** Standard output is a terminal that can move its cursor. */
@@ -49,6 +50,7 @@ export function openTerminal(options: TerminalOptions): Terminal {
   return {
     stdin,
     stdout,
+    stderr,
     interactive: stdin.isTTY === true,
     live: stdout.isTTY === true && env.TERM !== 'dumb',
     get width() {
