@@ -59,11 +59,12 @@ async function* decodeAndVerify(
     stored.update(chunk);
     onProgress?.(done, blob.size);
   });
-  const { chunks, compressed } = decoder(await source.peek(4), source, operation);
-  const content = compressed || diffId !== (blob.digest as string) ? new DigestCheck(diffId) : undefined;
+  const compression = detectCompression(await source.peek(4));
+  const isOwnContent = compression === 'none' && diffId === (blob.digest as string);
+  const content = isOwnContent ? undefined : new DigestCheck(diffId);
 
   let bytes = 0;
-  for await (const chunk of chunks) {
+  for await (const chunk of decode(compression, source, operation)) {
     throwIfAborted(signal, operation);
     bytes += chunk.length;
     if (bytes > maxBytes) {
@@ -90,16 +91,17 @@ async function* decodeAndVerify(
   }
 }
 
-function decoder(
-  start: Buffer,
-  source: BlobSource,
-  operation: string,
-): { chunks: AsyncIterable<Buffer>; compressed: boolean } {
-  if (start.length >= 2 && start.readUInt16BE(0) === 0x1f8b) {
-    return { chunks: gunzip(source, operation), compressed: true };
-  }
-  if (isZstd(start)) return { chunks: unzstd(source, operation), compressed: true };
-  return { chunks: source.read(), compressed: false };
+export type Compression = 'none' | 'gzip' | 'zstd';
+
+/** Told by the first four bytes; a tar begins with neither magic number. */
+export function detectCompression(start: Buffer): Compression {
+  if (start.length >= 2 && start.readUInt16BE(0) === 0x1f8b) return 'gzip';
+  return isZstd(start) ? 'zstd' : 'none';
+}
+
+function decode(compression: Compression, source: BlobSource, operation: string): AsyncIterable<Buffer> {
+  if (compression === 'gzip') return gunzip(source, operation);
+  return compression === 'zstd' ? unzstd(source, operation) : source.read();
 }
 
 /** The bytes of a blob in order, each seen exactly once by `onRead`. */

@@ -24,6 +24,12 @@ export function digestOf(bytes: Uint8Array): Digest {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}` as Digest;
 }
 
+export async function digestOfStream(chunks: AsyncIterable<Uint8Array>): Promise<Digest> {
+  const hash = createHash('sha256');
+  for await (const chunk of chunks) hash.update(chunk);
+  return `sha256:${hash.digest('hex')}` as Digest;
+}
+
 /** Hashes a stream with the algorithm that `expected` names. */
 export class DigestCheck<D extends Digest | DiffId> {
   readonly expected: D;

@@ -1,4 +1,6 @@
-/** OCI documents cimlet reads, and what choosing among them yields. Source: OCI image-spec v1.1. */
+/** What images are to the rest of cimlet: platforms, sources, and what choosing among them yields. */
+
+import type { DiffId, Digest, LayerBlob } from '../hosts/host.ts';
 
 export interface Platform {
   os: string;
@@ -10,4 +12,58 @@ export interface Platform {
 }
 
 /** Part of `spec.platform`; what is absent doesn't constrain. */
-export type PlatformWish = Partial<Platform>;
+export type PlatformWish = { [Key in keyof Platform]?: Platform[Key] | undefined };
+
+/** What the images are for: without `osVersion` (nothing will be run, only shown) any Windows version does. */
+export interface HostPlatform {
+  os: string;
+  architecture: string;
+  osVersion?: string | undefined;
+  /** Default: everything a full Windows has (win32k). */
+  osFeatures?: string[] | undefined;
+}
+
+/** A reference from one document or file to another. Source: OCI image-spec v1.1, descriptor.md. */
+export interface Descriptor {
+  mediaType: string;
+  digest: Digest;
+  size: number;
+  urls: string[];
+  annotations: Record<string, string>;
+  platform?: Platform | undefined;
+}
+
+/** One image among those a source holds. */
+export interface ImageOffer {
+  /** Of its manifest; of its configuration in a docker archive, which has no manifest digests. */
+  digest: Digest;
+  /** Digests of the indexes that lead to it, outermost first: a pin may name any of them. */
+  indexes: Digest[];
+  /** Tag or name, where the source gives one. */
+  ref?: string | undefined;
+  platform: Platform;
+  /** Reads its configuration and finds its layer blobs; each is there with the size declared. */
+  load(signal: AbortSignal): Promise<ResolvedImage>;
+}
+
+/** Where images come from. Everything it hands out was checked against its digest, except layer blobs. */
+export interface ImageSource {
+  /** As messages name it, e.g. `OCI layout /images/app`. */
+  readonly name: string;
+  /** The images to choose from: those with the tag asked for, or all. */
+  list(signal: AbortSignal): Promise<ImageOffer[]>;
+}
+
+/** What an Image resolved to, without any host: enough to name its layers and find their bytes. */
+export interface ResolvedImage {
+  /** Digest of the manifest chosen; of the configuration for a docker archive. */
+  digest: Digest;
+  /** As the image's configuration states it. */
+  platform: { os: string; architecture: string; osVersion?: string | undefined };
+  /** Base first. */
+  layers: { diffId: DiffId; blob: LayerBlob }[];
+  /** Bytes of all layer blobs. */
+  bytes: number;
+  /** True but worth knowing about the choice, as sentences without a full stop. */
+  warnings?: string[] | undefined;
+}
