@@ -2,7 +2,6 @@
 
 import type {
   ChainId,
-  DiffId,
   Digest,
   HostState,
   LayerBlob,
@@ -45,22 +44,18 @@ export interface Reason {
   message: string;
 }
 
-/** What an Image resolved to, without any host: enough to name its layers and find their bytes. */
-export interface ResolvedImage {
-  /** Digest of the manifest chosen. */
-  digest: Digest;
-  platform: { os: string; architecture: string; osVersion?: string | undefined };
-  layers: { diffId: DiffId; blob: LayerBlob }[];
-  /** Bytes of all layer blobs. */
-  bytes: number;
-}
+export type { ResolvedImage } from '../images/types.ts';
 
 /** One durable side effect, as data. A machine owns its retries and its order. */
 export type Work =
   | { do: 'resolveImage'; image: string; digest: Digest; blobs: LayerBlob[] }
   | { do: 'buildLayer'; request: UnpackRequest }
   | { do: 'recordChain'; chain: string; format: LayerFormat; chainIds: ChainId[] }
-  | { do: 'mountView'; request: MountRequest; /** Mounts taken away first: the old path or old content. */ replaces?: VolumeGuid }
+  | {
+      do: 'mountView';
+      request: MountRequest /** Mounts taken away first: the old path or old content. */;
+      replaces?: VolumeGuid;
+    }
   | { do: 'dismountView'; volumeGuid: VolumeGuid; path: string }
   | { do: 'removeLayer'; ref: LayerRef }
   | { do: 'forget'; key: ResourceKey };
@@ -83,6 +78,8 @@ export interface PlannedAction {
   detail: string;
   /** Ids of the actions that must succeed first. */
   dependsOn: string[];
+  /** Of a snapshot: the first resource, in plan order, that needs it; its retry and timeout apply. */
+  neededBy?: ResourceKey | undefined;
   work: Work;
 }
 
@@ -118,17 +115,7 @@ export interface SavedPlan {
   fingerprint: string;
 }
 
-export type ConditionType = 'Ready' | 'Reconciling' | 'Stalled';
-
-export interface Condition {
-  type: ConditionType;
-  status: 'True' | 'False';
-  reason: string;
-  message: string;
-  /** ISO 8601. */
-  lastTransitionTime: string;
-  observedGeneration: number;
-}
+export type { Condition, ConditionType } from '../state/records.ts';
 
 /** What executing a plan reports as it happens. */
 export type ExecutionEvent =

@@ -1,0 +1,221 @@
+/** What is desired against what is there, resource by resource: one action each, or none. */
+
+import type { LayerRef } from '../hosts/host.ts';
+import { type MountResource, type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
+import type { ChainFacts } from '../state/records.ts';
+import { compareText } from './canonical.ts';
+import type { Desired, DesiredChain } from './desired.ts';
+import type { PlanOptions } from './plan.ts';
+import { findSpecChange, type MountChange, type MountVerdict } from './plan-mounts.ts';
+import { describeChain } from './plan-removals.ts';
+import { collectNeeds, planSnapshots, type SnapshotPlan } from './plan-snapshots.ts';
+import { dependenciesOf } from './resource-graph.ts';
+import { intentDigest, type Situation, snapshotId } from './situation.ts';
+import type { Plan, PlannedAction, Reason, ResolvedImage, Verb } from './types.ts';
+
+/** Actions for what is desired, not yet ordered. */
+export interface Draft {
+  actions: PlannedAction[];
+  notes: Plan['notes'];
+}
+
+export function draftActions(
+  desired: Desired,
+  verdicts: ReadonlyMap<ResourceKey, MountVerdict>,
+  situation: Situation,
+  options: PlanOptions,
+): Draft {
+  const draft: Draft = { actions: [], notes: [] };
+  const needs = collectNeeds(
+    desired.resources,
+    desired.chains,
+    (key) => verdicts.get(key)?.kind === 'change',
+  );
+  const imageActions = new Map<string, PlannedAction>();
+  const readyAfterImage = (image: string): string[] => {
+    const action = imageActions.get(image);
+    return action === undefined ? [] : [action.id];
+  };
+  // Images come first in every chain, so their actions are known before the layers that wait for them.
+  const missingLayers = situation.recordsKnown ? undefined : new Set<string>();
+  if (missingLayers !== undefined) {
+    for (const [id, need] of needs) if (!situation.layers.has(id)) missingLayers.add(need.layer.image);
+  }
+  for (const resource of desired.resources) {
+    if (resource.kind !== 'Image') continue;
+    const image = desired.images.get(resource.metadata.name);
+    if (image === undefined || missingLayers?.has(resource.metadata.name) === false) continue;
+    const action = draftImage(resource, image, situation, options);
+    if (action !== undefined) imageActions.set(resource.metadata.name, action);
+  }
+  const snapshots = planSnapshots(needs, situation, readyAfterImage);
+  const readyAfter = new Map<ResourceKey, string[]>();
+  for (const resource of desired.resources) {
+    const key = resourceKey(resource);
+    const chain = desired.chains.get(key);
+    const layersReady = chain === undefined ? [] : readyAfterChain(chain, snapshots);
+    const waits = [
+      ...layersReady,
+      ...dependenciesOf(resource).flatMap((needed) => readyAfter.get(needed) ?? []),
+    ];
+    const action = draftResource(resource, chain, {
+      imageActions,
+      verdicts,
+      situation,
+      options,
+      snapshots,
+      draft,
+    });
+    if (action === undefined) {
+      readyAfter.set(key, resource.kind === 'LayerChain' ? layersReady : []);
+      continue;
+    }
+    draft.actions.push({
+      ...action,
+      dependsOn: [...new Set([...waits, ...action.dependsOn])].sort(compareText),
+    });
+    readyAfter.set(key, [action.id]);
+  }
+  draft.actions.push(...snapshots.actions.values());
+  draft.notes.push(...snapshots.notes);
+  return draft;
+}
+
+interface DraftContext {
+  imageActions: ReadonlyMap<string, PlannedAction>;
+  verdicts: ReadonlyMap<ResourceKey, MountVerdict>;
+  situation: Situation;
+  options: PlanOptions;
+  snapshots: SnapshotPlan;
+  draft: Draft;
+}
+
+function draftResource(
+  resource: Resource,
+  chain: DesiredChain | undefined,
+  context: DraftContext,
+): PlannedAction | undefined {
+  if (resource.kind === 'Image') return context.imageActions.get(resource.metadata.name);
+  const key = resourceKey(resource);
+  if (chain === undefined) throw new Error(`${key} has no chain although it isn't blocked`);
+  if (resource.kind === 'LayerChain') return draftChain(resource, chain, context);
+  const verdict = context.verdicts.get(key);
+  if (verdict?.kind === 'reported') context.draft.notes.push({ key, message: verdict.message });
+  if (verdict?.kind !== 'change') return undefined;
+  if (verdict.note !== undefined) context.draft.notes.push({ key, message: verdict.note });
+  return draftMount(resource, verdict);
+}
+
+function draftImage(
+  resource: Resource,
+  image: ResolvedImage,
+  situation: Situation,
+  options: PlanOptions,
+): PlannedAction | undefined {
+  const key = resourceKey(resource);
+  const record = situation.resources.get(key);
+  const applied = record?.appliedDigest === undefined ? undefined : record.facts.image;
+  const change = ((): { verb: Verb; reason: Reason } | undefined => {
+    if (applied === undefined)
+      return { verb: 'create', reason: { code: 'new', message: 'not on this host yet' } };
+    if (applied.digest !== image.digest) {
+      return { verb: 'change', reason: { code: 'image-changed', message: `was ${applied.digest}` } };
+    }
+    const reason = findSpecChange(record, intentDigest(resource), options.sourceId);
+    return reason === undefined ? undefined : { verb: 'change', reason };
+  })();
+  if (change === undefined) return undefined;
+  const { os, architecture, osVersion } = image.platform;
+  const platform = [os, architecture, osVersion].filter((part) => part !== undefined).join('/');
+  const { name } = resource.metadata;
+  return {
+    id: key,
+    kind: 'Image',
+    name,
+    verb: change.verb,
+    drift: false,
+    reasons: [change.reason],
+    bytes: 0,
+    detail: `${image.digest}, ${platform}, ${image.layers.length} layer${image.layers.length === 1 ? '' : 's'}`,
+    dependsOn: [],
+    work: {
+      do: 'resolveImage',
+      image: name,
+      digest: image.digest,
+      blobs: image.layers.map(({ blob }) => blob),
+    },
+  };
+}
+
+function draftChain(
+  resource: Resource,
+  chain: DesiredChain,
+  context: DraftContext,
+): PlannedAction | undefined {
+  const key = resourceKey(resource);
+  const { situation, options } = context;
+  const record = situation.resources.get(key);
+  const facts: ChainFacts = { format: chain.format, chainIds: chain.layers.map(({ chainId }) => chainId) };
+  const applied = record?.appliedDigest === undefined ? undefined : record.facts.chain;
+  const change = ((): { verb: Verb; reason: Reason } | undefined => {
+    if (
+      !situation.recordsKnown &&
+      chain.layers.every(({ chainId }) => isSound({ chainId, format: chain.format }, context))
+    )
+      return undefined;
+    if (applied === undefined)
+      return { verb: 'create', reason: { code: 'new', message: 'not on this host yet' } };
+    const specChange = findSpecChange(record, intentDigest(resource), options.sourceId);
+    if (describeIds(applied) !== describeIds(facts)) {
+      const code = specChange === undefined ? 'image-changed' : 'layers-changed';
+      return { verb: 'replace', reason: { code, message: `was ${describeChain(applied)}` } };
+    }
+    return specChange === undefined ? undefined : { verb: 'change', reason: specChange };
+  })();
+  if (change === undefined) return undefined;
+  const { name } = resource.metadata;
+  return {
+    id: key,
+    kind: 'LayerChain',
+    name,
+    verb: change.verb,
+    drift: false,
+    reasons: [change.reason],
+    bytes: 0,
+    detail: describeChain(facts) ?? '',
+    dependsOn: [],
+    work: { do: 'recordChain', chain: name, ...facts },
+  };
+}
+
+function isSound(ref: LayerRef, context: DraftContext): boolean {
+  const id = snapshotId(ref);
+  return context.situation.layers.has(id) && !context.snapshots.actions.has(id);
+}
+
+function describeIds(chain: ChainFacts): string {
+  return `${chain.format} ${chain.chainIds.join(' ')}`;
+}
+
+function draftMount(mount: MountResource, change: MountChange): PlannedAction {
+  const { request, replaces, occupant } = change;
+  return {
+    id: resourceKey(mount),
+    kind: 'Mount',
+    name: mount.metadata.name,
+    verb: change.verb,
+    drift: change.drift,
+    reasons: change.reasons,
+    bytes: 0,
+    detail: `${request.path}, ${request.view} view of ${request.format} ${request.chain.at(-1)}`,
+    dependsOn: occupant === undefined ? [] : [occupant],
+    work: { do: 'mountView', request, ...(replaces === undefined ? {} : { replaces }) },
+  };
+}
+
+function readyAfterChain(chain: DesiredChain, snapshots: SnapshotPlan): string[] {
+  const top = chain.layers.at(-1);
+  if (top === undefined) return [];
+  const action = snapshots.readyAfter.get(snapshotId({ chainId: top.chainId, format: chain.format }));
+  return action === undefined ? [] : [action];
+}

@@ -1,0 +1,143 @@
+/** Which layers have to be built: each chain ID once per format, however many want it. */
+
+import type { ChainId, LayerFormat } from '../hosts/host.ts';
+import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
+import type { DesiredChain, DesiredLayer } from './desired.ts';
+import { type Situation, snapshotId } from './situation.ts';
+import type { Plan, PlannedAction, Reason, Verb } from './types.ts';
+
+export interface SnapshotNeed {
+  layer: DesiredLayer;
+  format: LayerFormat;
+  /** Base first. */
+  parents: ChainId[];
+  neededBy: ResourceKey;
+  others: number;
+  /** False when all that need it only want drift reported. */
+  repairs: boolean;
+}
+
+export interface SnapshotPlan {
+  actions: Map<string, PlannedAction>;
+  /** For each needed snapshot, the action that makes it usable: its own, or else the nearest below it. */
+  readyAfter: Map<string, string | undefined>;
+  notes: Plan['notes'];
+}
+
+/**
+ * Needed snapshots, parents before children. A Mount of a LayerChain needs the chain's layers only when `isActing`: a
+ * view that is there stays as it is.
+ */
+export function collectNeeds(
+  resources: readonly Resource[],
+  chains: ReadonlyMap<ResourceKey, DesiredChain>,
+  isActing: (key: ResourceKey) => boolean,
+): Map<string, SnapshotNeed> {
+  const needs = new Map<string, SnapshotNeed>();
+  for (const resource of resources) {
+    const key = resourceKey(resource);
+    const chain = chains.get(key);
+    if (chain === undefined) continue;
+    const borrowed = resource.kind === 'Mount' && resource.spec.chain !== undefined;
+    const acting = isActing(key);
+    if (borrowed && !acting) continue;
+    const repairs = resource.spec.driftPolicy !== 'Report' || acting;
+    chain.layers.forEach((layer, index) => {
+      const id = snapshotId({ chainId: layer.chainId, format: chain.format });
+      const known = needs.get(id);
+      if (known === undefined) {
+        needs.set(id, {
+          layer,
+          format: chain.format,
+          parents: chain.layers.slice(0, index).map(({ chainId }) => chainId),
+          neededBy: key,
+          others: 0,
+          repairs,
+        });
+      } else {
+        known.repairs ||= repairs;
+        if (!borrowed) known.others++;
+      }
+    });
+  }
+  return needs;
+}
+
+export function planSnapshots(
+  needs: ReadonlyMap<string, SnapshotNeed>,
+  situation: Situation,
+  readyAfterImage: (image: string) => string[],
+): SnapshotPlan {
+  const plan: SnapshotPlan = { actions: new Map(), readyAfter: new Map(), notes: [] };
+  for (const [id, need] of needs) {
+    const parent = need.parents.at(-1);
+    const below =
+      parent === undefined
+        ? undefined
+        : plan.readyAfter.get(snapshotId({ chainId: parent, format: need.format }));
+    const verdict = assess(id, need, situation);
+    if (verdict?.drift && !need.repairs) {
+      const what = verdict.reasons.map(({ message }) => message).join('; ');
+      plan.notes.push({
+        key: need.neededBy,
+        message: `drift in layer ${need.layer.chainId}, only reported (driftPolicy: Report): ${what}`,
+      });
+    }
+    if (verdict === undefined || (verdict.drift && !need.repairs)) {
+      plan.readyAfter.set(id, below);
+      continue;
+    }
+    const { layer, format, parents } = need;
+    const { chainId, diffId, blob } = layer;
+    plan.actions.set(id, {
+      id,
+      kind: 'Snapshot',
+      name: chainId,
+      ...verdict,
+      bytes: blob.size,
+      detail: `${format} layer ${parents.length + 1} of ${need.neededBy}, diff ID ${diffId}`,
+      dependsOn: [...new Set([...(below === undefined ? [] : [below]), ...readyAfterImage(layer.image)])],
+      neededBy: need.neededBy,
+      work: { do: 'buildLayer', request: { chainId, diffId, parents, format, blob } },
+    });
+    plan.readyAfter.set(id, id);
+  }
+  return plan;
+}
+
+/**
+ * What has to happen to a needed layer. One that only misses its parent is whole again once the parent is built anew:
+ * the same code writes the same bytes, and other code would have given it the fault `builder-changed`.
+ */
+function assess(
+  id: string,
+  need: SnapshotNeed,
+  situation: Situation,
+): { verb: Verb; drift: boolean; reasons: Reason[] } | undefined {
+  const layer = situation.layers.get(id);
+  const record = situation.snapshots.get(id);
+  const wasCommitted = record?.state === 'committed' || (!situation.recordsKnown && layer !== undefined);
+  const faults = layer?.faults.filter(({ code }) => code !== 'parent-missing') ?? [];
+  if (layer !== undefined && faults.length === 0) return undefined;
+
+  const needed: Reason = {
+    code: 'needed-by',
+    message: `needed by ${need.neededBy}${need.others === 0 ? '' : ` and ${need.others} more`}`,
+  };
+  if (wasCommitted) {
+    const drift = layer === undefined || faults.some(({ code }) => code !== 'builder-changed');
+    return {
+      verb: drift ? 'repair' : 'replace',
+      drift,
+      reasons:
+        layer === undefined
+          ? [{ code: 'layer-missing', message: 'it was committed and is gone from the host' }]
+          : layer.faults.map(({ code, message }) => ({ code, message })),
+    };
+  }
+  if (record !== undefined || layer !== undefined) {
+    const interrupted: Reason = { code: 'interrupted', message: 'an earlier run was stopped halfway' };
+    return { verb: 'create', drift: false, reasons: [interrupted, needed] };
+  }
+  return { verb: 'create', drift: false, reasons: [needed] };
+}

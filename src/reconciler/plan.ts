@@ -1,0 +1,237 @@
+/**
+ * Desired + observed + recorded -> plan. Pure: no clock, no I/O, nothing but its arguments; stable and linear (up to
+ * sorting) in resources and layers.
+ */
+
+import type { CimletError } from '../errors.ts';
+import type { HostState, VolumeGuid } from '../hosts/host.ts';
+import { mountVolumeGuid } from '../hosts/identity.ts';
+import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
+import type { ResourceRecord, StateRecords } from '../state/records.ts';
+import { compareText } from './canonical.ts';
+import { deriveDesired, type Obstacle } from './desired.ts';
+import { draftActions } from './draft-actions.ts';
+import { finishPlan, orderActions } from './finish-plan.ts';
+import { comparablePath } from './mount-paths.ts';
+import { assessMount, type MountChange, type MountVerdict } from './plan-mounts.ts';
+import {
+  chooseRemovals,
+  findLeftChains,
+  layersThatStay,
+  planLayerRemovals,
+  planResourceRemovals,
+} from './plan-removals.ts';
+import { dependenciesOf, selectTargets } from './resource-graph.ts';
+import { indexSituation, type Situation } from './situation.ts';
+import type { Plan, PlannedAction, Reason, ResolvedImage } from './types.ts';
+
+export interface PlanOptions {
+  /** Only these and what they need; all when empty. */
+  targets: readonly ResourceKey[];
+  /** Also remove what this source no longer declares, and layers nobody needs. */
+  prune: boolean;
+  revision: string;
+  sourceId: string;
+}
+
+export interface PlanInput {
+  resources: readonly Resource[];
+  /** By Image name; an Image that failed to resolve is blocked with its error. */
+  resolved: ReadonlyMap<string, ResolvedImage | CimletError>;
+  /** Undefined offline. */
+  observed: HostState | undefined;
+  /** Undefined when planning for another machine: what is there then counts as applied. */
+  records: StateRecords | undefined;
+  /** Used offline only; an observed host says its own. */
+  root: string;
+  options: PlanOptions;
+}
+
+/** Plans what makes the host match the manifests. Throws `not-found` for a target that doesn't exist. */
+export function planApply(input: PlanInput): Plan {
+  const situation = indexSituation(input.observed, input.records, input.root);
+  const { resources, options } = input;
+  const selected = selectTargets(resources, options.targets, (key) => situation.resources.has(key));
+  const declared = new Map(resources.map((resource) => [resourceKey(resource), dependenciesOf(resource)]));
+  const pruning = choosePruning(input, situation, declared);
+  const leaverOf = findLeavers(selected, pruning.removals, situation);
+  const obstacles = new Map<ResourceKey, Obstacle>();
+  for (;;) {
+    const verdicts = new Map<ResourceKey, MountVerdict>();
+    const desired = deriveDesired({
+      resources: selected,
+      resolved: input.resolved,
+      capabilities: situation.observed?.capabilities,
+      host: situation.host,
+      root: situation.root,
+      recordOf: (key) => situation.resources.get(key),
+      assessMount: (mount, chain) => {
+        const known = obstacles.get(resourceKey(mount));
+        if (known !== undefined) return known;
+        const verdict = assessMount({ mount, chain, situation, sourceId: options.sourceId, leaverOf });
+        verdicts.set(resourceKey(mount), verdict);
+        return verdict.kind === 'blocked' ? verdict.obstacle : undefined;
+      },
+    });
+    const draft = draftActions(desired, verdicts, situation, options);
+    const removals = planResourceRemovals(pruning.removals, {
+      code: 'removed-from-manifests',
+      message: 'no longer in the manifests',
+    });
+    const late = findLateObstacles(verdicts, [...draft.actions, ...removals]);
+    if (late.size > 0) {
+      for (const [key, obstacle] of late) obstacles.set(key, obstacle);
+      continue;
+    }
+    const layers = options.prune
+      ? planLayerRemovals({
+          situation,
+          needed: layersThatStay(situation, desired.chains, pruning.removals, [
+            ...draft.actions,
+            ...removals,
+          ]),
+          left: findLeftChains(situation, desired.chains, draft.actions, pruning.removals),
+          onlyLeft: options.targets.length > 0,
+        })
+      : [];
+    return finishPlan({
+      mode: 'apply',
+      revision: options.revision,
+      situation,
+      actions: [...draft.actions, ...removals, ...layers],
+      blocked: [...desired.blocked.values()],
+      notes: [...desired.notes, ...draft.notes, ...pruning.notes],
+      resources: selected.map(resourceKey),
+    });
+  }
+}
+
+export interface DeleteInput {
+  keys: readonly ResourceKey[];
+  observed: HostState;
+  records: StateRecords;
+  revision: string;
+}
+
+/** Plans taking away resources by name: mounts first, layers last, keeping what others still need. */
+export function planDelete(input: DeleteInput): Plan {
+  const situation = indexSituation(input.observed, input.records, input.observed.root);
+  const keys = [...new Set(input.keys)].sort(compareText);
+  const candidates = keys.flatMap((key) => situation.resources.get(key) ?? []);
+  const { removals, notes } = chooseRemovals(candidates, situation, new Map());
+  const reason: Reason = { code: 'delete-requested', message: 'deletion was asked for' };
+  const actions = planResourceRemovals(removals, reason);
+  for (const key of keys) {
+    if (situation.resources.has(key)) continue;
+    const stray = key.startsWith('Mount/')
+      ? situation.mounts.get(mountVolumeGuid(key.slice('Mount/'.length)))
+      : undefined;
+    if (stray === undefined) notes.push({ key, message: 'not applied on this host: nothing to delete' });
+    else actions.push(dismissStray(key, stray, reason));
+  }
+  return finishPlan({
+    mode: 'delete',
+    revision: input.revision,
+    situation,
+    actions: [
+      ...actions,
+      ...planLayerRemovals({
+        situation,
+        needed: layersThatStay(situation, new Map(), removals, actions),
+        left: findLeftChains(situation, new Map(), actions, removals),
+        onlyLeft: false,
+      }),
+    ],
+    blocked: [],
+    notes,
+    resources: keys,
+  });
+}
+
+/** A view the host knows as ours although the state database doesn't. */
+function dismissStray(
+  key: ResourceKey,
+  stray: { volumeGuid: VolumeGuid; path: string },
+  reason: Reason,
+): PlannedAction {
+  return {
+    id: key,
+    kind: 'Mount',
+    name: key.slice('Mount/'.length),
+    verb: 'delete',
+    drift: false,
+    reasons: [reason],
+    bytes: 0,
+    detail: stray.path,
+    dependsOn: [],
+    work: { do: 'dismountView', volumeGuid: stray.volumeGuid, path: stray.path },
+  };
+}
+
+function choosePruning(
+  input: PlanInput,
+  situation: Situation,
+  declared: ReadonlyMap<ResourceKey, ResourceKey[]>,
+): ReturnType<typeof chooseRemovals> {
+  const { prune, targets, sourceId } = input.options;
+  if (!prune) return { removals: new Map(), notes: [] };
+  const targeted = new Set(targets);
+  const notes: Plan['notes'] = [];
+  const candidates: ResourceRecord[] = [];
+  for (const [key, record] of situation.resources) {
+    if (declared.has(key) || record.sourceId !== sourceId) continue;
+    if (targets.length > 0 && !targeted.has(key)) continue;
+    if (record.prune) candidates.push(record);
+    else notes.push({ key, message: 'no longer in the manifests; kept: cimlet.dev/prune is disabled' });
+  }
+  const chosen = chooseRemovals(candidates, situation, declared);
+  return { removals: chosen.removals, notes: [...notes, ...chosen.notes] };
+}
+
+/** Whose view leaves its path in this plan, by volume GUID: that of a Mount that is pruned or moves elsewhere. */
+function findLeavers(
+  selected: readonly Resource[],
+  removals: ReadonlyMap<ResourceKey, ResourceRecord>,
+  situation: Situation,
+): (volumeGuid: VolumeGuid) => ResourceKey | undefined {
+  const leavers = new Map<VolumeGuid, ResourceKey>();
+  for (const [key, record] of removals) {
+    if (record.kind === 'Mount') leavers.set(mountVolumeGuid(record.name), key);
+  }
+  for (const resource of selected) {
+    if (resource.kind !== 'Mount') continue;
+    const volumeGuid = mountVolumeGuid(resource.metadata.name);
+    const there = situation.mounts.get(volumeGuid);
+    if (there === undefined) continue;
+    const path = (text: string) => comparablePath(text, situation.host);
+    if (path(there.path) !== path(resource.spec.path)) leavers.set(volumeGuid, resourceKey(resource));
+  }
+  return (volumeGuid) => leavers.get(volumeGuid);
+}
+
+/**
+ * Mounts that wait for a path to become free which doesn't: its owner has no action, or they wait for one another.
+ */
+function findLateObstacles(
+  verdicts: ReadonlyMap<ResourceKey, MountVerdict>,
+  actions: readonly PlannedAction[],
+): Map<ResourceKey, Obstacle> {
+  const late = new Map<ResourceKey, Obstacle>();
+  const waiting = new Map<ResourceKey, MountChange>();
+  for (const [key, verdict] of verdicts) {
+    if (verdict.kind === 'change' && verdict.occupant !== undefined) waiting.set(key, verdict);
+  }
+  if (waiting.size === 0) return late;
+  const byId = new Map(actions.map((action) => [action.id, action]));
+  const stuck = new Set(orderActions(actions).cyclic.map(({ id }) => id));
+  for (const [key, { request }] of waiting) {
+    const absent = byId.get(key)?.dependsOn.some((id) => !byId.has(id)) ?? false;
+    if (!absent && !stuck.has(key)) continue;
+    late.set(key, {
+      code: 'already-exists',
+      message: `${request.path} shows another Mount, which ${absent ? 'stays' : 'waits for this one'}`,
+      hint: 'mount elsewhere first, then here',
+    });
+  }
+  return late;
+}

@@ -1,0 +1,63 @@
+/** What was observed and what is recorded, indexed for planning. */
+
+import type { HostState, LayerRef, ObservedLayer, ObservedMount, VolumeGuid } from '../hosts/host.ts';
+import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
+import type { MountRecord, ResourceRecord, SnapshotRecord, StateRecords } from '../state/records.ts';
+import { digestOf } from './canonical.ts';
+import { comparablePath, type HostKind } from './mount-paths.ts';
+
+export interface Situation {
+  /** Undefined offline. */
+  observed: HostState | undefined;
+  host: HostKind;
+  root: string;
+  layers: ReadonlyMap<string, ObservedLayer>;
+  mounts: ReadonlyMap<VolumeGuid, ObservedMount>;
+  /** What is mounted by us, by comparable path. */
+  mountedAt: ReadonlyMap<string, ObservedMount>;
+  /** False when planning for a host whose state database isn't at hand: then what is there counts as applied. */
+  recordsKnown: boolean;
+  resources: ReadonlyMap<ResourceKey, ResourceRecord>;
+  snapshots: ReadonlyMap<string, SnapshotRecord>;
+  mountRecords: ReadonlyMap<VolumeGuid, MountRecord>;
+}
+
+export function snapshotId(ref: LayerRef): string {
+  return `Snapshot/${ref.format}/${ref.chainId}`;
+}
+
+/** Identifies what a resource asks for: its spec and whether it may be pruned; not labels and comments. */
+export function intentDigest(resource: Resource): string {
+  return digestOf({ spec: resource.spec, prune: mayPrune(resource) });
+}
+
+export function mayPrune(resource: Resource): boolean {
+  return resource.metadata.annotations?.['cimlet.dev/prune'] !== 'disabled';
+}
+
+export function indexSituation(
+  observed: HostState | undefined,
+  records: StateRecords | undefined,
+  root: string,
+): Situation {
+  const host = observed?.host.kind ?? 'offline';
+  const mounts = observed?.mounts ?? [];
+  return {
+    observed,
+    host,
+    root: observed?.root ?? root,
+    layers: new Map(observed?.layers.map((layer) => [snapshotId(layer), layer])),
+    mounts: new Map(mounts.map((mount) => [mount.volumeGuid, mount])),
+    mountedAt: new Map(
+      mounts
+        .filter(({ state }) => state === 'mounted')
+        .map((mount) => [comparablePath(mount.path, host), mount]),
+    ),
+    recordsKnown: records !== undefined,
+    resources: new Map(
+      records?.resources.map((record) => [resourceKey({ kind: record.kind, metadata: record }), record]),
+    ),
+    snapshots: new Map(records?.snapshots.map((record) => [snapshotId(record), record])),
+    mountRecords: new Map(records?.mounts.map((record) => [record.volumeGuid, record])),
+  };
+}
