@@ -1,0 +1,65 @@
+/**
+ * The files of an image in its directory: given their names when it is finished, listed, removed. The `.cim` makes an
+ * image exist, so it comes last and goes first.
+ */
+
+import { renameSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { CimletError } from '../errors.ts';
+import { removeFile, syncDirectory } from './durable-files.ts';
+import { attempt } from './faults.ts';
+import { REGION_TYPES, type RegionSet } from './format.ts';
+import { type CimFile, fileSize, readImageHeader, setFileNames } from './image.ts';
+import { TEMPORARY_PREFIX } from './object-store.ts';
+
+export function imageFileName(name: string): string {
+  return `${name}.cim`;
+}
+
+/**
+ * Gives the files that `CimWriter.finish` left their final names, region and object ID files first, `.cim` last, durably. Doing it
+ * again, or after a crash in between, is fine; files that exist under neither name are a `not-found` error.
+ */
+export function publishCim(directory: string, name: string, regionGuid: string): void {
+  for (const file of setFileNames({ guid: regionGuid, count: REGION_TYPES.length }))
+    publishFile(directory, file);
+  syncDirectory(directory);
+  publishFile(directory, imageFileName(name));
+  syncDirectory(directory);
+}
+
+function publishFile(directory: string, file: string): void {
+  const from = join(directory, TEMPORARY_PREFIX + file);
+  const to = join(directory, file);
+  if (fileSize(from) !== undefined) attempt(`publish ${to}`, () => renameSync(from, to));
+  else if (fileSize(to) === undefined)
+    throw new CimletError('not-found', `publish ${to}: neither it nor its temporary file exists`);
+}
+
+/** The image's own files (not its ancestors') with their sizes; missing ones are left out. */
+export function listCimFiles(directory: string, name: string): CimFile[] {
+  const image = imageFileName(name);
+  const { own } = readImageHeader(join(directory, image));
+  return [image, ...setFileNames(own)].flatMap((file) => {
+    const size = fileSize(join(directory, file));
+    return size === undefined ? [] : [{ name: file, size }];
+  });
+}
+
+/**
+ * Removes an image's own files, finished or not: `.cim` first, so that it is gone at once. Nothing there is fine. The region files
+ * are those that its header names; with `regionGuid` also those of an image whose `.cim` is gone or was never published.
+ */
+export function removeCim(directory: string, name: string, regionGuid?: string): void {
+  const image = join(directory, imageFileName(name));
+  const sets: RegionSet[] = regionGuid === undefined ? [] : [{ guid: regionGuid, count: REGION_TYPES.length }];
+  if (fileSize(image) !== undefined && sets.length === 0) sets.push(readImageHeader(image).own);
+  removeFile(image);
+  removeFile(join(directory, TEMPORARY_PREFIX + imageFileName(name)));
+  syncDirectory(dirname(image));
+  for (const file of sets.flatMap(setFileNames)) {
+    removeFile(join(directory, file));
+    removeFile(join(directory, TEMPORARY_PREFIX + file));
+  }
+  syncDirectory(directory);
+}

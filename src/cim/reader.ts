@@ -1,0 +1,349 @@
+/**
+ * Reads CIM images of format version 1, whoever wrote them. Nothing is read before it is asked for; file tables, link
+ * tables and blobs are kept in bounded caches. All calls are synchronous. Every malformed structure is a `corrupt`
+ * error that names the file, what, and the offset.
+ */
+
+import { CimletError } from '../errors.ts';
+import { ByteCache } from './byte-cache.ts';
+import { corruptAt } from './faults.ts';
+import {
+  type BlobSource,
+  defaultStream,
+  describeFile,
+  FILE_RECORD_SIZE,
+  type FileSlot,
+  isDirectory,
+  streamTable,
+} from './file-record.ts';
+import {
+  decodeFilesystem,
+  FILES_PER_TABLE,
+  FILESYSTEM_SIZE,
+  type Filesystem,
+  type ImageHeader,
+  type RegionOffset,
+  readStreamRecord,
+  readTableEntry,
+  requireVersion,
+  STREAM_SIZE,
+  type StreamRecord,
+  StreamType,
+  TABLE_ENTRY_SIZE,
+  type TableEntry,
+  UPCASE_LENGTH,
+} from './format.ts';
+import { readImageHeader } from './image.ts';
+import { LINK_TABLE_HEADER_SIZE, LinkTable } from './link-table.ts';
+import { locatePeBytes, type PeImage, readPeImage } from './pe-image.ts';
+import { type Region, RegionFiles } from './region-files.ts';
+import type { DataExtent, DirectoryEntry, FileId, FileInfo, StreamInfo } from './types.ts';
+import { decodeUpcase, upcaseUnits } from './upcase.ts';
+
+const CACHE_BYTES = 48 * 1024 * 1024;
+const BLOB_CACHE_BYTES = 4 * 1024 * 1024;
+const MAX_CACHED_BLOB = 64 * 1024;
+const DEFAULT_CHUNK = 1024 * 1024;
+const FILE_ID_SIZE = 4;
+
+/** Opens a `.cim` file of format version 1 with all its region files. */
+export function openCim(path: string): CimReader {
+  const header = readImageHeader(path);
+  requireVersion(path, header.version);
+  const files = RegionFiles.open(path, [...header.parents, header.own]);
+  try {
+    return new CimReader(path, header, files);
+  } catch (error) {
+    files.close();
+    throw error;
+  }
+}
+
+export class CimReader {
+  readonly path: string;
+  readonly header: ImageHeader;
+  readonly filesystem: Filesystem;
+  /** ID of the root directory. */
+  readonly root: FileId;
+  /** The image's own table; names compare through it. */
+  readonly upcase: Uint16Array;
+  readonly #files: RegionFiles;
+  readonly #tables: TableEntry[];
+  readonly #tableCache = new ByteCache<number, Buffer>(CACHE_BYTES, (table) => table.length);
+  readonly #linkCache = new ByteCache<FileId, LinkTable>(CACHE_BYTES, (table) => table.byteLength);
+  readonly #blobCache = new ByteCache<string, Buffer>(BLOB_CACHE_BYTES, (blob) => blob.length + 64);
+  readonly #peCache = new ByteCache<string, PeImage>(BLOB_CACHE_BYTES, (image) => image.mappings.length);
+  readonly #blobs: BlobSource;
+
+  /** Use `openCim`. Takes over `files`. */
+  constructor(path: string, header: ImageHeader, files: RegionFiles) {
+    this.path = path;
+    this.header = header;
+    this.#files = files;
+    const at = this.#required(header.filesystem, 'the filesystem object');
+    this.filesystem = decodeFilesystem(files.read(at, FILESYSTEM_SIZE, 'the filesystem object'));
+    const { upcase, tables, tableCount, root } = this.filesystem;
+    this.upcase = decodeUpcase(
+      files.read(this.#required(upcase, 'the upcase table'), UPCASE_LENGTH * 2, 'the upcase table'),
+    );
+    const directory = files.read(
+      this.#required(tables, 'the file table directory'),
+      tableCount * TABLE_ENTRY_SIZE,
+      'the file table directory',
+    );
+    this.#tables = Array.from({ length: tableCount }, (_, i) =>
+      readTableEntry(directory, i * TABLE_ENTRY_SIZE),
+    );
+    this.root = root;
+    this.#blobs = {
+      counted: (blob, what) => this.#blob(blob, undefined, what),
+      sized: (blob, length, what) => this.#blob(blob, length, what),
+    };
+    if (!isDirectory(this.slot(root))) throw this.#corruptFile(root, 'the root is not a directory');
+  }
+
+  close(): void {
+    this.#files.close();
+  }
+
+  /** All region files, ancestors' first: index = region number. */
+  get regions(): readonly Region[] {
+    return this.#files.regions;
+  }
+
+  /** One entry per file table; an entry's count is at most 1,024. */
+  get tables(): readonly TableEntry[] {
+    return this.#tables;
+  }
+
+  /** Number of file IDs in use, deleted files included. */
+  get fileCount(): number {
+    return this.#tables.reduce((sum, table) => sum + table.count, 0);
+  }
+
+  /** The file at a `/`-separated path from the root (leading and doubled slashes are ignored); undefined when there is none. */
+  lookup(path: string): FileId | undefined {
+    let id: FileId | undefined = this.root;
+    for (const name of path.split('/')) {
+      if (name === '') continue;
+      if (id === undefined || !this.isDirectory(id)) return undefined;
+      id = this.find(id, name);
+    }
+    return id;
+  }
+
+  /** The entry of a directory with that name, whatever its case. */
+  find(directory: FileId, name: string): FileId | undefined {
+    const table = this.#directoryTable(directory);
+    const index = table?.find(upcaseUnits(this.upcase, name), this.upcase);
+    return index === undefined ? undefined : table?.bytes.readUInt32LE(table.valuePosition(index));
+  }
+
+  stat(id: FileId): FileInfo {
+    return describeFile(id, this.slot(id), this.#blobs);
+  }
+
+  isDirectory(id: FileId): boolean {
+    return isDirectory(this.slot(id));
+  }
+
+  /** A directory's entries in the order of their upcased names; none for a file. */
+  *entries(id: FileId): Generator<DirectoryEntry> {
+    const table = this.#directoryTable(id);
+    for (let i = 0; i < (table?.count ?? 0); i++)
+      if (table) yield { name: table.name(i), id: table.bytes.readUInt32LE(table.valuePosition(i)) };
+  }
+
+  /**
+   * Every file and directory below one (the root unless told), a directory before its entries, with paths from it.
+   * A directory that is reached twice (a cycle, or two parents) is a `corrupt` error.
+   */
+  *walk(from: FileId = this.root): Generator<DirectoryEntry & { path: string }> {
+    const seen = new Set([from]);
+    const stack = [{ prefix: '', entries: this.entries(from) }];
+    for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
+      const next = top.entries.next();
+      if (next.done) {
+        stack.pop();
+        continue;
+      }
+      const { name, id } = next.value;
+      const path = top.prefix + name;
+      yield { path, name, id };
+      if (!this.isDirectory(id)) continue;
+      if (seen.has(id)) throw this.#corruptFile(id, `directory ${path} is reached twice`);
+      seen.add(id);
+      stack.push({ prefix: `${path}/`, entries: this.entries(id) });
+    }
+  }
+
+  /** The alternate data streams of a file or directory. */
+  streams(id: FileId): StreamInfo[] {
+    return Array.from(this.streamRecords(id), ({ name, stream }) => ({ name, size: stream.size }));
+  }
+
+  *streamRecords(id: FileId): Generator<{ name: string; stream: StreamRecord }> {
+    const table = this.#streamTable(id);
+    for (let i = 0; i < (table?.count ?? 0); i++)
+      if (table) yield { name: table.name(i), stream: readStreamRecord(table.bytes, table.valuePosition(i)) };
+  }
+
+  /** Size of a stream; the default one without a name. */
+  streamSize(id: FileId, name?: string): number {
+    return this.#stream(id, name).size;
+  }
+
+  /** True when a stream reads as zeros and has no data. */
+  isSparse(id: FileId, name?: string): boolean {
+    return this.#stream(id, name).sparse;
+  }
+
+  /**
+   * Where a stream's bytes lie, when they are one run of a region file: undefined for sparse streams and PE images,
+   * and for empty ones.
+   */
+  extent(id: FileId, name?: string): DataExtent | undefined {
+    const stream = this.#stream(id, name);
+    if (stream.sparse || stream.type !== StreamType.data || stream.size === 0) return undefined;
+    const at = this.#required(stream.at, `data of file ${id}`);
+    this.#files.locate(at, stream.size, `data of file ${id}`);
+    return { region: at.region, offset: at.offset, length: stream.size };
+  }
+
+  /** Reads up to `buffer.length` bytes at `position`, fewer at the end only; returns how many. */
+  readStream(id: FileId, name: string | undefined, buffer: Uint8Array, position: number): number {
+    const stream = this.#stream(id, name);
+    const length = Math.max(0, Math.min(buffer.length, stream.size - position));
+    const target = buffer.subarray(0, length);
+    if (length === 0) return 0;
+    const what = name === undefined ? `data of file ${id}` : `stream ${name} of file ${id}`;
+    if (stream.sparse) target.fill(0);
+    else if (stream.type === StreamType.peImage) this.#readPe(stream, target, position, what);
+    else this.#files.readInto(this.#required(stream.at, what), position, target, what);
+    return length;
+  }
+
+  /** A stream's bytes in order; each chunk is a buffer of its own. */
+  *streamChunks(id: FileId, name?: string, chunkSize = DEFAULT_CHUNK): Generator<Buffer> {
+    const size = this.streamSize(id, name);
+    for (let position = 0; position < size; ) {
+      const chunk = Buffer.allocUnsafeSlow(Math.min(chunkSize, size - position));
+      position += this.readStream(id, name, chunk, position);
+      yield chunk;
+    }
+  }
+
+  /** The file's entry in its table. For the writer and the verifier; shared, not to be changed. */
+  slot(id: FileId): FileSlot {
+    const index = Math.floor((id - 1) / FILES_PER_TABLE);
+    const slot = (id - 1) % FILES_PER_TABLE;
+    const entry = this.#tables[index];
+    if (entry === undefined || slot >= entry.count)
+      throw corruptAt(this.path, 0, `file ID ${id} is in no file table`);
+    const table = this.#tableCache.get(index, () => this.#readTable(index, entry));
+    return { table, position: slot * FILE_RECORD_SIZE };
+  }
+
+  /** Reads one object. For the writer and the verifier. */
+  read(at: RegionOffset, length: number, what: string): Buffer {
+    return this.#files.read(at, length, what);
+  }
+
+  #readTable(index: number, entry: TableEntry): Buffer {
+    const what = `file table ${index}`;
+    const at = this.#required(entry.at, what);
+    const { path } = this.#files.locate(at, 0, what);
+    if (entry.count > FILES_PER_TABLE)
+      throw corruptAt(path, at.offset, `${what} declares ${entry.count} files`);
+    if (entry.entrySize === 0) throw corruptAt(path, at.offset, `${what} declares entries of no bytes`);
+    const bytes = this.#files.read(at, entry.count * entry.entrySize, what);
+    if (entry.entrySize === FILE_RECORD_SIZE) return bytes;
+    // Entries of other writers may be shorter (the rest is zero) or longer (the rest is unknown).
+    const table = Buffer.alloc(entry.count * FILE_RECORD_SIZE);
+    const used = Math.min(entry.entrySize, FILE_RECORD_SIZE);
+    for (let i = 0; i < entry.count; i++)
+      bytes.copy(table, i * FILE_RECORD_SIZE, i * entry.entrySize, i * entry.entrySize + used);
+    return table;
+  }
+
+  #directoryTable(id: FileId): LinkTable | undefined {
+    const slot = this.slot(id);
+    if (!isDirectory(slot)) return undefined;
+    const stream = defaultStream(slot);
+    if (stream.size === 0) return undefined;
+    return this.#linkCache.get(id, () => {
+      const what = `entries of directory ${id}`;
+      return this.#linkTable(this.#required(stream.at, what), stream.size, FILE_ID_SIZE, what);
+    });
+  }
+
+  #streamTable(id: FileId): LinkTable | undefined {
+    const at = streamTable(this.slot(id));
+    if (at === undefined) return undefined;
+    const what = `streams of file ${id}`;
+    const length = this.#files.read(at, LINK_TABLE_HEADER_SIZE, what).readUInt32LE(0);
+    return this.#linkTable(at, length, STREAM_SIZE, what);
+  }
+
+  #linkTable(at: RegionOffset, length: number, valueSize: number, what: string): LinkTable {
+    const { path } = this.#files.locate(at, length, what);
+    return new LinkTable(this.#files.read(at, length, what), valueSize, path, at.offset);
+  }
+
+  #stream(id: FileId, name: string | undefined): StreamRecord {
+    const slot = this.slot(id);
+    if (name === undefined) {
+      if (isDirectory(slot))
+        throw new CimletError('failed-precondition', `read file ${id} of ${this.path}: it is a directory`);
+      return this.#known(id, defaultStream(slot));
+    }
+    const table = this.#streamTable(id);
+    const index = table?.find(upcaseUnits(this.upcase, name), this.upcase);
+    if (table === undefined || index === undefined)
+      throw new CimletError('not-found', `read file ${id} of ${this.path}: it has no stream ${name}`);
+    return this.#known(id, readStreamRecord(table.bytes, table.valuePosition(index)));
+  }
+
+  #known(id: FileId, stream: StreamRecord): StreamRecord {
+    if (stream.type !== StreamType.data && stream.type !== StreamType.peImage)
+      throw this.#corruptFile(id, `stream type ${stream.type} of file ${id} is unknown`);
+    return stream;
+  }
+
+  #readPe(stream: StreamRecord, target: Uint8Array, position: number, what: string): void {
+    const at = this.#required(stream.at, what);
+    const image = this.#peCache.get(`${at.region}:${at.offset}`, () => readPeImage(this.#files, at, what));
+    for (let done = 0; done < target.length; ) {
+      const run = locatePeBytes(image, position + done);
+      const length = Math.min(target.length - done, run.length);
+      if (length <= 0) throw this.#corruptAt(at, `${what} is longer than its PE image`);
+      this.#files.readInto(image.data, run.skip, target.subarray(done, done + length), what);
+      done += length;
+    }
+  }
+
+  #blob(at: RegionOffset, length: number | undefined, what: string): Buffer {
+    return this.#blobCache.get(`${at.region}:${at.offset}:${length ?? ''}`, () => {
+      if (length !== undefined) return this.#files.read(at, Math.min(length, MAX_CACHED_BLOB), what);
+      const count = this.#files.read(at, 2, what).readUInt16LE(0);
+      return this.#files.read({ region: at.region, offset: at.offset + 2 }, count, what);
+    });
+  }
+
+  #required(at: RegionOffset | undefined, what: string): RegionOffset {
+    if (at === undefined) throw corruptAt(this.path, 0, `${what} is missing`);
+    return at;
+  }
+
+  #corruptAt(at: RegionOffset, message: string): CimletError {
+    return corruptAt(this.#files.regions[at.region]?.path ?? this.path, at.offset, message);
+  }
+
+  /** A fault of a file entry: names the region file and offset where the entry is. */
+  #corruptFile(id: FileId, message: string): CimletError {
+    const entry = this.#tables[Math.floor((id - 1) / FILES_PER_TABLE)];
+    const slot = ((id - 1) % FILES_PER_TABLE) * (entry?.entrySize ?? 0);
+    if (entry?.at === undefined) return corruptAt(this.path, 0, message);
+    return this.#corruptAt({ region: entry.at.region, offset: entry.at.offset + slot }, message);
+  }
+}
