@@ -229,14 +229,14 @@ export class TarReader {
     const header: TarHeader = {
       name,
       type: actual,
-      size: actual === 'file' ? this.#paxSize(records, headerSize) : 0,
+      size: actual === 'file' ? this.#paxNumber(records, 'size', headerSize) : 0,
       linkName:
         actual === 'hard-link' || actual === 'symlink'
           ? (this.#longLink ?? records.get('linkpath') ?? this.#text(block, base, Field.linkName))
           : '',
       mode: this.#number(block, base, 'mode'),
-      uid: this.#number(block, base, 'uid'),
-      gid: this.#number(block, base, 'gid'),
+      uid: this.#paxNumber(records, 'uid', this.#number(block, base, 'uid')),
+      gid: this.#paxNumber(records, 'gid', this.#number(block, base, 'gid')),
       mtime: this.#paxTime(records, 'mtime') ?? BigInt(this.#number(block, base, 'mtime')) * 1_000_000_000n,
       atime: this.#paxTime(records, 'atime'),
       ctime: this.#paxTime(records, 'ctime'),
@@ -317,12 +317,14 @@ export class TarReader {
     return value;
   }
 
-  #paxSize(records: PaxRecords, headerSize: number): number {
-    const text = records.get('size');
-    const size = text === undefined ? headerSize : /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
-    if (!Number.isSafeInteger(size) || size < 0)
-      this.#fail(`impossible size ${quoteName(text ?? String(size))}`);
-    return size;
+  /** A non-negative number that a PAX record may overrule. */
+  #paxNumber(records: PaxRecords, keyword: 'size' | 'uid' | 'gid', fromHeader: number): number {
+    const text = records.get(keyword);
+    const value = text === undefined ? fromHeader : /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
+    if (!Number.isSafeInteger(value) || value < 0) {
+      this.#fail(`impossible ${keyword} ${quoteName(text ?? String(value))}`);
+    }
+    return value;
   }
 
   #paxTime(records: PaxRecords, keyword: string): bigint | undefined {
