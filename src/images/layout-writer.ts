@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip, createZstdCompress } from 'node:zlib';
 import { classify } from '../errors.ts';
@@ -115,7 +116,8 @@ async function writeLayer(
     }
   }
 
-  const input = typeof tar === 'string' ? createReadStream(tar, { highWaterMark: 1 << 20 }) : tar;
+  const input =
+    typeof tar === 'string' ? createReadStream(tar, { highWaterMark: 1 << 20 }) : Readable.from(tar);
   const output = createWriteStream(temporary);
   try {
     if (compression === 'none') await pipeline(input, hashContent, hashStored, output);

@@ -8,7 +8,7 @@ export const isRoot: boolean = process.getuid?.() === 0;
 
 /** True when `name` is an executable file on the PATH. */
 export function hasTool(name: string): boolean {
-  const directories = (process.env['PATH'] ?? '').split(delimiter);
+  const directories = (process.env.PATH ?? '').split(delimiter);
   return directories.some((directory) => directory !== '' && isExecutable(join(directory, name)));
 }
 
@@ -19,7 +19,7 @@ export function hasTool(name: string): boolean {
  * @example describe.runIf(requireOrSkip('umoci', hasTool('umoci')))('layouts made by umoci', () => { … });
  */
 export function requireOrSkip(name: string, available: boolean): boolean {
-  if (!available && process.env['CIMLET_REQUIRE_ALL'] === '1') {
+  if (!available && process.env.CIMLET_REQUIRE_ALL === '1') {
     throw new Error(`CIMLET_REQUIRE_ALL=1, but this machine has no ${name}`);
   }
   return available;
