@@ -9,7 +9,10 @@ const LONGEST_STRING = 255;
 
 export interface MountErofsRequest {
   image: string;
-  /** The image's external devices, in its order: regular files, or block devices. */
+  /**
+   * All of the image's external devices, in its order: regular files, or block devices. A wrong number is refused,
+   * but given none at all the kernel shows wrong data: it takes the devices for parts of the image.
+   */
   devices: readonly string[];
   /** An existing directory; a symbolic link isn't followed. */
   target: string;
