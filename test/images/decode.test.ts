@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { CimletError, isErrorCode } from '../../src/errors.ts';
 import type { DiffId, Digest, LayerBlob } from '../../src/hosts/host.ts';
 import { type LayerStreamOptions, openLayerStream } from '../../src/images/decode.ts';
-import { makeTemporaryDirectory, sha256, writeBlob } from '../support/layer-blob.ts';
+import { makeTemporaryDirectory, sha256, writeBlob } from '../support/stored-blob.ts';
 
 const small = Buffer.from('one layer, honest\n'.repeat(500));
 /** Several chunks, half of it incompressible. */

@@ -14,7 +14,6 @@ import { describe, expect, it } from 'vitest';
 import { CimletError } from '../../src/errors.ts';
 import { openImageSource } from '../../src/images/image-source.ts';
 import { resolveImage } from '../../src/images/resolve-image.ts';
-import { makeTemporaryDirectory, sha256 } from '../support/layer-blob.ts';
 import {
   anyHost,
   CONFIG,
@@ -25,6 +24,7 @@ import {
   withPlatform,
   withRef,
 } from '../support/oci-fixture.ts';
+import { makeTemporaryDirectory, sha256 } from '../support/stored-blob.ts';
 
 const server2022 = { os: 'windows', architecture: 'amd64', osVersion: '10.0.20348.2700' };
 const server2025 = { os: 'windows', architecture: 'amd64', osVersion: '10.0.26100.1742' };

@@ -7,7 +7,7 @@ import type { DiffId, Digest } from '../../src/hosts/host.ts';
 import { openImageSource } from '../../src/images/image-source.ts';
 import { type ImageRequest, resolveImage } from '../../src/images/resolve-image.ts';
 import type { ImageSource, Platform } from '../../src/images/types.ts';
-import { sha256 } from './layer-blob.ts';
+import { sha256 } from './stored-blob.ts';
 
 export const INDEX = 'application/vnd.oci.image.index.v1+json';
 export const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
