@@ -8,11 +8,15 @@ export interface CimFault {
 }
 
 /** The error for a malformed structure; its `cause` is the fault, so that a verifier can collect it. */
-export function corruptAt(file: string, offset: number, message: string): CimletError {
-  const fault: CimFault = { file, offset, message };
+export function corrupt(fault: CimFault): CimletError {
+  const { file, offset, message } = fault;
   return new CimletError('corrupt', `read CIM: ${file}: offset 0x${offset.toString(16)}: ${message}`, {
     cause: fault,
   });
+}
+
+export function corruptAt(file: string, offset: number, message: string): CimletError {
+  return corrupt({ file, offset, message });
 }
 
 /** The fault inside an error of `corruptAt`; undefined for any other error. */
@@ -29,5 +33,37 @@ export function attempt<T>(operation: string, action: () => T): T {
     return action();
   } catch (error) {
     throw classify(error, operation);
+  }
+}
+
+/** Faults as a verifier collects them. */
+export class FaultList {
+  readonly list: CimFault[] = [];
+  /** Files that cannot be read at all: said once. */
+  readonly #broken = new Set<string>();
+
+  add(fault: CimFault): void {
+    if (!this.#broken.has(fault.file)) this.list.push(fault);
+  }
+
+  addBroken(fault: CimFault): void {
+    this.add(fault);
+    this.#broken.add(fault.file);
+  }
+
+  isBroken(file: string): boolean {
+    return this.#broken.has(file);
+  }
+
+  /** Runs a check; its fault is added and its result then undefined. */
+  collect<T>(check: () => T): T | undefined {
+    try {
+      return check();
+    } catch (error) {
+      const fault = faultOf(error);
+      if (fault === undefined) throw error;
+      this.add(fault);
+      return undefined;
+    }
   }
 }

@@ -1,8 +1,7 @@
 /** What every tool needs of a `.cim` file before its contents: its header and the files it consists of. */
 
 import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
-import { CimletError, classify } from '../errors.ts';
+import { classify } from '../errors.ts';
 import { attempt } from './faults.ts';
 import {
   decodeImageHeader,
@@ -52,44 +51,4 @@ export function fileSize(path: string): number | undefined {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw classify(error, `look at ${path}`);
   }
-}
-
-export interface CimDescription {
-  path: string;
-  version: { major: number; minor: number };
-  regionGuid: string;
-  /** Base first, as listed. */
-  parents: RegionSet[];
-  /** The `.cim`, then the files of the ancestors, then its own. `size` is absent when the file is. */
-  files: { name: string; size: number | undefined; inherited: boolean }[];
-}
-
-/**
- * What the header of a `.cim` file says, and which files it names. Works for the versions that Windows writes (2.x, 3.x) too,
- * of which nothing else can be read.
- */
-export function inspectCim(path: string): CimDescription {
-  const { version, own, parents } = readImageHeader(path);
-  if (version.major < 1 || version.major > 3)
-    throw new CimletError(
-      'unsupported-host',
-      `inspect CIM ${path}: format version ${version.major}.${version.minor} is unknown`,
-    );
-  const directory = dirname(path);
-  const describe = (inherited: boolean) => (name: string) => ({
-    name,
-    size: fileSize(join(directory, name)),
-    inherited,
-  });
-  return {
-    path,
-    version,
-    regionGuid: own.guid,
-    parents,
-    files: [
-      { name: basename(path), size: fileSize(path), inherited: false },
-      ...parents.flatMap(setFileNames).map(describe(true)),
-      ...setFileNames(own).map(describe(false)),
-    ],
-  };
 }

@@ -6,7 +6,7 @@
  */
 
 import { CimletError } from '../errors.ts';
-import { corruptAt } from './faults.ts';
+import { type CimFault, corruptAt } from './faults.ts';
 import { nameFault } from './names.ts';
 
 export const LINK_TABLE_HEADER_SIZE = 8;
@@ -57,6 +57,11 @@ export class LinkTable {
     const fault = nameFault(name);
     if (fault !== undefined) throw corruptAt(this.#file, this.#offset + start, fault);
     return name;
+  }
+
+  /** A fault of the i-th entry. */
+  faultAt(index: number, message: string): CimFault {
+    return { file: this.#file, offset: this.#offset + this.valuePosition(index), message };
   }
 
   /** Index of the entry whose name, upcased, is `units`; undefined when there is none. */

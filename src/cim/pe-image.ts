@@ -14,35 +14,37 @@ const MAPPING_SIZE = 8;
 export interface PeImage {
   data: RegionOffset;
   dataLength: number;
-  /** The mappings as on disk. */
-  mappings: Buffer;
+  /** By file offset, ascending. */
+  mappings: { fileOffset: number; delta: number }[];
 }
 
+/** Reads a PE image object; mappings out of order are `corrupt`. */
 export function readPeImage(files: RegionFiles, at: RegionOffset, what: string): PeImage {
-  const bytes = files.read(at, HEADER_SIZE, `PE image of ${what}`);
-  const { path } = files.locate(at, HEADER_SIZE, what);
-  const data = readRegionOffset(bytes, 0);
+  const { path } = files.locate(at, HEADER_SIZE, `the PE image of ${what}`);
+  const header = files.read(at, HEADER_SIZE, `the PE image of ${what}`);
+  const data = readRegionOffset(header, 0);
   if (data === undefined) throw corruptAt(path, at.offset, `the PE image of ${what} has no data`);
-  const dataLength = Number(BigInt.asUintN(63, bytes.readBigUInt64LE(8)));
-  const mappings = files.read(
-    { region: at.region, offset: at.offset + HEADER_SIZE },
-    bytes.readUInt16LE(20) * MAPPING_SIZE,
-    `PE mappings of ${what}`,
-  );
-  return { data, dataLength, mappings };
+  const count = header.readUInt16LE(20);
+  const first = { region: at.region, offset: at.offset + HEADER_SIZE };
+  const bytes = files.read(first, count * MAPPING_SIZE, `the PE mappings of ${what}`);
+  const mappings = Array.from({ length: count }, (_, i) => ({
+    fileOffset: bytes.readUInt32LE(i * MAPPING_SIZE),
+    delta: bytes.readUInt32LE(i * MAPPING_SIZE + 4),
+  }));
+  if (mappings.some(({ fileOffset }, i) => fileOffset <= (mappings[i - 1]?.fileOffset ?? -1)))
+    throw corruptAt(path, first.offset, `the PE mappings of ${what} are out of order`);
+  return { data, dataLength: Number(BigInt.asUintN(63, header.readBigUInt64LE(8))), mappings };
 }
 
 /** Where in the data the byte at `position` of the file is, and how many follow it without a gap (may be none). */
 export function locatePeBytes(image: PeImage, position: number): { skip: number; length: number } {
-  let delta = 0;
-  let end = image.dataLength;
-  for (let mapping = 0; mapping < image.mappings.length; mapping += MAPPING_SIZE) {
-    const fileOffset = image.mappings.readUInt32LE(mapping);
-    if (fileOffset > position) {
-      end = fileOffset;
-      break;
-    }
-    delta = image.mappings.readUInt32LE(mapping + 4);
+  let low = 0;
+  let high = image.mappings.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((image.mappings[middle]?.fileOffset ?? 0) <= position) low = middle + 1;
+    else high = middle;
   }
-  return { skip: position + delta, length: end - position };
+  const end = image.mappings[low]?.fileOffset ?? image.dataLength;
+  return { skip: position + (image.mappings[low - 1]?.delta ?? 0), length: end - position };
 }

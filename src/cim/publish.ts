@@ -52,7 +52,8 @@ export function listCimFiles(directory: string, name: string): CimFile[] {
  */
 export function removeCim(directory: string, name: string, regionGuid?: string): void {
   const image = join(directory, imageFileName(name));
-  const sets: RegionSet[] = regionGuid === undefined ? [] : [{ guid: regionGuid, count: REGION_TYPES.length }];
+  const sets: RegionSet[] =
+    regionGuid === undefined ? [] : [{ guid: regionGuid, count: REGION_TYPES.length }];
   if (fileSize(image) !== undefined && sets.length === 0) sets.push(readImageHeader(image).own);
   removeFile(image);
   removeFile(join(directory, TEMPORARY_PREFIX + imageFileName(name)));

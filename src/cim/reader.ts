@@ -4,25 +4,25 @@
  * error that names the file, what, and the offset.
  */
 
-import { CimletError } from '../errors.ts';
+import { basename, dirname, join } from 'node:path';
+import { CimletError, isErrorCode } from '../errors.ts';
 import { ByteCache } from './byte-cache.ts';
-import { corruptAt } from './faults.ts';
+import { type CimFault, corrupt, corruptAt } from './faults.ts';
 import {
   type BlobSource,
   defaultStream,
   describeFile,
-  FILE_RECORD_SIZE,
   type FileSlot,
   isDirectory,
   streamTable,
 } from './file-record.ts';
 import {
   decodeFilesystem,
-  FILES_PER_TABLE,
   FILESYSTEM_SIZE,
   type Filesystem,
   type ImageHeader,
   type RegionOffset,
+  type RegionSet,
   readStreamRecord,
   readTableEntry,
   requireVersion,
@@ -33,14 +33,15 @@ import {
   type TableEntry,
   UPCASE_LENGTH,
 } from './format.ts';
-import { readImageHeader } from './image.ts';
+import { fileSize, readImageHeader, setFileNames } from './image.ts';
 import { LINK_TABLE_HEADER_SIZE, LinkTable } from './link-table.ts';
 import { locatePeBytes, type PeImage, readPeImage } from './pe-image.ts';
 import { type Region, RegionFiles } from './region-files.ts';
+import { StoredTables } from './stored-tables.ts';
 import type { DataExtent, DirectoryEntry, FileId, FileInfo, StreamInfo } from './types.ts';
 import { decodeUpcase, upcaseUnits } from './upcase.ts';
 
-const CACHE_BYTES = 48 * 1024 * 1024;
+const LINK_CACHE_BYTES = 48 * 1024 * 1024;
 const BLOB_CACHE_BYTES = 4 * 1024 * 1024;
 const MAX_CACHED_BLOB = 64 * 1024;
 const DEFAULT_CHUNK = 1024 * 1024;
@@ -52,10 +53,56 @@ export function openCim(path: string): CimReader {
   requireVersion(path, header.version);
   const files = RegionFiles.open(path, [...header.parents, header.own]);
   try {
-    return new CimReader(path, header, files);
+    const reader = new CimReader(path, header, files);
+    if (!reader.isDirectory(reader.root))
+      throw corrupt(reader.faultAt(reader.root, 'the root is not a directory'));
+    return reader;
   } catch (error) {
     files.close();
     throw error;
+  }
+}
+
+export interface CimDescription {
+  path: string;
+  version: { major: number; minor: number };
+  regionGuid: string;
+  /** The ancestors' region sets, base first. */
+  parents: RegionSet[];
+  /** The `.cim`, then the files of the ancestors, then its own. `size` is absent when the file is. */
+  files: { name: string; size: number | undefined; inherited: boolean }[];
+  /** What only an image of version 1 with all its files tells. */
+  contents?: { fileIds: number; fileTables: number; root: FileId; regions: { type: number; size: number }[] };
+  /** Why there are no `contents`. */
+  problem?: string;
+}
+
+/** What the header of a `.cim` file says, and which files it names, for the versions that Windows writes (2.x, 3.x) too. */
+export function inspectCim(path: string): CimDescription {
+  const { version, own, parents } = readImageHeader(path);
+  const file = (inherited: boolean) => (name: string) => ({
+    name,
+    size: fileSize(join(dirname(path), name)),
+    inherited,
+  });
+  const files = [
+    file(false)(basename(path)),
+    ...parents.flatMap(setFileNames).map(file(true)),
+    ...setFileNames(own).map(file(false)),
+  ];
+  return { path, version, regionGuid: own.guid, parents, files, ...inspectContents(path) };
+}
+
+function inspectContents(path: string): Pick<CimDescription, 'contents' | 'problem'> {
+  try {
+    const reader = openCim(path);
+    reader.close();
+    const regions = reader.regions.map(({ type, size }) => ({ type, size }));
+    const { fileCount, tables, root } = reader;
+    return { contents: { fileIds: fileCount, fileTables: tables.length, root, regions } };
+  } catch (error) {
+    if (!isErrorCode(error, 'corrupt', 'unsupported-host')) throw error;
+    return { problem: error.message };
   }
 }
 
@@ -68,11 +115,13 @@ export class CimReader {
   /** The image's own table; names compare through it. */
   readonly upcase: Uint16Array;
   readonly #files: RegionFiles;
-  readonly #tables: TableEntry[];
-  readonly #tableCache = new ByteCache<number, Buffer>(CACHE_BYTES, (table) => table.length);
-  readonly #linkCache = new ByteCache<FileId, LinkTable>(CACHE_BYTES, (table) => table.byteLength);
+  readonly #tables: StoredTables;
+  readonly #linkCache = new ByteCache<FileId, LinkTable>(LINK_CACHE_BYTES, (table) => table.byteLength);
   readonly #blobCache = new ByteCache<string, Buffer>(BLOB_CACHE_BYTES, (blob) => blob.length + 64);
-  readonly #peCache = new ByteCache<string, PeImage>(BLOB_CACHE_BYTES, (image) => image.mappings.length);
+  readonly #peCache = new ByteCache<string, PeImage>(
+    BLOB_CACHE_BYTES,
+    (image) => 64 * (image.mappings.length + 1),
+  );
   readonly #blobs: BlobSource;
 
   /** Use `openCim`. Takes over `files`. */
@@ -91,15 +140,16 @@ export class CimReader {
       tableCount * TABLE_ENTRY_SIZE,
       'the file table directory',
     );
-    this.#tables = Array.from({ length: tableCount }, (_, i) =>
-      readTableEntry(directory, i * TABLE_ENTRY_SIZE),
+    this.#tables = new StoredTables(
+      path,
+      files,
+      Array.from({ length: tableCount }, (_, i) => readTableEntry(directory, i * TABLE_ENTRY_SIZE)),
     );
     this.root = root;
     this.#blobs = {
       counted: (blob, what) => this.#blob(blob, undefined, what),
       sized: (blob, length, what) => this.#blob(blob, length, what),
     };
-    if (!isDirectory(this.slot(root))) throw this.#corruptFile(root, 'the root is not a directory');
   }
 
   close(): void {
@@ -113,12 +163,12 @@ export class CimReader {
 
   /** One entry per file table; an entry's count is at most 1,024. */
   get tables(): readonly TableEntry[] {
-    return this.#tables;
+    return this.#tables.entries;
   }
 
   /** Number of file IDs in use, deleted files included. */
   get fileCount(): number {
-    return this.#tables.reduce((sum, table) => sum + table.count, 0);
+    return this.tables.reduce((sum, table) => sum + table.count, 0);
   }
 
   /** The file at a `/`-separated path from the root (leading and doubled slashes are ignored); undefined when there is none. */
@@ -134,7 +184,7 @@ export class CimReader {
 
   /** The entry of a directory with that name, whatever its case. */
   find(directory: FileId, name: string): FileId | undefined {
-    const table = this.#directoryTable(directory);
+    const table = this.entryTable(directory);
     const index = table?.find(upcaseUnits(this.upcase, name), this.upcase);
     return index === undefined ? undefined : table?.bytes.readUInt32LE(table.valuePosition(index));
   }
@@ -149,7 +199,7 @@ export class CimReader {
 
   /** A directory's entries in the order of their upcased names; none for a file. */
   *entries(id: FileId): Generator<DirectoryEntry> {
-    const table = this.#directoryTable(id);
+    const table = this.entryTable(id);
     for (let i = 0; i < (table?.count ?? 0); i++)
       if (table) yield { name: table.name(i), id: table.bytes.readUInt32LE(table.valuePosition(i)) };
   }
@@ -171,7 +221,7 @@ export class CimReader {
       const path = top.prefix + name;
       yield { path, name, id };
       if (!this.isDirectory(id)) continue;
-      if (seen.has(id)) throw this.#corruptFile(id, `directory ${path} is reached twice`);
+      if (seen.has(id)) throw corrupt(this.faultAt(id, `directory ${path} is reached twice`));
       seen.add(id);
       stack.push({ prefix: `${path}/`, entries: this.entries(id) });
     }
@@ -183,7 +233,7 @@ export class CimReader {
   }
 
   *streamRecords(id: FileId): Generator<{ name: string; stream: StreamRecord }> {
-    const table = this.#streamTable(id);
+    const table = this.streamTable(id);
     for (let i = 0; i < (table?.count ?? 0); i++)
       if (table) yield { name: table.name(i), stream: readStreamRecord(table.bytes, table.valuePosition(i)) };
   }
@@ -235,13 +285,12 @@ export class CimReader {
 
   /** The file's entry in its table. For the writer and the verifier; shared, not to be changed. */
   slot(id: FileId): FileSlot {
-    const index = Math.floor((id - 1) / FILES_PER_TABLE);
-    const slot = (id - 1) % FILES_PER_TABLE;
-    const entry = this.#tables[index];
-    if (entry === undefined || slot >= entry.count)
-      throw corruptAt(this.path, 0, `file ID ${id} is in no file table`);
-    const table = this.#tableCache.get(index, () => this.#readTable(index, entry));
-    return { table, position: slot * FILE_RECORD_SIZE };
+    return this.#tables.slot(id);
+  }
+
+  /** A fault of a file's entry: names the region file and the offset where the entry is. */
+  faultAt(id: FileId, message: string): CimFault {
+    return this.#tables.faultAt(id, message);
   }
 
   /** Reads one object. For the writer and the verifier. */
@@ -249,24 +298,8 @@ export class CimReader {
     return this.#files.read(at, length, what);
   }
 
-  #readTable(index: number, entry: TableEntry): Buffer {
-    const what = `file table ${index}`;
-    const at = this.#required(entry.at, what);
-    const { path } = this.#files.locate(at, 0, what);
-    if (entry.count > FILES_PER_TABLE)
-      throw corruptAt(path, at.offset, `${what} declares ${entry.count} files`);
-    if (entry.entrySize === 0) throw corruptAt(path, at.offset, `${what} declares entries of no bytes`);
-    const bytes = this.#files.read(at, entry.count * entry.entrySize, what);
-    if (entry.entrySize === FILE_RECORD_SIZE) return bytes;
-    // Entries of other writers may be shorter (the rest is zero) or longer (the rest is unknown).
-    const table = Buffer.alloc(entry.count * FILE_RECORD_SIZE);
-    const used = Math.min(entry.entrySize, FILE_RECORD_SIZE);
-    for (let i = 0; i < entry.count; i++)
-      bytes.copy(table, i * FILE_RECORD_SIZE, i * entry.entrySize, i * entry.entrySize + used);
-    return table;
-  }
-
-  #directoryTable(id: FileId): LinkTable | undefined {
+  /** A directory's link table; undefined for an empty one and for a file. */
+  entryTable(id: FileId): LinkTable | undefined {
     const slot = this.slot(id);
     if (!isDirectory(slot)) return undefined;
     const stream = defaultStream(slot);
@@ -277,7 +310,8 @@ export class CimReader {
     });
   }
 
-  #streamTable(id: FileId): LinkTable | undefined {
+  /** The link table of a file's alternate streams, if it has any. */
+  streamTable(id: FileId): LinkTable | undefined {
     const at = streamTable(this.slot(id));
     if (at === undefined) return undefined;
     const what = `streams of file ${id}`;
@@ -297,7 +331,7 @@ export class CimReader {
         throw new CimletError('failed-precondition', `read file ${id} of ${this.path}: it is a directory`);
       return this.#known(id, defaultStream(slot));
     }
-    const table = this.#streamTable(id);
+    const table = this.streamTable(id);
     const index = table?.find(upcaseUnits(this.upcase, name), this.upcase);
     if (table === undefined || index === undefined)
       throw new CimletError('not-found', `read file ${id} of ${this.path}: it has no stream ${name}`);
@@ -306,7 +340,7 @@ export class CimReader {
 
   #known(id: FileId, stream: StreamRecord): StreamRecord {
     if (stream.type !== StreamType.data && stream.type !== StreamType.peImage)
-      throw this.#corruptFile(id, `stream type ${stream.type} of file ${id} is unknown`);
+      throw corrupt(this.faultAt(id, `stream type ${stream.type} of file ${id} is unknown`));
     return stream;
   }
 
@@ -337,13 +371,5 @@ export class CimReader {
 
   #corruptAt(at: RegionOffset, message: string): CimletError {
     return corruptAt(this.#files.regions[at.region]?.path ?? this.path, at.offset, message);
-  }
-
-  /** A fault of a file entry: names the region file and offset where the entry is. */
-  #corruptFile(id: FileId, message: string): CimletError {
-    const entry = this.#tables[Math.floor((id - 1) / FILES_PER_TABLE)];
-    const slot = ((id - 1) % FILES_PER_TABLE) * (entry?.entrySize ?? 0);
-    if (entry?.at === undefined) return corruptAt(this.path, 0, message);
-    return this.#corruptAt({ region: entry.at.region, offset: entry.at.offset + slot }, message);
   }
 }
