@@ -55,6 +55,8 @@ export interface Progress {
 export interface EffectContext {
   signal: AbortSignal;
   progress?: (progress: Progress) => void;
+  /** Something an operator should know of although it is no failure; a sentence without a full stop. */
+  warn?: (message: string) => void;
 }
 
 /** A layer blob in a file: the whole of it, or a part (a member of an OCI layout or docker archive tar). */

@@ -12,6 +12,7 @@ import type {
   Capability,
   ChainId,
   CommittedLayer,
+  DiffId,
   EffectContext,
   Host,
   HostState,
@@ -42,7 +43,7 @@ export type LayerTree = ReadonlyMap<string, Uint8Array | undefined>;
 
 /** Reads a blob over the parent's tree, verifying what it can; throws `corrupt` for bad input. */
 export type LayerReader = (
-  request: { blob: LayerBlob; diffId: string; parent: LayerTree | undefined },
+  request: { blob: LayerBlob; diffId: DiffId; parent: LayerTree | undefined },
   context: EffectContext,
 ) => Promise<LayerTree>;
 

@@ -1,0 +1,179 @@
+/** Views at paths: the record first, then the directories, then the mount; and back in the opposite order. */
+
+import { chmod, lstat, mkdir, readdir, readlink, rename, rm, rmdir, symlink } from 'node:fs/promises';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { CimletError, classify, isErrorCode } from '../../errors.ts';
+import { mountErofs, unmount } from '../../native/linux/mount.ts';
+import type { VolumeGuid } from '../host.ts';
+import { describeHolders } from './holders.ts';
+import type { Layout } from './layout.ts';
+import { readMountInfo } from './mount-info.ts';
+import { mountStateOf, realLocation } from './own-mounts.ts';
+import { type MountRecord, removeMountRecord, writeMountRecord } from './records.ts';
+
+export async function checkMountPath(path: string, root: string): Promise<void> {
+  const refuse = (why: string) => new CimletError('invalid-manifest', `mount ${path}: ${why}`);
+  if (!isAbsolute(path)) throw refuse('the path is not absolute');
+  if (resolve(path) !== path) throw refuse(`the path should be written as ${resolve(path)}`);
+  const place = await realLocation(path);
+  const realRoot = await realLocation(root);
+  if (isWithin(place, realRoot) || isWithin(realRoot, place))
+    throw refuse(`the path lies inside or above the root ${root}`);
+}
+
+/** Directories that must be made so that `path` exists, outermost first. */
+export async function missingDirectories(path: string): Promise<string[]> {
+  const missing: string[] = [];
+  for (let directory = path; !(await exists(directory)); directory = dirname(directory))
+    missing.unshift(directory);
+  return missing;
+}
+
+/** Mounts `record.source`. On failure nothing is mounted; what was made before is the caller's to undo. */
+export async function mountKernelView(
+  layout: Layout,
+  record: MountRecord,
+  deviceFiles: readonly string[],
+  canLoop: boolean,
+): Promise<void> {
+  const request = { image: record.source, devices: deviceFiles, target: record.request.path };
+  await makeDirectories(record.created);
+  try {
+    await mountErofs({ ...request, loop: record.loop });
+  } catch (error) {
+    // A kernel built without file-backed mounts says so only now.
+    if (record.loop || !canLoop || !isErrorCode(error, 'unsupported-host')) throw error;
+    await writeMountRecord(layout, { ...record, loop: true });
+    await mountErofs({ ...request, loop: true });
+  }
+}
+
+/** Puts a link to the extracted tree where the path is, in place of an empty directory. */
+export async function linkExtractedView(record: MountRecord): Promise<void> {
+  const { path } = record.request;
+  await makeDirectories(record.created);
+  try {
+    if (await exists(path)) await rmdir(path);
+    await symlink(record.source, path);
+  } catch (error) {
+    throw classify(error, `mount ${path}`);
+  }
+}
+
+/** Takes a view away with all that was made for it. Whatever is gone already is fine. */
+export async function takeAway(layout: Layout, record: MountRecord): Promise<void> {
+  const { path, volumeGuid, view } = record.request;
+  if (view === 'Kernel') await unmountKernelView(record);
+  else {
+    await removeOwnLink(record);
+    if (record.replacedDirectory && !(await exists(path))) await mkdir(path);
+    await removeExtracted(layout, volumeGuid);
+  }
+  await removeEmptyDirectories(record.created);
+  await removeMountRecord(layout, volumeGuid);
+}
+
+/** Removes the link at the view's path if it is ours. */
+export async function removeOwnLink(record: MountRecord): Promise<void> {
+  const { path } = record.request;
+  try {
+    if ((await readlink(path)) === record.source) await rm(path);
+  } catch (error) {
+    // EINVAL: something that is no link is there, which isn't ours.
+    if ((error as NodeJS.ErrnoException).code === 'EINVAL') return;
+    const classified = classify(error, `remove ${path}`);
+    if (!isErrorCode(classified, 'not-found', 'failed-precondition')) throw classified;
+  }
+}
+
+export async function removeExtracted(layout: Layout, volumeGuid: VolumeGuid): Promise<void> {
+  const doomed = join(layout.extracted, `rm-${volumeGuid}`);
+  await removeTree(doomed);
+  try {
+    await rename(join(layout.extracted, volumeGuid), doomed);
+  } catch (error) {
+    const classified = classify(error, `remove the extracted view ${volumeGuid}`);
+    if (!isErrorCode(classified, 'not-found')) throw classified;
+  }
+  await removeTree(doomed);
+}
+
+/** Deletes a tree of ours, read-only directories in it included. */
+export async function removeTree(path: string): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true });
+  } catch (error) {
+    if (!isErrorCode(classify(error, `remove ${path}`), 'access-denied'))
+      throw classify(error, `remove ${path}`);
+    await makeWritable(path);
+    await rm(path, { recursive: true, force: true }).catch((again: unknown) => {
+      throw classify(again, `remove ${path}`);
+    });
+  }
+}
+
+async function unmountKernelView(record: MountRecord): Promise<void> {
+  const { path } = record.request;
+  const table = readMountInfo();
+  const { state, message } = await mountStateOf(record, table);
+  if (state === 'missing') return;
+  if (state === 'covered')
+    throw new CimletError('busy', `dismount ${path}: ${message ?? 'something else is mounted over it'}`, {
+      hint: 'unmount that first',
+    });
+  try {
+    await unmount(path);
+  } catch (error) {
+    if (!isErrorCode(error, 'busy')) throw error;
+    const holders = await describeHolders(await realLocation(path), table);
+    throw new CimletError('busy', `dismount ${path}: it is in use`, {
+      hint: holders ?? 'close what uses it',
+      cause: error,
+    });
+  }
+}
+
+async function makeDirectories(directories: readonly string[]): Promise<void> {
+  for (const directory of directories)
+    try {
+      await mkdir(directory);
+    } catch (error) {
+      const classified = classify(error, `make directory ${directory}`);
+      if (!isErrorCode(classified, 'already-exists')) throw classified;
+    }
+}
+
+async function removeEmptyDirectories(directories: readonly string[]): Promise<void> {
+  for (const directory of directories.toReversed())
+    try {
+      await rmdir(directory);
+    } catch (error) {
+      const classified = classify(error, `remove directory ${directory}`);
+      if (isErrorCode(classified, 'not-found')) continue;
+      // Something of somebody else's is in it, or in its place.
+      if (isErrorCode(classified, 'already-exists', 'failed-precondition', 'busy')) return;
+      throw classified;
+    }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    const classified = classify(error, `look at ${path}`);
+    if (isErrorCode(classified, 'not-found')) return false;
+    throw classified;
+  }
+}
+
+async function makeWritable(directory: string): Promise<void> {
+  if (!(await lstat(directory)).isDirectory()) return;
+  await chmod(directory, 0o700);
+  for (const entry of await readdir(directory, { withFileTypes: true }))
+    if (entry.isDirectory()) await makeWritable(join(directory, entry.name));
+}
+
+function isWithin(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(directory === '/' ? '/' : `${directory}/`);
+}

@@ -1,0 +1,140 @@
+/** Our mounts as they are: the records, held against the kernel's mount table. */
+
+import { lstat, readdir, readFile, readlink, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { classify, isErrorCode } from '../../errors.ts';
+import type { ObservedMount, PathState } from '../host.ts';
+import { type MountInfoEntry, topMountAt } from './mount-info.ts';
+import type { MountRecord } from './records.ts';
+
+/** Longer sources are given to the kernel as an open file (src/native/linux/mount.ts). */
+const LONGEST_SOURCE = 255;
+
+export type MountState = Pick<ObservedMount, 'state' | 'message'>;
+
+/** Where a recorded mount stands. A mount is ours when it shows our source at our path. */
+export async function mountStateOf(
+  record: MountRecord,
+  table: readonly MountInfoEntry[],
+): Promise<MountState> {
+  return record.request.view === 'Extracted' ? linkState(record) : kernelState(record, table);
+}
+
+/** What is at `path`, for somebody who wants to mount there. */
+export async function pathStateOf(
+  path: string,
+  table: readonly MountInfoEntry[],
+  records: readonly MountRecord[],
+): Promise<PathState> {
+  for (const record of records) {
+    if (record.request.path !== path) continue;
+    const { state } = await mountStateOf(record, table);
+    if (state === 'mounted')
+      return { kind: 'own-mount', detail: `our view of ${record.request.chain.at(-1)}` };
+  }
+  const mount = topMountAt(table, await realLocation(path));
+  if (mount !== undefined)
+    return { kind: 'foreign-mount', detail: `${mount.type} file system of ${mount.source}` };
+  try {
+    const stats = await lstat(path);
+    if (stats.isSymbolicLink())
+      return { kind: 'symlink', detail: `a symbolic link to ${await readlink(path)}` };
+    if (!stats.isDirectory()) return { kind: 'file', detail: `a file of ${stats.size} bytes` };
+    const entries = await readdir(path);
+    return entries.length === 0
+      ? { kind: 'empty-directory' }
+      : { kind: 'directory', detail: `a directory holding ${entries.length} entries` };
+  } catch (error) {
+    const classified = classify(error, `look at ${path}`);
+    if (isErrorCode(classified, 'not-found')) return { kind: 'absent' };
+    if (isErrorCode(classified, 'access-denied', 'failed-precondition'))
+      return { kind: 'unreadable', detail: classified.message };
+    throw classified;
+  }
+}
+
+/** `path` as the kernel's mount table spells it: links in what exists above it resolved, its own name kept. */
+export async function realLocation(path: string): Promise<string> {
+  const parent = dirname(path);
+  if (parent === path) return path;
+  try {
+    return join(await realpath(parent), basename(path));
+  } catch (error) {
+    const classified = classify(error, `look at ${parent}`);
+    if (isErrorCode(classified, 'not-found')) return join(await realLocation(parent), basename(path));
+    if (isErrorCode(classified, 'failed-precondition', 'access-denied')) return path;
+    throw classified;
+  }
+}
+
+async function kernelState(record: MountRecord, table: readonly MountInfoEntry[]): Promise<MountState> {
+  const { path } = record.request;
+  const mountPoint = await realLocation(path);
+  const top = topMountAt(table, mountPoint);
+  if (top === undefined) return { state: 'missing', message: `nothing is mounted at ${path}` };
+  if (!(await showsOurs(top, record))) {
+    for (const entry of table)
+      if (entry.mountPoint === mountPoint && (await showsOurs(entry, record)))
+        return { state: 'covered', message: `${top.type} of ${top.source} is mounted over it` };
+    return { state: 'missing', message: `${top.type} of ${top.source} is mounted at ${path} instead` };
+  }
+  const visible = await deviceOf(path);
+  return visible === top.device
+    ? { state: 'mounted' }
+    : { state: 'covered', message: `a mount on a directory above ${path} hides it` };
+}
+
+async function linkState(record: MountRecord): Promise<MountState> {
+  const { path } = record.request;
+  try {
+    const stats = await lstat(path);
+    if (stats.isSymbolicLink() && (await readlink(path)) === record.source) {
+      await stat(record.source);
+      return { state: 'mounted' };
+    }
+    if (stats.isDirectory() && (await readdir(path)).length === 0)
+      return { state: 'missing', message: `${path} is an empty directory` };
+    return { state: 'missing', message: `${path} is something else now` };
+  } catch (error) {
+    const classified = classify(error, `look at ${path}`);
+    if (isErrorCode(classified, 'not-found'))
+      return { state: 'missing', message: `${path} or ${record.source} is gone` };
+    if (isErrorCode(classified, 'failed-precondition', 'access-denied'))
+      return { state: 'missing', message: classified.message };
+    throw classified;
+  }
+}
+
+async function showsOurs(entry: MountInfoEntry, record: MountRecord): Promise<boolean> {
+  if (entry.type !== 'erofs') return false;
+  if (!record.loop)
+    return Buffer.byteLength(record.source) > LONGEST_SOURCE
+      ? entry.source.startsWith('/proc/self/fd/')
+      : entry.source === record.source;
+  if (!/^\/dev\/loop\d+$/.test(entry.source)) return false;
+  return (await backingFile(entry.source)) === record.source;
+}
+
+async function backingFile(loopDevice: string): Promise<string | undefined> {
+  const file = `/sys/block/${basename(loopDevice)}/loop/backing_file`;
+  try {
+    return (await readFile(file, 'utf8')).trimEnd().replace(/ \(deleted\)$/, '');
+  } catch (error) {
+    if (isErrorCode(classify(error, `read ${file}`), 'not-found')) return undefined;
+    throw error;
+  }
+}
+
+/** "major:minor" of what `path` resolves to now, or undefined when it can't be reached. */
+async function deviceOf(path: string): Promise<string | undefined> {
+  try {
+    const { dev } = await stat(path);
+    const major = ((dev >>> 8) & 0xfff) | 0;
+    const minor = (dev & 0xff) | ((dev >>> 12) & 0xfff00);
+    return `${major}:${minor}`;
+  } catch (error) {
+    const classified = classify(error, `look at ${path}`);
+    if (isErrorCode(classified, 'not-found', 'failed-precondition', 'access-denied')) return undefined;
+    throw classified;
+  }
+}

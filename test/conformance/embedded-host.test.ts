@@ -1,0 +1,80 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { lstat, mkdir, mkdtemp, readdir, readFile, rm, unlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createEmbeddedHost, type EmbeddedHostOptions } from '../../src/hosts/embedded/embedded-host.ts';
+import { hexOf } from '../../src/hosts/identity.ts';
+import { hostConformance } from '../support/host-conformance.ts';
+import { layerItems, writeLayerBlob } from '../support/host-layers.ts';
+import { unmountBelow } from '../support/mounts.ts';
+import { requireOrSkip } from '../support/requirements.ts';
+import type { HostFixture } from './host.ts';
+
+const variants: [name: string, options: Omit<EmbeddedHostOptions, 'root'>][] = [
+  ['the embedded host', {}],
+  ['the embedded host over loop devices', { forceLoop: true }],
+  ['the embedded host without kernel views', { disableKernelView: true }],
+];
+
+for (const [name, options] of variants) {
+  const capabilities = await createEmbeddedHost({ ...options, root: '/nowhere' }).capabilities();
+  if (options.disableKernelView !== true)
+    requireOrSkip('kernel EROFS mounts', capabilities['view.Kernel'].available);
+  hostConformance(name, capabilities, async (run) => {
+    const directory = await mkdtemp(join(tmpdir(), 'cimlet-conformance-'));
+    try {
+      await mkdir(join(directory, 'workspace'));
+      await run(embeddedFixture(directory, options));
+    } finally {
+      unmountBelow(directory);
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+}
+
+function embeddedFixture(directory: string, options: Omit<EmbeddedHostOptions, 'root'>): HostFixture {
+  const root = join(directory, 'root');
+  const open = () => createEmbeddedHost({ ...options, root });
+  return {
+    host: open(),
+    workspace: join(directory, 'workspace'),
+    reopen: async () => open(),
+    makeLayer: (files) => writeLayerBlob(directory, layerItems(files)),
+    readFile: async (path) => (existsSync(path) ? readFile(path, 'utf8') : undefined),
+    makeFile: (path) => writeFile(path, 'foreign'),
+    makeDirectory: async (path) => void (await mkdir(path)),
+    fingerprint: () => fingerprint(root),
+    unmountByHand: async ({ path, view }) => {
+      if (view === 'Extracted') await unlink(path);
+      else execFileSync('umount', [path]);
+    },
+    coverByHand: async ({ path }) => {
+      execFileSync('mount', ['-t', 'tmpfs', 'foreign', path]);
+      return async () => void execFileSync('umount', [path]);
+    },
+    damageLayer: async ({ chainId }) => {
+      const record = JSON.parse(
+        await readFile(join(root, 'snapshots', hexOf(chainId), 'layer.json'), 'utf8'),
+      ) as { cimFiles: { name: string }[] };
+      const region = record.cimFiles.find((file) => file.name.startsWith('region_'));
+      await unlink(join(root, 'cim-layers', region?.name ?? 'no region'));
+    },
+    loseSnapshot: ({ chainId }) => rm(join(root, 'snapshots', hexOf(chainId)), { recursive: true }),
+  };
+}
+
+/** Names, sizes, times and contents of everything below a path. */
+async function fingerprint(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  const visit = async (current: string): Promise<void> => {
+    const stats = await lstat(current, { bigint: true });
+    hash.update(`${current} ${stats.mode} ${stats.size} ${stats.mtimeNs} ${stats.ino}\n`);
+    if (stats.isDirectory())
+      for (const name of (await readdir(current)).sort()) await visit(join(current, name));
+    else if (stats.isFile()) hash.update(await readFile(current));
+  };
+  if (existsSync(path)) await visit(path);
+  return hash.digest('hex');
+}

@@ -1,0 +1,59 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { readLayerTree } from '../../src/hosts/memory/layer-reader.ts';
+import { MemoryHost } from '../../src/hosts/memory/memory-host.ts';
+import { hostConformance } from '../support/host-conformance.ts';
+import { layerItems, writeLayerBlob } from '../support/host-layers.ts';
+import type { HostFixture } from './host.ts';
+
+const WORKSPACE = '/workspace';
+
+hostConformance('the in-memory host', await new MemoryHost().capabilities(), async (run) => {
+  const blobs = await mkdtemp(join(tmpdir(), 'cimlet-memory-'));
+  try {
+    await run(memoryFixture(blobs));
+  } finally {
+    await rm(blobs, { recursive: true, force: true });
+  }
+});
+
+function memoryFixture(blobs: string): HostFixture {
+  const host = new MemoryHost({ readLayer: readLayerTree });
+  const foreign = new Map<string, string>();
+  return {
+    host,
+    workspace: WORKSPACE,
+    reopen: async () => host,
+    makeLayer: (files) => writeLayerBlob(blobs, layerItems(files)),
+    readFile: async (path) => {
+      for (let directory = dirname(path); directory !== '/'; directory = dirname(directory)) {
+        const view = host.viewAt(directory);
+        if (view === undefined) continue;
+        const content = view.get(`Files/${path.slice(directory.length + 1)}`);
+        return content === undefined ? undefined : Buffer.from(content).toString();
+      }
+      return foreign.get(path);
+    },
+    makeFile: async (path) => {
+      foreign.set(path, 'foreign');
+      host.placeAt(path, { kind: 'file' });
+      if (dirname(path) !== WORKSPACE) host.placeAt(dirname(path), { kind: 'directory' });
+    },
+    makeDirectory: async (path) => host.placeAt(path, { kind: 'empty-directory' }),
+    fingerprint: async () => {
+      const { layers, mounts, leftovers } = await host.observe({ signal: new AbortController().signal });
+      return createHash('sha256')
+        .update(JSON.stringify([layers, mounts, leftovers]))
+        .digest('hex');
+    },
+    unmountByHand: async ({ volumeGuid }) => host.dropMount(volumeGuid),
+    coverByHand: async ({ volumeGuid }) => {
+      host.coverMount(volumeGuid);
+      return async () => host.uncoverMount(volumeGuid);
+    },
+    damageLayer: async (ref) => host.damageLayer(ref, { code: 'file-missing', message: 'lost' }),
+    loseSnapshot: async (ref) => host.dropLayer(ref),
+  };
+}
