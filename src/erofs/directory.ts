@@ -4,7 +4,7 @@
  */
 
 import { CimletError } from '../errors.ts';
-import { BLOCK_SIZE, DIRENT_SIZE, FileType, MAX_NAME_BYTES } from './format.ts';
+import { BLOCK_SIZE, DIRENT_SIZE, FileType, MAX_NAME_BYTES, zeroed } from './format.ts';
 import type { ErofsEntry } from './source.ts';
 
 /** One entry; its name holds one byte per UTF-16 unit (latin1), so that string order is byte order. */
@@ -54,7 +54,7 @@ export function* encodeDirectory(
   target: (key: number) => DirentTarget,
 ): Generator<Buffer> {
   for (const { start, end, bytes } of blocksOf(children)) {
-    const block = Buffer.alloc(end === children.length ? bytes : BLOCK_SIZE);
+    const block = zeroed(end === children.length ? bytes : BLOCK_SIZE);
     let nameAt = (end - start) * DIRENT_SIZE;
     children.slice(start, end).forEach(({ name, key }, index) => {
       const { nid, type } = target(key);

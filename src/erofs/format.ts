@@ -42,6 +42,11 @@ export type Layout = (typeof Layout)[keyof typeof Layout];
 export const FileType = { file: 1, directory: 2, symlink: 7 } as const;
 const TYPE_BITS = { file: 0o100000, directory: 0o040000, symlink: 0o120000 } as const;
 
+/** Zeros; small ones come from Node's pool, which `Buffer.alloc` doesn't use and which is several times as fast. */
+export function zeroed(size: number): Buffer {
+  return Buffer.allocUnsafe(size).fill(0);
+}
+
 export function alignUp(value: number, to: number): number {
   return Math.ceil(value / to) * to;
 }
@@ -65,7 +70,7 @@ export interface HeadFields {
 
 /** The start of the image: boot area, superblock with its checksum, device table. */
 export function encodeHead(fields: HeadFields): Buffer {
-  const head = Buffer.alloc(headSize(fields.devices.length));
+  const head = zeroed(headSize(fields.devices.length));
   const superblock = head.subarray(SUPER_OFFSET);
   superblock.writeUInt32LE(MAGIC, 0);
   superblock.writeUInt32LE(COMPAT_SB_CHECKSUM | COMPAT_MTIME, 8);
@@ -107,7 +112,7 @@ export interface InodeFields {
 
 /** An extended (64-byte) inode: the kind that has its own time, 32-bit owners and 64-bit size. */
 export function encodeInode(fields: InodeFields): Buffer {
-  const inode = Buffer.alloc(INODE_SIZE);
+  const inode = zeroed(INODE_SIZE);
   inode.writeUInt16LE(1 | (fields.layout << 1), 0);
   inode.writeUInt16LE(fields.xattrBytes === 0 ? 0 : (fields.xattrBytes - XATTR_HEADER_SIZE) / 4 + 1, 2);
   inode.writeUInt16LE(TYPE_BITS[fields.type] | (fields.mode & 0o7777), 4);
@@ -145,7 +150,7 @@ export function encodeChunkIndexes(
 ): Buffer {
   const count = chunkCount(size);
   const chunkBlocks = 2 ** chunkBlockBits(size);
-  const indexes = Buffer.alloc(count * CHUNK_INDEX_SIZE);
+  const indexes = zeroed(count * CHUNK_INDEX_SIZE);
   for (let chunk = 0; chunk < count; chunk++) {
     const at = chunk * CHUNK_INDEX_SIZE;
     indexes.writeUInt16LE(start?.device ?? 0, at + 2);

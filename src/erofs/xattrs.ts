@@ -13,6 +13,7 @@ import {
   MAX_XATTR_AREA,
   MAX_XATTR_BYTES,
   XATTR_HEADER_SIZE,
+  zeroed,
 } from './format.ts';
 import type { ErofsXattr } from './source.ts';
 
@@ -20,7 +21,7 @@ const ENTRY_HEADER_SIZE = 4;
 const ENTRY_ALIGNMENT = 4;
 const SHARED_ID_SIZE = 4;
 const LONG_ENTRY_BYTES = 1024;
-const LONGEST_LITERAL_KEY = 64;
+const LONGEST_LITERAL_KEY = 256;
 const MAX_SHARED_AREA = ENTRY_ALIGNMENT * 2 ** 32;
 
 const NAMESPACES: readonly (readonly [prefix: string, index: number])[] = [
@@ -92,7 +93,7 @@ export function xattrAreaSize(entries: readonly XattrEntry[]): number {
 /** The attribute area: header, numbers of the shared attributes, the others whole. `xattrs[i]` is `entries[i]`'s. */
 export function encodeXattrArea(entries: readonly XattrEntry[], xattrs: readonly ErofsXattr[]): Buffer {
   const { shared, inline } = split(entries);
-  const header = Buffer.alloc(XATTR_HEADER_SIZE + SHARED_ID_SIZE * shared.length);
+  const header = zeroed(XATTR_HEADER_SIZE + SHARED_ID_SIZE * shared.length);
   header.writeUInt8(shared.length, 4);
   shared.forEach((offset, index) => {
     header.writeUInt32LE(offset / ENTRY_ALIGNMENT, XATTR_HEADER_SIZE + SHARED_ID_SIZE * index);
@@ -124,7 +125,7 @@ export function encodeXattr({ name, value }: ErofsXattr): Buffer {
   if (value.length > MAX_XATTR_BYTES)
     throw badXattr(name, `its value has ${value.length} bytes, over ${MAX_XATTR_BYTES}`);
   const used = ENTRY_HEADER_SIZE + suffix.length + value.length;
-  const entry = Buffer.alloc(alignUp(used, ENTRY_ALIGNMENT));
+  const entry = zeroed(alignUp(used, ENTRY_ALIGNMENT));
   entry.writeUInt8(suffix.length, 0);
   entry.writeUInt8(index, 1);
   entry.writeUInt16LE(value.length, 2);

@@ -247,7 +247,11 @@ describe.runIf(hasErofsTools)('an image as erofs-utils see it', () => {
     await writeErofs(sourceOf(root, devices), shop.at('image'));
     fsck(shop.at('image'), paths, shop.at('extracted'));
     expectTree(shop.at('extracted'), root, 'extracted');
-    const description = execFileSync('dump.erofs', ['-s', shop.at('image')], { encoding: 'utf8' });
+    const description = execFileSync(
+      'dump.erofs',
+      ['-s', ...paths.map((path) => `--device=${path}`), shop.at('image')],
+      { encoding: 'utf8' },
+    );
     expect(description).toMatch(/inode count: +6\n/);
     expect(description).toMatch(/features: +sb_csum mtime chunked_file device_table/);
     expect(description).toContain('00112233-4455-6677-8899-aabbccddeeff');
