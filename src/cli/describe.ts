@@ -1,0 +1,178 @@
+/** `cimlet describe` */
+
+import type { EventRecord } from '../state/records.ts';
+import type { AddCommand } from './context.ts';
+import { parseWanted, resourceData, selectStatus, snapshotData } from './find-status.ts';
+import { platform } from './get.ts';
+import type { GlobalOptions } from './options.ts';
+import { formatData, isDataFormat } from './output.ts';
+import { readStatus } from './read-status.ts';
+import type { ResourceStatus, SnapshotStatus, Status } from './status.ts';
+import { renderTable } from './table.ts';
+import { formatAge, formatBytes, indentWrapped, type Paint, plural, printable } from './text.ts';
+
+const HELP = `
+Everything known about one image, chain, mount or snapshot: what was applied,
+its conditions and layers, what happened to it. Reads only.
+
+Examples:
+  cimlet describe mount/app
+  cimlet describe snapshot/1a2b3c4d5e6f`;
+
+export const addDescribe: AddCommand = (program, context) => {
+  const { terminal } = context;
+  program
+    .command('describe')
+    .description('details of one resource, with conditions, layers and events')
+    .argument('<kind/name>', 'for example mount/app')
+    .argument('[name]', 'when only the kind came first')
+    .addHelpText('after', HELP)
+    .action(async (word: string, name: string | undefined, _options, command) => {
+      const options = command.optsWithGlobals() as GlobalOptions;
+      const wanted = parseWanted(word, name);
+      const layout = { width: terminal.width, paint: terminal.paint, now: Date.now() };
+      await readStatus(context, options, (status, events) => {
+        const { resources, snapshots } = selectStatus(status, wanted);
+        if (isDataFormat(options.output)) {
+          const items = [
+            ...resources.map((each) => ({ ...resourceData(each), events: events(each.key) })),
+            ...snapshots.map((each) => ({ ...snapshotData(each), events: events(snapshotKey(each)) })),
+          ];
+          terminal.print(formatData(items.length === 1 ? items[0] : { items }, options.output));
+          return;
+        }
+        const descriptions = [
+          ...resources.map((each) => describeResource(each, status, events(each.key), layout)),
+          ...snapshots.map((each) => describeSnapshot(each, events(snapshotKey(each)), layout)),
+        ];
+        descriptions.forEach((lines, index) => {
+          if (index > 0) terminal.print('');
+          terminal.print(...lines);
+        });
+      });
+    });
+};
+
+export interface DescribeLayout {
+  width: number;
+  paint: Paint;
+  /** Milliseconds since 1970. */
+  now: number;
+}
+
+type Fact = [label: string, value: string | number | undefined];
+
+export function describeResource(
+  resource: ResourceStatus,
+  status: Status,
+  events: readonly EventRecord[],
+  layout: DescribeLayout,
+): string[] {
+  const { record, mount } = resource;
+  const { image, chain, mount: mountFacts } = record.facts;
+  const facts: Fact[] = [
+    ['Name', resource.name],
+    ['Kind', resource.kind],
+    ['Ready', `${resource.ready} (${resource.status})`],
+    ['Message', resource.message],
+    ['Generation', record.generation],
+    ['Revision', record.appliedRevision ?? 'none applied yet'],
+    ['Depends on', record.dependencies.join(', ')],
+    ['Platform', platform(image?.platform)],
+    ['Digest', image?.digest],
+    ['Size', image && formatBytes(image.bytes)],
+    ['Format', chain?.format],
+    ['Path', mountFacts?.path],
+    ['Access', mountFacts?.access],
+    ['View', mountFacts?.view],
+    ['Volume GUID', mountFacts?.volumeGuid],
+    ['Mounted since', mountFacts?.since],
+    ['On the host', mountFacts && (mount?.message ?? mount?.state ?? 'not mounted')],
+  ];
+  const layers =
+    image?.layers.map(({ digest, bytes }) => `${digest}  ${formatBytes(bytes)}`) ??
+    chain?.chainIds.map((chainId) => {
+      const snapshot = status.snapshots.find(
+        (each) => each.chainId === chainId && each.format === chain.format,
+      );
+      return `${chainId}  ${snapshot?.status ?? 'Missing'}`;
+    }) ??
+    [];
+  return [
+    ...factLines(facts, layout),
+    ...list('Layers (base first)', layers),
+    ...conditionLines(resource, layout),
+    ...eventLines(events, layout),
+  ];
+}
+
+export function describeSnapshot(
+  snapshot: SnapshotStatus,
+  events: readonly EventRecord[],
+  layout: DescribeLayout,
+): string[] {
+  const { record, layer } = snapshot;
+  const facts: Fact[] = [
+    ['Chain ID', snapshot.chainId],
+    ['Kind', 'Snapshot'],
+    ['Ready', `${snapshot.ready} (${snapshot.status})`],
+    ['Message', snapshot.message],
+    ['Format', snapshot.format],
+    ['Diff ID', layer?.diffId ?? record?.diffId],
+    ['Parent', layer?.parent ?? record?.parent ?? 'none: a base layer'],
+    ['Size', layer && `${formatBytes(layer.bytes)}, ${plural(layer.files, 'file')}`],
+    ['Builder', layer?.builder ?? record?.builder],
+    ['Made for', record?.neededBy],
+    ['Committed', record?.committedAt],
+  ];
+  const faults = layer?.faults.map(({ code, message }) => `${code}: ${message}`) ?? [];
+  return [...factLines(facts, layout), ...list('Faults', faults), ...eventLines(events, layout)];
+}
+
+function snapshotKey({ format, chainId }: SnapshotStatus): string {
+  return `Snapshot/${format}/${chainId}`;
+}
+
+const LABEL_WIDTH = 15;
+
+function factLines(facts: readonly Fact[], { width }: DescribeLayout): string[] {
+  return facts.flatMap(([label, value]) => {
+    if (value === undefined || value === '') return [];
+    const [first = '', ...rest] = indentWrapped(printable(String(value)), LABEL_WIDTH, width);
+    return [`${label}:`.padEnd(LABEL_WIDTH) + first.trimStart(), ...rest];
+  });
+}
+
+function list(title: string, items: readonly string[]): string[] {
+  return items.length === 0 ? [] : [`${title}:`, ...items.map((item) => `  ${printable(item)}`)];
+}
+
+function conditionLines({ record }: ResourceStatus, { width, paint, now }: DescribeLayout): string[] {
+  if (record.conditions.length === 0) return [];
+  const columns = [
+    { heading: 'TYPE', value: (each: Condition) => each.type },
+    { heading: 'STATUS', value: (each: Condition) => each.status },
+    { heading: 'REASON', value: (each: Condition) => each.reason },
+    { heading: 'AGE', value: (each: Condition) => formatAge(now - Date.parse(each.lastTransitionTime)) },
+    { heading: 'MESSAGE', value: (each: Condition) => each.message, shrinks: true },
+  ];
+  return ['Conditions:', ...indented(renderTable(record.conditions, columns, width - 2, paint))];
+}
+
+type Condition = ResourceStatus['record']['conditions'][number];
+
+function eventLines(events: readonly EventRecord[], { width, paint, now }: DescribeLayout): string[] {
+  if (events.length === 0) return ['Events:        none'];
+  const columns = [
+    { heading: 'AGE', value: (each: EventRecord) => formatAge(now - Date.parse(each.lastTime)) },
+    { heading: 'TYPE', value: (each: EventRecord) => each.type },
+    { heading: 'REASON', value: (each: EventRecord) => each.reason },
+    { heading: 'COUNT', value: (each: EventRecord) => String(each.count) },
+    { heading: 'MESSAGE', value: (each: EventRecord) => each.message, shrinks: true },
+  ];
+  return ['Events:', ...indented(renderTable(events, columns, width - 2, paint))];
+}
+
+function indented(lines: readonly string[]): string[] {
+  return lines.map((line) => `  ${line}`);
+}

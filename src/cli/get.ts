@@ -1,0 +1,154 @@
+/** `cimlet get` */
+
+import type { AddCommand } from './context.ts';
+import { parseWanted, resourceData, type Section, selectStatus, snapshotData } from './find-status.ts';
+import type { GlobalOptions } from './options.ts';
+import { formatData, isDataFormat } from './output.ts';
+import { readStatus } from './read-status.ts';
+import type { ResourceStatus, SnapshotStatus } from './status.ts';
+import { type Column, renderTable } from './table.ts';
+import { formatAge, formatBytes, type Paint, shortenDigests } from './text.ts';
+
+const HELP = `
+What was applied to this root, held against what the host has. Reads only.
+-o wide adds columns; -o json and -o yaml print everything.
+
+Examples:
+  cimlet get mounts
+  cimlet get chain app -o yaml
+  cimlet get all`;
+
+export const addGet: AddCommand = (program, context) => {
+  const { terminal } = context;
+  program
+    .command('get')
+    .description('list images, chains, mounts and snapshots')
+    .argument('<kind>', 'images, chains, mounts, snapshots or all')
+    .argument('[name]', 'only this one')
+    .addHelpText('after', HELP)
+    .action(async (word: string, name: string | undefined, _options, command) => {
+      const options = command.optsWithGlobals() as GlobalOptions;
+      const wanted = parseWanted(word, name);
+      const found = await readStatus(context, options, (status) => selectStatus(status, wanted));
+      if (isDataFormat(options.output)) {
+        const items = [...found.resources.map(resourceData), ...found.snapshots.map(snapshotData)];
+        terminal.print(formatData({ items }, options.output));
+        return;
+      }
+      const layout: Layout = {
+        width: terminal.width,
+        paint: terminal.paint,
+        wide: options.output === 'wide',
+        qualified: wanted.sections.length > 1,
+        now: Date.now(),
+      };
+      const tables = wanted.sections.map((section) =>
+        section === 'Snapshot'
+          ? snapshotTable(found.snapshots, layout)
+          : resourceTable(
+              found.resources.filter(({ kind }) => kind === section),
+              section,
+              layout,
+            ),
+      );
+      const shown = tables.filter((lines) => lines.length > 0);
+      if (shown.length === 0) terminal.printError(`Nothing found in ${options.root}.`);
+      shown.forEach((lines, index) => {
+        if (index > 0) terminal.print('');
+        terminal.print(...lines);
+      });
+    });
+};
+
+export interface Layout {
+  width: number;
+  paint: Paint;
+  wide: boolean;
+  /** Names carry their kind: several kinds are listed at once. */
+  qualified: boolean;
+  /** Milliseconds since 1970. */
+  now: number;
+}
+
+/** Of one kind; no lines for no rows. */
+export function resourceTable(rows: readonly ResourceStatus[], kind: Section, layout: Layout): string[] {
+  if (rows.length === 0) return [];
+  const columns: Column<ResourceStatus>[] = [
+    { heading: 'NAME', value: (row) => (layout.qualified ? row.key : row.name), shrinks: true },
+    { heading: 'READY', value: (row) => row.ready, paint: paintReady },
+    { heading: 'STATUS', value: (row) => row.status },
+    ...columnsOf(kind, layout.wide),
+    { heading: 'AGE', value: (row) => age(row.record.createdAt, layout.now) },
+    ...(layout.wide
+      ? [{ heading: 'MESSAGE', value: (row: ResourceStatus) => row.message, shrinks: true }]
+      : []),
+  ];
+  return renderTable(rows, columns, layout.width, layout.paint);
+}
+
+function columnsOf(kind: Section, wide: boolean): Column<ResourceStatus>[] {
+  const digest = (text: string | undefined) => (wide ? text : text && shortenDigests(text)) ?? '';
+  switch (kind) {
+    case 'Image':
+      return [
+        { heading: 'PLATFORM', value: ({ record }) => platform(record.facts.image?.platform) },
+        { heading: 'LAYERS', value: ({ record }) => String(record.facts.image?.layers.length ?? '') },
+        { heading: 'SIZE', value: ({ record }) => size(record.facts.image?.bytes) },
+        { heading: 'DIGEST', value: ({ record }) => digest(record.facts.image?.digest), shrinks: true },
+      ];
+    case 'LayerChain':
+      return [
+        { heading: 'FORMAT', value: ({ record }) => record.facts.chain?.format ?? '' },
+        { heading: 'LAYERS', value: ({ record }) => String(record.facts.chain?.chainIds.length ?? '') },
+        { heading: 'TOP', value: ({ record }) => digest(record.facts.chain?.chainIds.at(-1)), shrinks: true },
+      ];
+    case 'Mount':
+      return [
+        { heading: 'PATH', value: ({ record }) => record.facts.mount?.path ?? '', shrinks: true },
+        { heading: 'VIEW', value: ({ record }) => record.facts.mount?.view ?? '' },
+        { heading: 'ACCESS', value: ({ record }) => record.facts.mount?.access ?? '' },
+      ];
+    case 'Snapshot':
+      return [];
+  }
+}
+
+export function snapshotTable(rows: readonly SnapshotStatus[], layout: Layout): string[] {
+  if (rows.length === 0) return [];
+  const digest = (text: string | undefined) => (layout.wide ? text : text && shortenDigests(text)) ?? '';
+  const prefix = layout.qualified ? 'Snapshot/' : '';
+  const columns: Column<SnapshotStatus>[] = [
+    { heading: 'NAME', value: (row) => prefix + digest(row.chainId), shrinks: true },
+    { heading: 'READY', value: (row) => row.ready, paint: paintReady },
+    { heading: 'STATUS', value: (row) => row.status },
+    { heading: 'FORMAT', value: (row) => row.format },
+    { heading: 'PARENT', value: (row) => digest(row.layer?.parent ?? row.record?.parent), shrinks: true },
+    { heading: 'SIZE', value: (row) => size(row.layer?.bytes) },
+    { heading: 'FILES', value: (row) => String(row.layer?.files ?? '') },
+    { heading: 'AGE', value: (row) => age(row.record?.committedAt ?? row.record?.createdAt, layout.now) },
+    ...(layout.wide
+      ? [{ heading: 'MESSAGE', value: (row: SnapshotStatus) => row.message, shrinks: true }]
+      : []),
+  ];
+  return renderTable(rows, columns, layout.width, layout.paint);
+}
+
+function paintReady(text: string, _row: unknown, paint: Paint): string {
+  if (text === 'True') return paint('green', text);
+  return paint(text === 'False' ? 'red' : 'yellow', text);
+}
+
+function age(since: string | undefined, now: number): string {
+  return since === undefined ? '' : formatAge(now - Date.parse(since));
+}
+
+function size(bytes: number | undefined): string {
+  return bytes === undefined ? '' : formatBytes(bytes);
+}
+
+export function platform(
+  value: { os: string; architecture: string; osVersion?: string | undefined } | undefined,
+): string {
+  if (value === undefined) return '';
+  return `${value.os}/${value.architecture}${value.osVersion === undefined ? '' : ` ${value.osVersion}`}`;
+}

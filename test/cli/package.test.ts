@@ -1,0 +1,85 @@
+import { execFileSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { NODES, runCimlet } from './run-cimlet.ts';
+
+const REPOSITORY = resolve(import.meta.dirname, '../..');
+const PACKED = [
+  'package.json',
+  'tsconfig.json',
+  'tsconfig.build.json',
+  'src',
+  'bin',
+  'schemas',
+  'docs',
+  'LICENSE',
+];
+
+let work: string;
+let installed: string;
+
+// The package is built in a copy: a dist folder in the checkout would shadow the sources of every other test.
+beforeAll(() => {
+  work = mkdtempSync(join(tmpdir(), 'cimlet-package-'));
+  const copy = join(work, 'checkout');
+  mkdirSync(copy);
+  for (const name of PACKED) {
+    if (existsSync(join(REPOSITORY, name)))
+      cpSync(join(REPOSITORY, name), join(copy, name), { recursive: true });
+  }
+  symlinkSync(join(REPOSITORY, 'node_modules'), join(copy, 'node_modules'));
+  execFileSync('npm', ['pack', '--offline', '--silent'], { cwd: copy, stdio: 'pipe' });
+  const tarball = readdirSync(copy).find((name) => name.endsWith('.tgz'));
+  installed = join(work, 'node_modules', 'cimlet');
+  mkdirSync(installed, { recursive: true });
+  execFileSync('tar', ['-xzf', join(copy, tarball!), '-C', installed, '--strip-components=1']);
+  symlinkSync(join(REPOSITORY, 'node_modules'), join(installed, 'node_modules'));
+}, 300_000);
+
+afterAll(() => rmSync(work, { recursive: true, force: true }));
+
+test('the package holds emitted JavaScript and schemas, no sources', () => {
+  const names = readdirSync(installed);
+  expect(names).toEqual(expect.arrayContaining(['bin', 'dist', 'schemas', 'LICENSE']));
+  expect(names).not.toContain('src');
+});
+
+describe.each(Object.entries(NODES))('installed, on %s', (_name, node) => {
+  const run = (args: string[]) =>
+    runCimlet(args, { node, launcher: join(installed, 'bin/cimlet.cjs'), cwd: work });
+
+  test('prints its version, and nothing else', async () => {
+    expect(await run(['--version'])).toEqual({ code: 0, stdout: 'cimlet 0.1.0\n', stderr: '' });
+  });
+
+  test('validates manifests with the packaged schemas', async () => {
+    const file = join(work, 'image.yaml');
+    writeFileSync(
+      file,
+      'apiVersion: cimlet.dev/v1alpha1\nkind: Image\nmetadata: {name: app}\nspec: {source: {ociLayout: ./app}}\n',
+    );
+    expect(await run(['validate', '-f', file])).toEqual({
+      code: 0,
+      stdout: 'Valid: 1 resource in 1 file.\n',
+      stderr: '',
+    });
+  });
+
+  test('doctor looks at the host', async () => {
+    const { code, stdout, stderr } = await run(['doctor', '-o', 'json', '--root', join(work, 'root')]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(JSON.parse(stdout).works).toBe(true);
+    expect(existsSync(join(work, 'root'))).toBe(false);
+  });
+});
