@@ -4,6 +4,7 @@ import {
   closeSync,
   existsSync,
   ftruncateSync,
+  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -16,6 +17,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ErofsInode, ErofsSource } from '../../src/erofs/source.ts';
 import { writeErofs } from '../../src/erofs/writer.ts';
+import { isRoot, requireOrSkip } from '../support/requirements.ts';
 import {
   DEFAULTS,
   directory,
@@ -325,6 +327,21 @@ describe('writeErofs', () => {
       code: 'cancelled',
     });
     expect(existsSync(shop.at('image'))).toBe(false);
+  });
+
+  it.runIf(requireOrSkip('root', isRoot))('says that the disk is full and leaves nothing', async () => {
+    mkdirSync(shop.at('small'));
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', shop.at('small')]);
+    try {
+      const root = directory({ large: file(pattern(500_000)) });
+      await expect(writeErofs(sourceOf(root), shop.at('small', 'image'))).rejects.toMatchObject({
+        code: 'no-space',
+        message: expect.stringContaining(shop.at('small', 'image')) as unknown,
+      });
+      expect(readdirSync(shop.at('small'))).toEqual([]);
+    } finally {
+      execFileSync('umount', [shop.at('small')]);
+    }
   });
 
   it('leaves nothing when the source fails halfway, and passes its error on', async () => {

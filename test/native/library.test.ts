@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { C, library } from '../../src/native/library.ts';
 
-const { int, str, uint } = C;
+const { int, str } = C;
 
 describe('library', () => {
   it('loads nothing before the first call, and then names what is missing', () => {
@@ -26,7 +26,6 @@ describe('library', () => {
     const libc = library(null, {
       rmdir: [int, [str]],
       removeDirectory: [int, [str], 'rmdir'],
-      sleep: [uint, [uint]],
     });
 
     it('gives the errno of the very call, also of calls under way together', async () => {
@@ -48,15 +47,6 @@ describe('library', () => {
 
     it('refuses strings that C would cut short', () => {
       expect(() => libc.call('rmdir', '/no\0such')).toThrow(/"\/no\\u0000such" contains NUL/);
-    });
-
-    it('leaves the event loop free while a call blocks', async () => {
-      let done = false;
-      const call = libc.callAsync('sleep', 0).then(() => {
-        done = true;
-      });
-      expect(done).toBe(false);
-      await call;
     });
   });
 });

@@ -30,12 +30,16 @@ export function errnoName(errno: number): string {
 }
 
 /** The error of a failed call. `operation` names what was being done and to what; `detail` is what the kernel said. */
-export function systemError(operation: string, errno: number, detail?: string): CimletError {
+export function systemError(
+  operation: string,
+  errno: number,
+  { detail, hint }: { detail?: string | undefined; hint?: string | undefined } = {},
+): CimletError {
   const name = errnoName(errno);
   const text = errno === Errno.ENOTBLK ? 'block device required' : getSystemErrorMessage(-errno);
   const reason = detail === undefined ? text : `${text}; the kernel says: ${detail}`;
   const cause = Object.assign(new Error(`${name}: ${text}`), { code: name, errno: -errno });
   const known = classify(cause, operation);
   const code = known instanceof CimletError ? known.code : (CODES[name] ?? 'native');
-  return new CimletError(code, `${operation}: ${reason} (${name})`, { cause });
+  return new CimletError(code, `${operation}: ${reason} (${name})`, { hint, cause });
 }

@@ -2,7 +2,7 @@
 
 import { closeSync, readSync } from 'node:fs';
 import type { NativeResult } from '../library.ts';
-import { systemError } from './errno.ts';
+import { errnoName, systemError } from './errno.ts';
 import { check, libc, outcome, SyscallNumber } from './libc.ts';
 
 const FSOPEN_CLOEXEC = 1;
@@ -12,6 +12,13 @@ const FSCONFIG_SET_STRING = 1;
 const FSCONFIG_CMD_CREATE = 6;
 const AT_FDCWD = -100;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
+
+const HINTS: Readonly<Record<string, string>> = {
+  EINVAL: 'the kernel log (dmesg) may say more',
+  ENODEV: 'this kernel lacks the file system (modprobe it, or use another kernel)',
+  ENOTBLK: 'this kernel mounts it from block devices only: use loop devices',
+  EPERM: 'mounting needs CAP_SYS_ADMIN outside of a user namespace: run as root',
+};
 
 /** fsmount(2) attributes. */
 export const MountAttribute = { readOnly: 1, noSetuid: 2, noDevices: 4, noExecute: 8 } as const;
@@ -34,7 +41,9 @@ export class FilesystemContext {
   /** `operation` names the whole mount, for errors. Loads the file system's module where there is one. */
   static async open(filesystem: string, operation: string): Promise<FilesystemContext> {
     const result = await libc.callAsync('fsopen', SyscallNumber.fsopen, filesystem, FSOPEN_CLOEXEC);
-    return new FilesystemContext(check(operation, result), operation);
+    const fd = outcome(result);
+    if (fd < 0) throw systemError(operation, -fd, { hint: HINTS[errnoName(-fd)] });
+    return new FilesystemContext(fd, operation);
   }
 
   async setFlag(key: string): Promise<void> {
@@ -68,7 +77,10 @@ export class FilesystemContext {
 
   #check(result: NativeResult): number {
     const value = outcome(result);
-    if (value < 0) throw systemError(this.#operation, -value, this.#log());
+    if (value < 0) {
+      const detail = this.#log();
+      throw systemError(this.#operation, -value, { detail, hint: HINTS[errnoName(-value)] });
+    }
     return value;
   }
 

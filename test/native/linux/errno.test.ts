@@ -20,9 +20,9 @@ describe.runIf(process.platform === 'linux')('systemError', () => {
     expect(error.message).toMatch(new RegExp(`^mount x at y: .* \\(${name}\\)$`));
   });
 
-  it("adds the kernel's own words", () => {
-    expect(systemError('mount x', 22, 'erofs: no').message).toBe(
-      'mount x: invalid argument; the kernel says: erofs: no (EINVAL)',
-    );
+  it("adds the kernel's own words and what to do", () => {
+    const error = systemError('mount x', 22, { detail: 'erofs: no', hint: 'see dmesg' });
+    expect(error.message).toBe('mount x: invalid argument; the kernel says: erofs: no (EINVAL)');
+    expect(error.hint).toBe('see dmesg');
   });
 });
