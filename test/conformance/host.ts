@@ -19,6 +19,7 @@ import type {
   MountRequest,
   Progress,
   UnpackRequest,
+  ViewKind,
 } from '../../src/hosts/host.ts';
 import { chainIds, mountVolumeGuid } from '../../src/hosts/identity.ts';
 
@@ -35,6 +36,8 @@ export interface HostFixture {
   host: Host;
   /** A host of the same state, as a new process would open it after this one was killed. */
   reopen(): Promise<Host>;
+  /** How cases mount that aren't about one kind of view. */
+  view: ViewKind;
   /** A directory outside the root, which exists, to mount below. */
   workspace: string;
   makeLayer(files: LayerFiles): Promise<LayerSource>;
@@ -61,7 +64,7 @@ export interface ConformanceCase {
 
 const FORMAT = 'ForkedCIM';
 const LAYERS: readonly Capability[] = ['ForkedCIM.write'];
-const MOUNTS: readonly Capability[] = ['ForkedCIM.write', 'ForkedCIM.mount', 'view.Kernel'];
+const MOUNTS: readonly Capability[] = ['ForkedCIM.write', 'ForkedCIM.mount'];
 
 const context: EffectContext = { signal: new AbortController().signal };
 
@@ -97,7 +100,7 @@ function mountOf(fixture: HostFixture, requests: readonly UnpackRequest[], name 
     chain: requests.map(({ chainId }) => chainId),
     format: FORMAT,
     access: 'ReadOnly',
-    view: 'Kernel',
+    view: fixture.view,
   };
 }
 
@@ -162,7 +165,8 @@ export const hostCases: readonly ConformanceCase[] = [
         ],
         ['active', () => host.prepareSnapshot({ key: 'k', kind: 'active', chain, format: FORMAT }, context)],
         ['commit', () => host.commitSnapshot('k', chainId, context)],
-        ['view.Kernel', () => host.mount(mountOf(fixture, [request]), context)],
+        ['view.Kernel', () => host.mount({ ...mountOf(fixture, [request]), view: 'Kernel' }, context)],
+        ['view.Extracted', () => host.mount({ ...mountOf(fixture, [request]), view: 'Extracted' }, context)],
       ];
       for (const [capability, ask] of asks) {
         const { available, reason } = capabilities[capability];
@@ -634,13 +638,13 @@ export const hostCases: readonly ConformanceCase[] = [
   ),
   {
     name: 'what covers a mount is never touched',
-    needs: MOUNTS,
+    needs: [...MOUNTS, 'view.Kernel'],
     run: async (fixture) => {
       if (fixture.coverByHand === undefined) return;
       const { host } = fixture;
       const requests = await stack(fixture, BASE);
       await build(host, requests);
-      const request = mountOf(fixture, requests);
+      const request: MountRequest = { ...mountOf(fixture, requests), view: 'Kernel' };
       const uncover = await fixture.coverByHand(await host.mount(request, context));
       const state = await look(host, [request.path]);
       assert.equal(first(state.mounts).state, 'covered');

@@ -24,6 +24,7 @@ function memoryFixture(blobs: string): HostFixture {
   const foreign = new Map<string, string>();
   return {
     host,
+    view: 'Kernel',
     workspace: WORKSPACE,
     reopen: async () => host,
     makeLayer: (files) => writeLayerBlob(blobs, layerItems(files)),

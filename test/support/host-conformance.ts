@@ -2,15 +2,16 @@
 
 import { describe, it } from 'vitest';
 import type { Capabilities } from '../../src/hosts/host.ts';
-import { type HostFixture, hostCases } from '../conformance/host.ts';
+import { type ConformanceCase, type HostFixture, hostCases } from '../conformance/host.ts';
 
 export function hostConformance(
   name: string,
   capabilities: Capabilities,
   withFixture: (run: (fixture: HostFixture) => Promise<void>) => Promise<void>,
+  isWanted: (conformanceCase: ConformanceCase) => boolean = () => true,
 ): void {
   describe(`${name} keeps the Host contract`, () => {
-    for (const { name: title, needs, run } of hostCases) {
+    for (const { name: title, needs, run } of hostCases.filter(isWanted)) {
       const missing = needs.filter((capability) => !capabilities[capability].available);
       const suffix = missing.length === 0 ? '' : ` [no ${missing.join(', ')}]`;
       it.skipIf(missing.length > 0)(title + suffix, () => withFixture(run));

@@ -5,6 +5,7 @@
 
 import { mkdir, rename } from 'node:fs/promises';
 import { arch, platform, release } from 'node:os';
+import { resolve } from 'node:path';
 import { CimletError, classify, describeError } from '../../errors.ts';
 import { requireCapability } from '../capability.ts';
 import type {
@@ -56,7 +57,7 @@ import { isViewImage, viewUuid } from './view-image.ts';
 const ARCHITECTURES: Record<string, string> = { x64: 'amd64', ia32: '386' };
 
 export interface EmbeddedHostOptions extends ProbeOptions {
-  /** Absolute. Made when first needed. */
+  /** Made when first needed. */
   root: string;
 }
 
@@ -74,9 +75,9 @@ class EmbeddedHost implements Host {
   #features: Promise<EmbeddedFeatures> | undefined;
 
   constructor(options: EmbeddedHostOptions) {
-    this.root = options.root;
+    this.root = resolve(options.root);
     this.#options = options;
-    this.#layout = layoutOf(options.root);
+    this.#layout = layoutOf(this.root);
   }
 
   async capabilities(): Promise<Capabilities> {
