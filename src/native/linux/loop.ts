@@ -29,7 +29,7 @@ export interface LoopDevice {
 
 /**
  * Attaches a file, read-only, to a free loop device that detaches by itself after its last use. `access-denied`
- * for who may not open loop devices, `unsupported-host` where there are no loop devices, `busy` when none stays free long enough.
+ * for who may not open loop devices, `unsupported-host` where there are none, `busy` when none stays free long enough.
  */
 export async function attachLoop(file: string): Promise<LoopDevice> {
   const operation = `attach ${file} to a loop device`;
