@@ -317,11 +317,11 @@ export class TarReader {
     return value;
   }
 
-  /** A non-negative number that a PAX record may overrule. */
+  /** A number that a PAX record may overrule. Some writers put negative owners into the plain header. */
   #paxNumber(records: PaxRecords, keyword: 'size' | 'uid' | 'gid', fromHeader: number): number {
     const text = records.get(keyword);
     const value = text === undefined ? fromHeader : /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
-    if (!Number.isSafeInteger(value) || value < 0) {
+    if (!Number.isSafeInteger(value) || (value < 0 && keyword === 'size')) {
       this.#fail(`impossible ${keyword} ${quoteName(text ?? String(value))}`);
     }
     return value;

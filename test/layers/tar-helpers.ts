@@ -1,9 +1,14 @@
 /** Short ways to make tars and read them back. */
 
 import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { publishCim } from '../../src/cim/publish.ts';
+import { openCim } from '../../src/cim/reader.ts';
+import { createCimWriter } from '../../src/cim/writer.ts';
 import type { ImportResult } from '../../src/layers/import-layer.ts';
 import { importLayer } from '../../src/layers/import-layer.ts';
 import { LayerTarWriter } from '../../src/layers/layer-tar.ts';
+import { decodeReparse } from '../../src/layers/reparse.ts';
 import type { TarHeader } from '../../src/layers/tar-format.ts';
 import { TarReader } from '../../src/layers/tar-reader.ts';
 import { type TarEntry, TarWriter } from '../../src/layers/tar-writer.ts';
@@ -80,4 +85,89 @@ export function run(command: string, args: string[], options: { cwd?: string; in
   const result = spawnSync(command, args, { ...options, maxBuffer: 1 << 30 });
   if (result.status !== 0) throw new Error(`${command} ${args.join(' ')}: ${result.stderr}`);
   return result.stdout;
+}
+
+/** One path of an imported stack, comparable whatever holds it. */
+export interface DumpedFile {
+  kind: 'directory' | 'file' | 'link';
+  /** Content, or a link's target. */
+  content: string;
+  streams: string[];
+  /** The first path, in order, of the same file. */
+  same: string;
+}
+
+/** What a memory writer holds. */
+export function dumpMemory(writer: MemoryCimWriter): Map<string, DumpedFile> {
+  const first = new Map<number, string>();
+  return new Map(
+    writer.list().map(([path, file]) => {
+      if (!first.has(file.id)) first.set(file.id, path);
+      const reparse = file.metadata.reparseData;
+      const kind = reparse !== undefined ? 'link' : file.children !== undefined ? 'directory' : 'file';
+      const content = reparse === undefined ? file.data.toString() : (decodeReparse(reparse)?.target ?? '?');
+      const streams = [...file.streams].map(([name, data]) => `${name}=${data}`).sort();
+      return [path, { kind, content, streams, same: first.get(file.id) ?? path }];
+    }),
+  );
+}
+
+/** Imports layers base first into real forked CIMs in `directory` and reads the last one back. */
+export async function importIntoCims(
+  layers: readonly Uint8Array[],
+  directory: string,
+): Promise<Map<string, DumpedFile>> {
+  for (const [index, layer] of layers.entries()) {
+    const name = `layer${index}`;
+    const regionGuid = `00000000-0000-4000-8000-00000000000${index}`;
+    const parent = index === 0 ? {} : { parent: `layer${index - 1}` };
+    const writer = createCimWriter({ directory, name, regionGuid, ...parent });
+    try {
+      await importLayer(inChunks(layer), writer, { isBase: index === 0 });
+      writer.finish();
+    } finally {
+      writer.close();
+    }
+    publishCim(directory, name, regionGuid);
+  }
+  return dumpCim(join(directory, `layer${layers.length - 1}.cim`));
+}
+
+export function dumpCim(file: string): Map<string, DumpedFile> {
+  const cim = openCim(file);
+  try {
+    const found: [string, number][] = [];
+    const pending: [string, number][] = [['', cim.root]];
+    for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+      for (const { name, id } of cim.isDirectory(next[1]) ? cim.entries(next[1]) : []) {
+        const path = next[0] === '' ? name : `${next[0]}/${name}`;
+        found.push([path, id]);
+        pending.push([path, id]);
+      }
+    }
+    found.sort(([a], [b]) => (a < b ? -1 : 1));
+    const first = new Map<number, string>();
+    const read = (id: number, size: number, name?: string) => {
+      const buffer = Buffer.alloc(size);
+      cim.readStream(id, name, buffer, 0);
+      return buffer.toString();
+    };
+    return new Map(
+      found.map(([path, id]) => {
+        if (!first.has(id)) first.set(id, path);
+        const info = cim.stat(id);
+        const kind = info.reparseTag !== 0 ? 'link' : info.isDirectory ? 'directory' : 'file';
+        const content =
+          info.reparseTag !== 0
+            ? (decodeReparse(info.reparseData!)?.target ?? '?')
+            : info.isDirectory
+              ? ''
+              : read(id, info.size);
+        const streams = cim.streams(id).map(({ name, size }) => `${name}=${read(id, size, name)}`);
+        return [path, { kind, content, streams: streams.sort(), same: first.get(id) ?? path }];
+      }),
+    );
+  } finally {
+    cim.close();
+  }
 }

@@ -44,6 +44,7 @@ export class MemoryCimWriter implements CimWriter {
     if (isDirectory && existing?.children !== undefined) {
       existing.metadata = { ...metadata };
       existing.streams.clear();
+      if (path !== '') this.#put(path, existing);
       return this.#stream(path, 0, () => undefined);
     }
     if (existing !== undefined && isDirectory !== (existing.children !== undefined)) {
