@@ -1,0 +1,163 @@
+/** The operations the command line calls, over one host and one state. */
+
+import pLimit from 'p-limit';
+import { CimletError } from '../errors.ts';
+import type { Host, HostState } from '../hosts/host.ts';
+import type { Clock } from '../machines/drive-machine.ts';
+import type { ImageResource, Resource, ResourceKey } from '../manifests/resources.ts';
+import type { StateRecords } from '../state/records.ts';
+import type { State } from '../state/state.ts';
+import { canonicalJson } from './canonical.ts';
+import { type ExecuteOptions, executePlan } from './execute.ts';
+import type { ResolveImage } from './perform.ts';
+import { planApply, planDelete } from './plan.ts';
+import { selectTargets } from './resource-graph.ts';
+import type { Concurrency } from './schedule.ts';
+import { mergeStatus, type Status } from './status.ts';
+import type { ExecutionResult, Plan, ResolvedImage } from './types.ts';
+
+/** Images resolved at the same time. */
+const RESOLVING = 8;
+
+export interface EngineServices {
+  host: Host;
+  state: State;
+  resolveImage: ResolveImage;
+  concurrency?: Concurrency | undefined;
+  clock?: Clock | undefined;
+}
+
+export interface PlanRequest {
+  resources: readonly Resource[];
+  revision: string;
+  /** Names where the manifests came from (`sourceIdOf`); pruning is per source. */
+  sourceId: string;
+  targets?: readonly ResourceKey[] | undefined;
+  /** Default true. */
+  prune?: boolean | undefined;
+}
+
+/** A plan with what it was made from, so that exactly it can be executed. */
+export interface Planned {
+  plan: Plan;
+  resources: readonly Resource[];
+  observed: HostState;
+  sourceId: string;
+}
+
+export interface Engine {
+  /** What the host shows, the mount points of these resources included. Writes nothing. */
+  observe(resources: readonly Resource[], signal: AbortSignal): Promise<HostState>;
+  plan(request: PlanRequest, signal: AbortSignal): Promise<Planned>;
+  planDelete(
+    request: { keys: readonly ResourceKey[]; revision: string },
+    signal: AbortSignal,
+  ): Promise<Planned>;
+  /** Executes what was planned. Also with an empty plan: it cleans leftovers and settles conditions. */
+  apply(planned: Planned, options: ExecuteOptions): Promise<ExecutionResult>;
+  status(signal: AbortSignal): Promise<Status>;
+}
+
+export function createEngine(services: EngineServices): Engine {
+  const { host, state } = services;
+  const observe: Engine['observe'] = (resources, signal) => {
+    const paths = resources.flatMap((resource) => (resource.kind === 'Mount' ? [resource.spec.path] : []));
+    return host.observe({ signal, paths: [...new Set(paths)] });
+  };
+  return {
+    observe,
+    plan: async (request, signal) => {
+      const records = state.records();
+      const resources = selectResources(request, records);
+      const [observed, resolved] = await Promise.all([
+        observe(resources, signal),
+        resolveImages(resources, services.resolveImage, signal),
+      ]);
+      const plan = planRequest(request, { resolved, observed, records, root: host.root });
+      return { plan, resources, observed, sourceId: request.sourceId };
+    },
+    planDelete: async ({ keys, revision }, signal) => {
+      const observed = await observe([], signal);
+      const plan = planDelete({ keys, observed, records: state.records(), revision });
+      return { plan, resources: [], observed, sourceId: '' };
+    },
+    apply: (planned, options) => executePlan(planned, services, options),
+    status: async (signal) =>
+      mergeStatus(state.records(), await observe([], signal), new Date().toISOString()),
+  };
+}
+
+/** Plans with no host at hand: offline (`observed` undefined), or against an observation made elsewhere. */
+export async function planElsewhere(
+  request: PlanRequest,
+  options: { observed: HostState | undefined; root: string; resolveImage: ResolveImage },
+  signal: AbortSignal,
+): Promise<Plan> {
+  const { observed, root } = options;
+  const resources = selectResources(request, undefined);
+  const resolved = await resolveImages(resources, options.resolveImage, signal);
+  return planRequest(request, { resolved, observed, records: undefined, root });
+}
+
+function planRequest(
+  request: PlanRequest,
+  world: {
+    resolved: ReadonlyMap<string, ResolvedImage | CimletError>;
+    observed: HostState | undefined;
+    records: StateRecords | undefined;
+    root: string;
+  },
+): Plan {
+  const { resources, revision, sourceId, targets = [], prune = true } = request;
+  return planApply({ resources, ...world, options: { targets, prune, revision, sourceId } });
+}
+
+function selectResources(request: PlanRequest, records: StateRecords | undefined): Resource[] {
+  const known = new Set(records?.resources.map(({ kind, name }): ResourceKey => `${kind}/${name}`));
+  return selectTargets(request.resources, request.targets ?? [], (key) => known.has(key));
+}
+
+/** Resolves every Image that may be used, each source and platform once. An Image's failure is its own. */
+export async function resolveImages(
+  resources: readonly Resource[],
+  resolveImage: ResolveImage,
+  signal: AbortSignal,
+): Promise<Map<string, ResolvedImage | CimletError>> {
+  const limit = pLimit(RESOLVING);
+  const shared = new Map<string, Promise<ResolvedImage | CimletError>>();
+  const resolveOnce = (image: ImageResource) => {
+    const { source, platform, digest } = image.spec;
+    const identity = canonicalJson([image.baseDirectory, source, platform, digest]);
+    const known = shared.get(identity);
+    if (known !== undefined) return known;
+    const resolving = limit(() => resolveOrExplain(image, resolveImage, signal));
+    shared.set(identity, resolving);
+    return resolving;
+  };
+  const images = resources.filter((resource) => resource.kind === 'Image');
+  const wanted = images.filter(({ spec, unsupported }) => !spec.suspend && unsupported.length === 0);
+  return new Map(
+    await Promise.all(wanted.map(async (image) => [image.metadata.name, await resolveOnce(image)] as const)),
+  );
+}
+
+async function resolveOrExplain(
+  image: ImageResource,
+  resolveImage: ResolveImage,
+  signal: AbortSignal,
+): Promise<ResolvedImage | CimletError> {
+  try {
+    return await resolveImage(image, signal);
+  } catch (error) {
+    if (error instanceof CimletError && error.code !== 'cancelled') return error;
+    throw error;
+  }
+}
+
+/**
+ * Names a source by the absolute paths its manifests are read from, whatever their order. Standard input names
+ * nothing that could be read again: don't prune by it.
+ */
+export function sourceIdOf(absolutePaths: readonly string[]): string {
+  return `files:${[...new Set(absolutePaths)].sort().join(',')}`;
+}

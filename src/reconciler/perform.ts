@@ -1,0 +1,207 @@
+/** One action: its machine, with effects that record the intent before the host is touched and the fact after. */
+
+import { stat } from 'node:fs/promises';
+import { CimletError, classify, isErrorCode } from '../errors.ts';
+import type { EffectContext, Host, LayerBlob, Progress } from '../hosts/host.ts';
+import { type Clock, type DriveOptions, driveMachine } from '../machines/drive-machine.ts';
+import { createImageMachine } from '../machines/image-machine.ts';
+import { createMountMachine } from '../machines/mount-machine.ts';
+import type { RetryPolicy } from '../machines/retry.ts';
+import { createSnapshotMachine } from '../machines/snapshot-machine.ts';
+import type { ImageResource, ResourceKey } from '../manifests/resources.ts';
+import type { ResourceFacts } from '../state/records.ts';
+import type { State } from '../state/state.ts';
+import type { PlannedAction, ResolvedImage, Work } from './types.ts';
+
+export type ResolveImage = (image: ImageResource, signal: AbortSignal) => Promise<ResolvedImage>;
+
+export interface PerformContext {
+  host: Host;
+  state: State;
+  resolveImage: (name: string, signal: AbortSignal) => Promise<ResolvedImage>;
+  retry: RetryPolicy;
+  /** Of one attempt, in milliseconds. */
+  timeoutMs: number | undefined;
+  signal: AbortSignal;
+  clock: Clock | undefined;
+  onProgress: (progress: Progress) => void;
+  onRetry: NonNullable<DriveOptions['onRetry']>;
+}
+
+type WorkOf<Do extends Work['do']> = Extract<Work, { do: Do }>;
+
+/** Resolves when the action's machine reached its goal; rejects with the error it stalled on. */
+export async function performAction(action: PlannedAction, context: PerformContext): Promise<void> {
+  const { work } = action;
+  switch (work.do) {
+    case 'resolveImage':
+      return performImage(work, context);
+    case 'buildLayer':
+      return buildLayer(action, work, context);
+    case 'removeLayer':
+      return removeLayer(work, context);
+    case 'mountView':
+    case 'dismountView':
+      return performMount(action, work, context);
+    case 'recordChain':
+      return context.state.recordApplied(`LayerChain/${work.chain}`, {
+        chain: { format: work.format, chainIds: work.chainIds },
+      });
+    case 'forget':
+      return context.state.forgetResource(work.key);
+  }
+}
+
+async function performImage(work: WorkOf<'resolveImage'>, context: PerformContext): Promise<void> {
+  const { state } = context;
+  let facts: ResourceFacts = {};
+  const machine = createImageMachine({
+    resolveImage: (name) =>
+      attempt(context, `resolve image ${name}`, async ({ signal }) => {
+        const image = await context.resolveImage(name, signal);
+        if (image.digest !== work.digest) {
+          throw new CimletError(
+            'failed-precondition',
+            `resolve image ${name}: it is ${image.digest} now, the plan was made for ${work.digest}`,
+            { hint: 'plan again' },
+          );
+        }
+        facts = { image: factsOf(image) };
+      }),
+    fetchBlobs: async (name) => {
+      for (const blob of work.blobs) await checkBlob(blob, name);
+    },
+  });
+  await drive(machine, { image: work.image, retry: context.retry }, context);
+  state.recordApplied(`Image/${work.image}`, facts);
+}
+
+function factsOf(image: ResolvedImage): NonNullable<ResourceFacts['image']> {
+  const { digest, platform, bytes } = image;
+  const layers = image.layers.map(({ diffId, blob }) => ({ diffId, digest: blob.digest, bytes: blob.size }));
+  return { digest, platform, layers, bytes };
+}
+
+async function checkBlob(blob: LayerBlob, image: string): Promise<void> {
+  const operation = `find layer blob ${blob.digest} of image ${image}`;
+  let size: number;
+  try {
+    size = (await stat(blob.file)).size;
+  } catch (error) {
+    throw classify(error, operation, 'fetch or copy the image again');
+  }
+  if (size >= blob.offset + blob.size) return;
+  throw new CimletError('corrupt', `${operation}: ${blob.file} ends before the blob does`, {
+    hint: 'fetch or copy the image again',
+  });
+}
+
+async function buildLayer(
+  action: PlannedAction,
+  work: WorkOf<'buildLayer'>,
+  context: PerformContext,
+): Promise<void> {
+  const { host, state } = context;
+  const { request } = work;
+  const machine = createSnapshotMachine({
+    unpackLayer: (wanted) => {
+      const { chainId, format, diffId, parents } = wanted;
+      state.intendSnapshot({ chainId, format, diffId, parent: parents.at(-1), neededBy: action.neededBy });
+      return attempt(context, `unpack layer ${chainId}`, (effect) => host.unpackLayer(wanted, effect));
+    },
+    commitLayer: async (ref) => {
+      const layer = await attempt(context, `commit layer ${ref.chainId}`, (effect) =>
+        host.commitLayer(ref, effect),
+      );
+      state.recordSnapshot(layer);
+      return layer;
+    },
+    removeLayer: (ref) => host.removeLayer(ref, context),
+  });
+  const observed = action.verb === 'create' ? 'absent' : 'drifted';
+  await drive(machine, { goal: { state: 'committed', request }, observed, retry: context.retry }, context);
+}
+
+async function removeLayer(work: WorkOf<'removeLayer'>, context: PerformContext): Promise<void> {
+  const { host, state } = context;
+  const machine = createSnapshotMachine({
+    unpackLayer: (request) => host.unpackLayer(request, context),
+    commitLayer: (ref) => host.commitLayer(ref, context),
+    removeLayer: async (ref) => {
+      state.intendSnapshotRemoval(ref);
+      await attempt(context, `remove layer ${ref.chainId}`, (effect) => host.removeLayer(ref, effect));
+    },
+  });
+  const goal = { state: 'absent', ref: work.ref } as const;
+  await drive(machine, { goal, observed: 'committed', retry: context.retry }, context);
+  state.forgetSnapshot(work.ref);
+}
+
+async function performMount(
+  action: PlannedAction,
+  work: WorkOf<'mountView' | 'dismountView'>,
+  context: PerformContext,
+): Promise<void> {
+  const { host, state } = context;
+  const key: ResourceKey = `Mount/${action.name}`;
+  const machine = createMountMachine({
+    mount: async (request) => {
+      const { volumeGuid, path, format, view, access } = request;
+      const chainId = request.chain.at(-1);
+      if (chainId === undefined) throw new Error(`${key} has no layers`);
+      state.intendMount({ volumeGuid, name: action.name, path, chainId, format, view, access });
+      const mounted = await attempt(context, `mount ${path}`, (effect) => host.mount(request, effect));
+      state.transaction(() => {
+        state.recordMount(mounted);
+        state.recordApplied(key, {
+          chain: { format, chainIds: [...request.chain] },
+          mount: { volumeGuid, path, view: mounted.view, access, since: new Date().toISOString() },
+        });
+      });
+      return mounted;
+    },
+    dismount: async (volumeGuid) => {
+      state.intendDismount(volumeGuid);
+      await attempt(context, `dismount ${volumeGuid}`, (effect) => host.dismount(volumeGuid, effect));
+      state.forgetMount(volumeGuid);
+    },
+  });
+  const goal =
+    work.do === 'mountView'
+      ? ({ state: 'mounted', request: work.request, replaces: work.replaces } as const)
+      : ({ state: 'absent', volumeGuid: work.volumeGuid } as const);
+  await drive(machine, { goal, retry: context.retry }, context);
+  if (work.do === 'dismountView') state.forgetResource(key);
+}
+
+/** One attempt at an effect, within the time one attempt may take. */
+async function attempt<T>(
+  context: PerformContext,
+  operation: string,
+  effect: (context: EffectContext) => Promise<T>,
+): Promise<T> {
+  const { timeoutMs, onProgress: progress } = context;
+  if (timeoutMs === undefined) return effect({ signal: context.signal, progress });
+  const timeout = AbortSignal.timeout(timeoutMs);
+  try {
+    return await effect({ signal: AbortSignal.any([context.signal, timeout]), progress });
+  } catch (error) {
+    if (!timeout.aborted || context.signal.aborted || !isErrorCode(error, 'cancelled')) throw error;
+    throw new CimletError('unavailable', `${operation}: not done within ${timeoutMs / 1000} s`, {
+      hint: 'raise spec.timeout, or leave it out',
+      cause: error,
+    });
+  }
+}
+
+function drive<Machine extends Parameters<typeof driveMachine>[0]>(
+  machine: Machine,
+  input: Parameters<typeof driveMachine<Machine>>[1],
+  context: PerformContext,
+): Promise<void> {
+  return driveMachine(machine, input, {
+    signal: context.signal,
+    clock: context.clock,
+    onRetry: context.onRetry,
+  });
+}

@@ -1,0 +1,50 @@
+/** Level, not edge: records that say "being done" are settled by what the host shows to be done. */
+
+import type { HostState } from '../hosts/host.ts';
+import type { State } from '../state/state.ts';
+import { snapshotId } from './situation.ts';
+import type { Plan } from './types.ts';
+
+/**
+ * Turns intents of an interrupted run into facts where the host shows that they came true, and adopts layers the plan
+ * builds on that are on the host but not in the records (a lost state database).
+ */
+export function settleRecords(state: State, observed: HostState, plan: Plan): void {
+  const layers = new Map(observed.layers.map((layer) => [snapshotId(layer), layer]));
+  const mounts = new Map(observed.mounts.map((mount) => [mount.volumeGuid, mount]));
+  const records = state.records();
+  const recorded = new Set(records.snapshots.map(snapshotId));
+  state.transaction(() => {
+    for (const record of records.snapshots) {
+      const layer = layers.get(snapshotId(record));
+      if (record.state === 'committed') continue;
+      if (layer !== undefined && layer.faults.length === 0) state.recordSnapshot(layer);
+      else if (layer === undefined && record.state === 'removing') state.forgetSnapshot(record);
+    }
+    for (const record of records.mounts) {
+      const mount = mounts.get(record.volumeGuid);
+      if (record.state === 'mounted') continue;
+      if (mount?.state === 'mounted') state.recordMount(mount);
+      else if (mount === undefined && record.state === 'removing') state.forgetMount(record.volumeGuid);
+    }
+    for (const id of layersUsed(plan)) {
+      const layer = recorded.has(id) ? undefined : layers.get(id);
+      if (layer !== undefined && layer.faults.length === 0) state.recordSnapshot(layer);
+    }
+  });
+}
+
+function layersUsed(plan: Plan): Set<string> {
+  const used = new Set<string>();
+  for (const { work } of plan.actions) {
+    const chain =
+      work.do === 'recordChain'
+        ? { format: work.format, chainIds: work.chainIds }
+        : work.do === 'mountView'
+          ? { format: work.request.format, chainIds: work.request.chain }
+          : undefined;
+    if (chain === undefined) continue;
+    for (const chainId of chain.chainIds) used.add(snapshotId({ chainId, format: chain.format }));
+  }
+  return used;
+}

@@ -1,0 +1,114 @@
+/** What `get` and `describe` show: records merged with what the host shows now. */
+
+import type { HostState, ObservedLayer, ObservedMount } from '../hosts/host.ts';
+import { mountVolumeGuid } from '../hosts/identity.ts';
+import type { ResourceKey } from '../manifests/resources.ts';
+import type { Condition, ResourceRecord, SnapshotRecord, StateRecords } from '../state/records.ts';
+import { nextConditions } from './conditions.ts';
+import { keyOfRecord } from './plan-removals.ts';
+import { snapshotId } from './situation.ts';
+
+export interface ResourceStatus extends ResourceRecord {
+  key: ResourceKey;
+  /** What the host shows otherwise than recorded; empty when it agrees. */
+  drift: string[];
+  /** A Mount's view as it is now. */
+  mounted?: ObservedMount | undefined;
+}
+
+export interface SnapshotStatus {
+  chainId: SnapshotRecord['chainId'];
+  format: SnapshotRecord['format'];
+  diffId: SnapshotRecord['diffId'];
+  parent?: SnapshotRecord['parent'];
+  /** `intended` and `removing` were interrupted; `missing` was committed; `unrecorded` is on the host only. */
+  state: SnapshotRecord['state'] | 'missing' | 'damaged' | 'unrecorded';
+  bytes: number;
+  files?: number | undefined;
+  builder?: string | undefined;
+  faults: ObservedLayer['faults'];
+  neededBy?: ResourceKey | undefined;
+  createdAt?: string | undefined;
+  committedAt?: string | undefined;
+}
+
+export interface Status {
+  host: HostState;
+  resources: ResourceStatus[];
+  snapshots: SnapshotStatus[];
+}
+
+/** Pure. `now`: ISO 8601, for conditions that turned with what was observed. */
+export function mergeStatus(records: StateRecords, observed: HostState, now: string): Status {
+  const layers = new Map(observed.layers.map((layer) => [snapshotId(layer), layer]));
+  const mounts = new Map(observed.mounts.map((mount) => [mount.volumeGuid, mount]));
+  const resources = records.resources.map((record): ResourceStatus => {
+    const mounted = record.kind === 'Mount' ? mounts.get(mountVolumeGuid(record.name)) : undefined;
+    const drift = findDrift(record, layers, mounted);
+    return {
+      ...record,
+      key: keyOfRecord(record),
+      drift,
+      mounted,
+      conditions: withDrift(record, drift, now),
+    };
+  });
+  const recorded = new Set(records.snapshots.map(snapshotId));
+  const snapshots = [
+    ...records.snapshots.map((record) => statusOfRecord(record, layers.get(snapshotId(record)))),
+    ...observed.layers.filter((layer) => !recorded.has(snapshotId(layer))).map(statusOfStranger),
+  ];
+  return { host: observed, resources, snapshots };
+}
+
+function findDrift(
+  record: ResourceRecord,
+  layers: ReadonlyMap<string, ObservedLayer>,
+  mounted: ObservedMount | undefined,
+): string[] {
+  if (record.appliedDigest === undefined) return [];
+  const drift: string[] = [];
+  const { chain, mount } = record.facts;
+  for (const chainId of chain?.chainIds ?? []) {
+    if (chain === undefined) continue;
+    const layer = layers.get(snapshotId({ chainId, format: chain.format }));
+    if (layer === undefined) drift.push(`layer ${chainId} is gone`);
+    for (const fault of layer?.faults ?? []) drift.push(`layer ${chainId}: ${fault.message}`);
+  }
+  if (mount === undefined) return drift;
+  if (mounted === undefined || mounted.state === 'missing')
+    drift.push(`${mount.path} is not mounted any more`);
+  else if (mounted.state === 'covered')
+    drift.push(mounted.message ?? `something is mounted over ${mount.path}`);
+  else if (mounted.chainId !== chain?.chainIds.at(-1)) drift.push(`${mount.path} shows ${mounted.chainId}`);
+  return drift;
+}
+
+function withDrift(record: ResourceRecord, drift: readonly string[], now: string): Condition[] {
+  const isReady = record.conditions.some(({ type, status }) => type === 'Ready' && status === 'True');
+  if (drift.length === 0 || !isReady) return record.conditions;
+  const message = `${drift.join('; ')} (apply repairs it)`;
+  return nextConditions(
+    record.conditions,
+    { state: 'stalled', reason: 'Drifted', message },
+    record.generation,
+    now,
+  );
+}
+
+function statusOfRecord(record: SnapshotRecord, layer: ObservedLayer | undefined): SnapshotStatus {
+  const faults = layer?.faults ?? [];
+  const settled = layer === undefined ? 'missing' : faults.length > 0 ? 'damaged' : 'committed';
+  return {
+    ...record,
+    state: record.state === 'committed' ? settled : record.state,
+    bytes: layer?.bytes ?? record.bytes,
+    files: layer?.files,
+    faults,
+  };
+}
+
+function statusOfStranger(layer: ObservedLayer): SnapshotStatus {
+  const { chainId, format, diffId, parent, bytes, files, builder, faults } = layer;
+  return { chainId, format, diffId, parent, state: 'unrecorded', bytes, files, builder, faults };
+}
