@@ -1,5 +1,6 @@
 import { CimletError } from '../errors.ts';
 import { parsePaxTime, readPaxRecords } from './pax.ts';
+import { checksum, isZeroBlock, readNumber } from './tar-block.ts';
 import {
   BLOCK,
   entryError,
@@ -171,7 +172,7 @@ export class TarReader {
 
   #readBlock(block: Buffer, base: number, offset: number): void {
     const sum = checksum(block, base);
-    if (sum.unsigned === ZERO_BLOCK_SUM && isZero(block, base)) {
+    if (isZeroBlock(block, base, sum)) {
       this.#state = this.#state === 'zero-block' ? 'done' : 'zero-block';
       return;
     }
@@ -364,55 +365,4 @@ export class TarReader {
       hint === undefined ? {} : { hint },
     );
   }
-}
-
-/** Sum of a block of zeros: the checksum field counts as eight spaces. */
-const ZERO_BLOCK_SUM = 8 * 0x20;
-
-/** Old tars summed signed bytes; both sums are accepted. */
-function checksum(block: Buffer, base: number): { unsigned: number; signed: number } {
-  let sum = 0;
-  let high = 0;
-  for (let at = base; at < base + BLOCK; at++) {
-    const byte = block[at] as number;
-    sum += byte;
-    high += byte >> 7;
-  }
-  for (let at = base + 148; at < base + 156; at++) {
-    const byte = block[at] as number;
-    sum += 0x20 - byte;
-    high -= byte >> 7;
-  }
-  return { unsigned: sum, signed: sum - 256 * high };
-}
-
-function isZero(block: Buffer, base: number): boolean {
-  for (let at = base; at < base + BLOCK; at++) if (block[at] !== 0) return false;
-  return true;
-}
-
-/** Octal digits between spaces or NULs, or GNU's base-256 (first bit set, two's complement). */
-function readNumber(
-  block: Buffer,
-  base: number,
-  [at, length]: readonly [number, number],
-): number | undefined {
-  const start = base + at;
-  const end = start + length;
-  const first = block[start] ?? 0;
-  if ((first & 0x80) !== 0) {
-    let value = (first & 0x40) !== 0 ? (first & 0x7f) - 0x80 : first & 0x7f;
-    for (let cursor = start + 1; cursor < end; cursor++) value = value * 256 + (block[cursor] ?? 0);
-    return Number.isSafeInteger(value) ? value : undefined;
-  }
-  let value = 0;
-  let cursor = start;
-  while (cursor < end && (block[cursor] === 0x20 || block[cursor] === 0)) cursor++;
-  for (; cursor < end; cursor++) {
-    const digit = (block[cursor] ?? 0) - 0x30;
-    if (digit < 0 || digit > 7) break;
-    value = value * 8 + digit;
-  }
-  for (; cursor < end; cursor++) if (block[cursor] !== 0x20 && block[cursor] !== 0) return undefined;
-  return value;
 }
