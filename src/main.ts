@@ -4,15 +4,18 @@
  */
 
 import { readFileSync } from 'node:fs';
+import { release } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { Services } from './cli/context.ts';
 import { runCli } from './cli/program.ts';
 import { CimletError } from './errors.ts';
 import { createEmbeddedHost } from './hosts/embedded/embedded-host.ts';
+import type { HostPlatform } from './images/types.ts';
 
 const services: Services = {
   defaultRoot: defaultRoot(),
+  platform: nativePlatform(),
   openHost(choice, root) {
     const kind = choice === 'auto' ? nativeHost() : choice;
     if (kind === 'embedded') return createEmbeddedHost({ root });
@@ -25,6 +28,13 @@ const services: Services = {
 
 function nativeHost(): 'windows' | 'embedded' {
   return process.platform === 'win32' ? 'windows' : 'embedded';
+}
+
+/** Nothing runs the images on the embedded host, so that any version of Windows will do there. */
+function nativePlatform(): HostPlatform {
+  const architecture = process.arch;
+  if (process.platform !== 'win32') return { os: process.platform, architecture };
+  return { os: 'windows', architecture, osVersion: release() };
 }
 
 function defaultRoot(): string {

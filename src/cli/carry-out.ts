@@ -7,7 +7,7 @@ import { formatData, isDataFormat, type OutputFormat } from './output.ts';
 import { openProgress } from './progress.ts';
 import { renderError } from './render-error.ts';
 import { actionLabel, renderPlan } from './render-plan.ts';
-import { listenForInterruption } from './signals.ts';
+import { interruptible, listenForInterruption } from './signals.ts';
 import { formatDuration } from './text.ts';
 
 export interface CarryOutOptions {
@@ -29,7 +29,11 @@ export async function carryOut(context: CliContext, options: CarryOutOptions): P
   if (!asData) terminal.print(...renderPlan(plan, terminal));
   if (plan.blocked.length > 0) context.exitCode = 1;
   if (plan.actions.length === 0) {
-    if (asData) terminal.print(formatData({ plan, result: resultData(NOTHING) }, output));
+    // Nothing to ask or to show, but what crashes left behind is cleaned up.
+    const result = await interruptible(terminal, (signal) =>
+      options.execute({ signal, onEvent: () => undefined }),
+    );
+    if (asData) terminal.print(formatData({ plan, result: resultData(result) }, output));
     return;
   }
   const question = plan.mode === 'delete' ? 'Delete these?' : 'Apply these changes?';
@@ -40,8 +44,6 @@ export async function carryOut(context: CliContext, options: CarryOutOptions): P
   }
   await execute(context, options);
 }
-
-const NOTHING: ExecutionResult = { succeeded: 0, failed: [], skipped: [] };
 
 async function execute(context: CliContext, options: CarryOutOptions): Promise<void> {
   const { terminal } = context;

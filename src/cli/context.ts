@@ -2,6 +2,7 @@
 
 import type { Command } from 'commander';
 import type { Host } from '../hosts/host.ts';
+import type { HostPlatform } from '../images/types.ts';
 import type { HostChoice } from './options.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -19,6 +20,8 @@ export interface CliContext {
 export interface Services {
   /** Where state and layers are kept when nobody says otherwise. */
   readonly defaultRoot: string;
+  /** What images are for on this machine. */
+  readonly platform: HostPlatform;
   /** Throws `unsupported-host` when this build has no such host. */
   openHost(choice: HostChoice, root: string): Host;
   readStandardInput(): Promise<string>;

@@ -1,15 +1,31 @@
 /** `cimlet describe` */
 
+import type { ResourceStatus, SnapshotStatus, Status } from '../reconciler/status.ts';
 import type { EventRecord } from '../state/records.ts';
 import type { AddCommand } from './context.ts';
-import { parseWanted, resourceData, selectStatus, snapshotData } from './find-status.ts';
+import {
+  parseWanted,
+  resourceData,
+  selectStatus,
+  snapshotData,
+  summariseResource,
+  summariseSnapshot,
+} from './find-status.ts';
 import { platform } from './get.ts';
 import type { GlobalOptions } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
-import { readStatus } from './read-status.ts';
-import type { ResourceStatus, SnapshotStatus, Status } from './status.ts';
+import { withReader } from './session.ts';
+import { interruptible } from './signals.ts';
 import { renderTable } from './table.ts';
-import { formatAge, formatBytes, indentWrapped, type Paint, plural, printable } from './text.ts';
+import {
+  formatAge,
+  formatBytes,
+  indentWrapped,
+  type Paint,
+  plural,
+  printable,
+  shortenDigests,
+} from './text.ts';
 
 const HELP = `
 Everything known about one image, chain, mount or snapshot: what was applied,
@@ -31,7 +47,8 @@ export const addDescribe: AddCommand = (program, context) => {
       const options = command.optsWithGlobals() as GlobalOptions;
       const wanted = parseWanted(word, name);
       const layout = { width: terminal.width, paint: terminal.paint, now: Date.now() };
-      await readStatus(context, options, (status, events) => {
+      await withReader(context, options, async ({ engine, state: { events } }) => {
+        const status = await interruptible(terminal, engine.status);
         const { resources, snapshots } = selectStatus(status, wanted);
         if (isDataFormat(options.output)) {
           const items = [
@@ -68,26 +85,26 @@ export function describeResource(
   events: readonly EventRecord[],
   layout: DescribeLayout,
 ): string[] {
-  const { record, mount } = resource;
-  const { image, chain, mount: mountFacts } = record.facts;
+  const { image, chain, mount } = resource.facts;
+  const summary = summariseResource(resource);
   const facts: Fact[] = [
     ['Name', resource.name],
     ['Kind', resource.kind],
-    ['Ready', `${resource.ready} (${resource.status})`],
-    ['Message', resource.message],
-    ['Generation', record.generation],
-    ['Revision', record.appliedRevision ?? 'none applied yet'],
-    ['Depends on', record.dependencies.join(', ')],
+    ['Ready', `${summary.ready} (${summary.reason})`],
+    ['Message', shortenDigests(summary.message)],
+    ['Generation', resource.generation],
+    ['Revision', resource.appliedRevision ?? 'none applied yet'],
+    ['Depends on', resource.dependencies.join(', ')],
     ['Platform', platform(image?.platform)],
     ['Digest', image?.digest],
     ['Size', image && formatBytes(image.bytes)],
     ['Format', chain?.format],
-    ['Path', mountFacts?.path],
-    ['Access', mountFacts?.access],
-    ['View', mountFacts?.view],
-    ['Volume GUID', mountFacts?.volumeGuid],
-    ['Mounted since', mountFacts?.since],
-    ['On the host', mountFacts && (mount?.message ?? mount?.state ?? 'not mounted')],
+    ['Path', mount?.path],
+    ['Access', mount?.access],
+    ['View', mount?.view],
+    ['Volume GUID', mount?.volumeGuid],
+    ['Mounted since', mount?.since],
+    ['On the host', mount && (resource.mounted?.message ?? resource.mounted?.state ?? 'not mounted')],
   ];
   const layers =
     image?.layers.map(({ digest, bytes }) => `${digest}  ${formatBytes(bytes)}`) ??
@@ -95,7 +112,7 @@ export function describeResource(
       const snapshot = status.snapshots.find(
         (each) => each.chainId === chainId && each.format === chain.format,
       );
-      return `${chainId}  ${snapshot?.status ?? 'Missing'}`;
+      return `${chainId}  ${snapshot === undefined ? 'Missing' : summariseSnapshot(snapshot).reason}`;
     }) ??
     [];
   return [
@@ -111,21 +128,21 @@ export function describeSnapshot(
   events: readonly EventRecord[],
   layout: DescribeLayout,
 ): string[] {
-  const { record, layer } = snapshot;
+  const summary = summariseSnapshot(snapshot);
+  const files = snapshot.files === undefined ? '' : `, ${plural(snapshot.files, 'file')}`;
   const facts: Fact[] = [
     ['Chain ID', snapshot.chainId],
     ['Kind', 'Snapshot'],
-    ['Ready', `${snapshot.ready} (${snapshot.status})`],
-    ['Message', snapshot.message],
+    ['Ready', `${summary.ready} (${summary.reason})`],
     ['Format', snapshot.format],
-    ['Diff ID', layer?.diffId ?? record?.diffId],
-    ['Parent', layer?.parent ?? record?.parent ?? 'none: a base layer'],
-    ['Size', layer && `${formatBytes(layer.bytes)}, ${plural(layer.files, 'file')}`],
-    ['Builder', layer?.builder ?? record?.builder],
-    ['Made for', record?.neededBy],
-    ['Committed', record?.committedAt],
+    ['Diff ID', snapshot.diffId],
+    ['Parent', snapshot.parent ?? 'none: a base layer'],
+    ['Size', `${formatBytes(snapshot.bytes)}${files}`],
+    ['Builder', snapshot.builder],
+    ['Made for', snapshot.neededBy],
+    ['Committed', snapshot.committedAt],
   ];
-  const faults = layer?.faults.map(({ code, message }) => `${code}: ${message}`) ?? [];
+  const faults = snapshot.faults.map(({ code, message }) => `${code}: ${message}`);
   return [...factLines(facts, layout), ...list('Faults', faults), ...eventLines(events, layout)];
 }
 
@@ -147,19 +164,19 @@ function list(title: string, items: readonly string[]): string[] {
   return items.length === 0 ? [] : [`${title}:`, ...items.map((item) => `  ${printable(item)}`)];
 }
 
-function conditionLines({ record }: ResourceStatus, { width, paint, now }: DescribeLayout): string[] {
-  if (record.conditions.length === 0) return [];
+function conditionLines({ conditions }: ResourceStatus, { width, paint, now }: DescribeLayout): string[] {
+  if (conditions.length === 0) return [];
   const columns = [
     { heading: 'TYPE', value: (each: Condition) => each.type },
     { heading: 'STATUS', value: (each: Condition) => each.status },
     { heading: 'REASON', value: (each: Condition) => each.reason },
     { heading: 'AGE', value: (each: Condition) => formatAge(now - Date.parse(each.lastTransitionTime)) },
-    { heading: 'MESSAGE', value: (each: Condition) => each.message, shrinks: true },
+    { heading: 'MESSAGE', value: (each: Condition) => shortenDigests(each.message), shrinks: true },
   ];
-  return ['Conditions:', ...indented(renderTable(record.conditions, columns, width - 2, paint))];
+  return ['Conditions:', ...indented(renderTable(conditions, columns, width - 2, paint))];
 }
 
-type Condition = ResourceStatus['record']['conditions'][number];
+type Condition = ResourceStatus['conditions'][number];
 
 function eventLines(events: readonly EventRecord[], { width, paint, now }: DescribeLayout): string[] {
   if (events.length === 0) return ['Events:        none'];
@@ -168,7 +185,7 @@ function eventLines(events: readonly EventRecord[], { width, paint, now }: Descr
     { heading: 'TYPE', value: (each: EventRecord) => each.type },
     { heading: 'REASON', value: (each: EventRecord) => each.reason },
     { heading: 'COUNT', value: (each: EventRecord) => String(each.count) },
-    { heading: 'MESSAGE', value: (each: EventRecord) => each.message, shrinks: true },
+    { heading: 'MESSAGE', value: (each: EventRecord) => shortenDigests(each.message), shrinks: true },
   ];
   return ['Events:', ...indented(renderTable(events, columns, width - 2, paint))];
 }

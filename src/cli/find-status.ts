@@ -2,7 +2,7 @@
 
 import { CimletError } from '../errors.ts';
 import type { Kind } from '../manifests/resources.ts';
-import type { ResourceStatus, SnapshotStatus, Status } from './status.ts';
+import type { ResourceStatus, SnapshotStatus, Status } from '../reconciler/status.ts';
 
 export type Section = Kind | 'Snapshot';
 
@@ -51,33 +51,59 @@ export function selectStatus(status: Status, { sections, name }: Wanted): Found 
   return { resources, snapshots };
 }
 
-/** As JSON and YAML show it. */
-export function resourceData({ kind, name, ready, status, message, record, mount }: ResourceStatus) {
-  const { generation, appliedRevision, conditions, facts, spec, createdAt, updatedAt } = record;
-  const observed = mount === undefined ? undefined : { mount };
+export interface Summary {
+  ready: 'True' | 'False' | 'Unknown';
+  reason: string;
+  message: string;
+}
+
+/** One word and one sentence for all conditions: what stalls says most, then what is going on, then what is ready. */
+export function summariseResource({ conditions }: ResourceStatus): Summary {
+  const find = (type: string) => conditions.find((each) => each.type === type);
+  const ready = find('Ready');
+  const telling = ['Stalled', 'Reconciling'].map(find).find((each) => each?.status === 'True') ?? ready;
   return {
-    kind,
-    name,
-    spec,
-    status: {
-      ready,
-      reason: status,
-      message,
-      generation,
-      lastAppliedRevision: appliedRevision,
-      conditions,
-      facts,
-      observed,
-      createdAt,
-      updatedAt,
-    },
+    ready: ready?.status ?? 'Unknown',
+    reason: telling?.reason ?? 'Pending',
+    message: telling?.message ?? 'recorded, not applied yet',
   };
 }
 
-export function snapshotData({ chainId, format, ready, status, message, record, layer }: SnapshotStatus) {
+const SNAPSHOT_REASONS: Record<SnapshotStatus['state'], string> = {
+  committed: 'Committed',
+  intended: 'Interrupted',
+  removing: 'Removing',
+  missing: 'Missing',
+  damaged: 'Damaged',
+  unrecorded: 'Unrecorded',
+};
+
+export function summariseSnapshot({ state, faults }: SnapshotStatus): Summary {
+  const ready = state === 'committed' ? 'True' : state === 'unrecorded' ? 'Unknown' : 'False';
+  return { ready, reason: SNAPSHOT_REASONS[state], message: faults[0]?.message ?? '' };
+}
+
+/** As JSON and YAML show it. */
+export function resourceData(resource: ResourceStatus) {
+  const { kind, name, spec, generation, appliedRevision, conditions, facts, drift, mounted } = resource;
+  const status = {
+    ...summariseResource(resource),
+    generation,
+    lastAppliedRevision: appliedRevision,
+    conditions,
+    ...facts,
+    drift,
+    mounted,
+    createdAt: resource.createdAt,
+    updatedAt: resource.updatedAt,
+  };
+  return { kind, name, spec, status };
+}
+
+export function snapshotData(snapshot: SnapshotStatus) {
   return {
     kind: 'Snapshot',
-    name: chainId,
-    status: { ready, reason: status, message, format, recorded: record, observed: layer },
+    name: snapshot.chainId,
+    status: { ...summariseSnapshot(snapshot), ...snapshot },
   };
 }

@@ -1,11 +1,20 @@
 /** `cimlet get` */
 
+import type { ResourceStatus, SnapshotStatus } from '../reconciler/status.ts';
 import type { AddCommand } from './context.ts';
-import { parseWanted, resourceData, type Section, selectStatus, snapshotData } from './find-status.ts';
+import {
+  parseWanted,
+  resourceData,
+  type Section,
+  selectStatus,
+  snapshotData,
+  summariseResource,
+  summariseSnapshot,
+} from './find-status.ts';
 import type { GlobalOptions } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
-import { readStatus } from './read-status.ts';
-import type { ResourceStatus, SnapshotStatus } from './status.ts';
+import { withReader } from './session.ts';
+import { interruptible } from './signals.ts';
 import { type Column, renderTable } from './table.ts';
 import { formatAge, formatBytes, type Paint, shortenDigests } from './text.ts';
 
@@ -29,7 +38,10 @@ export const addGet: AddCommand = (program, context) => {
     .action(async (word: string, name: string | undefined, _options, command) => {
       const options = command.optsWithGlobals() as GlobalOptions;
       const wanted = parseWanted(word, name);
-      const found = await readStatus(context, options, (status) => selectStatus(status, wanted));
+      const status = await withReader(context, options, ({ engine }) =>
+        interruptible(terminal, engine.status),
+      );
+      const found = selectStatus(status, wanted);
       if (isDataFormat(options.output)) {
         const items = [...found.resources.map(resourceData), ...found.snapshots.map(snapshotData)];
         terminal.print(formatData({ items }, options.output));
@@ -75,12 +87,18 @@ export function resourceTable(rows: readonly ResourceStatus[], kind: Section, la
   if (rows.length === 0) return [];
   const columns: Column<ResourceStatus>[] = [
     { heading: 'NAME', value: (row) => (layout.qualified ? row.key : row.name), shrinks: true },
-    { heading: 'READY', value: (row) => row.ready, paint: paintReady },
-    { heading: 'STATUS', value: (row) => row.status },
+    { heading: 'READY', value: (row) => summariseResource(row).ready, paint: paintReady },
+    { heading: 'STATUS', value: (row) => summariseResource(row).reason },
     ...columnsOf(kind, layout.wide),
-    { heading: 'AGE', value: (row) => age(row.record.createdAt, layout.now) },
+    { heading: 'AGE', value: (row) => age(row.createdAt, layout.now) },
     ...(layout.wide
-      ? [{ heading: 'MESSAGE', value: (row: ResourceStatus) => row.message, shrinks: true }]
+      ? [
+          {
+            heading: 'MESSAGE',
+            value: (row: ResourceStatus) => summariseResource(row).message,
+            shrinks: true,
+          },
+        ]
       : []),
   ];
   return renderTable(rows, columns, layout.width, layout.paint);
@@ -91,22 +109,22 @@ function columnsOf(kind: Section, wide: boolean): Column<ResourceStatus>[] {
   switch (kind) {
     case 'Image':
       return [
-        { heading: 'PLATFORM', value: ({ record }) => platform(record.facts.image?.platform) },
-        { heading: 'LAYERS', value: ({ record }) => String(record.facts.image?.layers.length ?? '') },
-        { heading: 'SIZE', value: ({ record }) => size(record.facts.image?.bytes) },
-        { heading: 'DIGEST', value: ({ record }) => digest(record.facts.image?.digest), shrinks: true },
+        { heading: 'PLATFORM', value: ({ facts }) => platform(facts.image?.platform) },
+        { heading: 'LAYERS', value: ({ facts }) => String(facts.image?.layers.length ?? '') },
+        { heading: 'SIZE', value: ({ facts }) => size(facts.image?.bytes) },
+        { heading: 'DIGEST', value: ({ facts }) => digest(facts.image?.digest), shrinks: true },
       ];
     case 'LayerChain':
       return [
-        { heading: 'FORMAT', value: ({ record }) => record.facts.chain?.format ?? '' },
-        { heading: 'LAYERS', value: ({ record }) => String(record.facts.chain?.chainIds.length ?? '') },
-        { heading: 'TOP', value: ({ record }) => digest(record.facts.chain?.chainIds.at(-1)), shrinks: true },
+        { heading: 'FORMAT', value: ({ facts }) => facts.chain?.format ?? '' },
+        { heading: 'LAYERS', value: ({ facts }) => String(facts.chain?.chainIds.length ?? '') },
+        { heading: 'TOP', value: ({ facts }) => digest(facts.chain?.chainIds.at(-1)), shrinks: true },
       ];
     case 'Mount':
       return [
-        { heading: 'PATH', value: ({ record }) => record.facts.mount?.path ?? '', shrinks: true },
-        { heading: 'VIEW', value: ({ record }) => record.facts.mount?.view ?? '' },
-        { heading: 'ACCESS', value: ({ record }) => record.facts.mount?.access ?? '' },
+        { heading: 'PATH', value: ({ facts }) => facts.mount?.path ?? '', shrinks: true },
+        { heading: 'VIEW', value: ({ facts }) => facts.mount?.view ?? '' },
+        { heading: 'ACCESS', value: ({ facts }) => facts.mount?.access ?? '' },
       ];
     case 'Snapshot':
       return [];
@@ -119,15 +137,21 @@ export function snapshotTable(rows: readonly SnapshotStatus[], layout: Layout): 
   const prefix = layout.qualified ? 'Snapshot/' : '';
   const columns: Column<SnapshotStatus>[] = [
     { heading: 'NAME', value: (row) => prefix + digest(row.chainId), shrinks: true },
-    { heading: 'READY', value: (row) => row.ready, paint: paintReady },
-    { heading: 'STATUS', value: (row) => row.status },
+    { heading: 'READY', value: (row) => summariseSnapshot(row).ready, paint: paintReady },
+    { heading: 'STATUS', value: (row) => summariseSnapshot(row).reason },
     { heading: 'FORMAT', value: (row) => row.format },
-    { heading: 'PARENT', value: (row) => digest(row.layer?.parent ?? row.record?.parent), shrinks: true },
-    { heading: 'SIZE', value: (row) => size(row.layer?.bytes) },
-    { heading: 'FILES', value: (row) => String(row.layer?.files ?? '') },
-    { heading: 'AGE', value: (row) => age(row.record?.committedAt ?? row.record?.createdAt, layout.now) },
+    { heading: 'PARENT', value: (row) => digest(row.parent), shrinks: true },
+    { heading: 'SIZE', value: (row) => size(row.bytes) },
+    { heading: 'FILES', value: (row) => String(row.files ?? '') },
+    { heading: 'AGE', value: (row) => age(row.committedAt ?? row.createdAt, layout.now) },
     ...(layout.wide
-      ? [{ heading: 'MESSAGE', value: (row: SnapshotStatus) => row.message, shrinks: true }]
+      ? [
+          {
+            heading: 'MESSAGE',
+            value: (row: SnapshotStatus) => summariseSnapshot(row).message,
+            shrinks: true,
+          },
+        ]
       : []),
   ];
   return renderTable(rows, columns, layout.width, layout.paint);

@@ -23,7 +23,7 @@ export function formatData(data: unknown, format: DataFormat): string {
       if (typeof node.value === 'string' && node.value.search(UNSAFE) >= 0) node.type = 'QUOTE_DOUBLE';
     },
   });
-  return escapeUnsafe(document.toString({ lineWidth: 0 }).trimEnd());
+  return escapeUnsafe(document.toString({ lineWidth: 0, blockQuote: false }).replace(/\n$/, ''));
 }
 
 function escapeUnsafe(text: string): string {

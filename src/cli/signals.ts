@@ -1,5 +1,7 @@
 /** Ctrl-C and SIGTERM while work is under way: the first asks it to stop, the second doesn't ask. */
 
+import type { Terminal } from './terminal.ts';
+
 export interface Interruption {
   readonly signal: AbortSignal;
   /** 128 + the number of the signal that came, as shells count; undefined while none came. */
@@ -31,4 +33,17 @@ export function listenForInterruption(announce: (message: string) => void): Inte
       for (const name of names) process.off(name, onSignal);
     },
   };
+}
+
+/** Runs what only looks: the first signal cancels it. */
+export async function interruptible<T>(
+  terminal: Terminal,
+  run: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const interruption = listenForInterruption((message) => terminal.printError(message));
+  try {
+    return await run(interruption.signal);
+  } finally {
+    interruption.stop();
+  }
 }

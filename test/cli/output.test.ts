@@ -9,11 +9,13 @@ const isControl = (character: string) =>
 const read = { json: JSON.parse, yaml: (text: string) => parse(text) as unknown };
 
 test.each(['json', 'yaml'] as const)('%s comes back as it went, and steers no terminal', (format) => {
-  const text = fc.string({ unit: fc.constantFrom('a', ' ', ':', '#', '\n', '\u001b', '\u009b', '\u202e', '"', '漢') });
+  const text = fc.string({
+    unit: fc.constantFrom('a', ' ', ':', '#', '\n', '\u001b', '\u009b', '\u202e', '"', '漢'),
+  });
   fc.assert(
     fc.property(fc.dictionary(text, fc.oneof(text, fc.integer(), fc.array(text))), (data) => {
       const printed = formatData(data, format);
-      expect(read[format](printed)).toEqual(data);
+      expect(read[format](`${printed}\n`)).toEqual(data);
       expect([...printed].filter(isControl)).toEqual([]);
       expect(printed).not.toContain('\u202e');
     }),

@@ -1,0 +1,72 @@
+/** `cimlet delete` */
+
+import { CimletError } from '../errors.ts';
+import { type ResourceKey, resourceKey } from '../manifests/resources.ts';
+import { carryOut } from './carry-out.ts';
+import type { AddCommand, CliContext } from './context.ts';
+import { readManifests } from './manifests.ts';
+import { filenameOption, type GlobalOptions, type ManifestOptions, parseResourceKey } from './options.ts';
+import { withWriter } from './session.ts';
+import { interruptible } from './signals.ts';
+
+const HELP = `
+Takes away what the manifests declare, or the resources named: mounts first,
+layers last, keeping what others still use. Asks as apply does.
+
+Examples:
+  cimlet delete -f manifests/
+  cimlet delete mount/app chain/app --yes`;
+
+interface DeleteOptions extends GlobalOptions, ManifestOptions {
+  yes?: boolean;
+}
+
+export const addDelete: AddCommand = (program, context) => {
+  const { terminal } = context;
+  program
+    .command('delete')
+    .description('take resources off the host')
+    .argument('[kind/name...]', 'resources, when not named by -f')
+    .addOption(filenameOption())
+    .option('-y, --yes', "don't ask")
+    .addHelpText('after', HELP)
+    .action(async (names: string[], _options, command) => {
+      const options = command.optsWithGlobals() as DeleteOptions;
+      const named = names.map(keyNamed);
+      if (named.length === 0 && options.filename.length === 0) {
+        throw new CimletError('failed-precondition', 'delete: nothing named', {
+          hint: 'for example: cimlet delete -f manifests/, or cimlet delete mount/app',
+        });
+      }
+      await withWriter(context, options, 'delete', async ({ engine }) => {
+        const planned = await interruptible(terminal, async (signal) => {
+          const { keys, revision } = await declaredKeys(context, options.filename, signal);
+          return engine.planDelete({ keys: [...named, ...keys], revision }, signal);
+        });
+        await carryOut(context, {
+          plan: planned.plan,
+          yes: options.yes === true,
+          output: options.output,
+          execute: (execution) => engine.apply(planned, execution),
+        });
+      });
+    });
+};
+
+function keyNamed(text: string): ResourceKey {
+  const key = parseResourceKey(text);
+  if (key !== undefined) return key;
+  throw new CimletError('not-found', `delete: ${text} names no resource`, {
+    hint: 'name it as image/NAME, layerchain/NAME or mount/NAME',
+  });
+}
+
+async function declaredKeys(
+  context: CliContext,
+  inputs: string[],
+  signal: AbortSignal,
+): Promise<{ keys: ResourceKey[]; revision: string }> {
+  if (inputs.length === 0) return { keys: [], revision: 'none' };
+  const { resources, revision } = await readManifests(context, inputs, signal);
+  return { keys: resources.map(resourceKey), revision };
+}

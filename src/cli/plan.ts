@@ -1,0 +1,142 @@
+/** `cimlet plan` */
+
+import { writeFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { Option } from 'commander';
+import { CimletError, classify } from '../errors.ts';
+import type { LoadedManifests, ResourceKey } from '../manifests/resources.ts';
+import { type PlanRequest, planElsewhere, sourceIdOf } from '../reconciler/engine.ts';
+import { savePlan } from '../reconciler/saved-plan.ts';
+import type { Plan } from '../reconciler/types.ts';
+import type { AddCommand, CliContext } from './context.ts';
+import { readManifests } from './manifests.ts';
+import {
+  filenameOption,
+  type GlobalOptions,
+  type ManifestOptions,
+  requireFilenames,
+  targetOption,
+} from './options.ts';
+import { formatData, isDataFormat } from './output.ts';
+import { readHostState } from './read-json.ts';
+import { isEmptyPlan, renderPlan } from './render-plan.ts';
+import { createImageResolver, platformOf } from './resolve-image.ts';
+import { withReader } from './session.ts';
+import { interruptible } from './signals.ts';
+
+const HELP = `
+Observes the host and writes nothing. What has drifted stands apart from what
+the manifests change. From standard input nothing is pruned.
+
+Exit codes: 0 done; 1 error, or something is blocked.
+  --detailed-exitcode  0 nothing to do, 2 changes, 1 error or blocked
+  --exit-code          0 nothing to do, 1 changes, 2 error or blocked
+
+Examples:
+  cimlet plan -f manifests/
+  cimlet plan -f manifests/ --out plan.json && cimlet apply plan.json`;
+
+export interface PlanningOptions extends GlobalOptions, ManifestOptions {
+  target: ResourceKey[];
+  prune: boolean;
+}
+
+interface PlanOptions extends PlanningOptions {
+  out?: string;
+  offline?: boolean;
+  observed?: string;
+  detailedExitcode?: boolean;
+  exitCode?: boolean;
+}
+
+export const addPlan: AddCommand = (program, context) => {
+  const { terminal } = context;
+  program
+    .command('plan')
+    .description('show what apply would do, and do nothing')
+    .addOption(filenameOption())
+    .addOption(targetOption())
+    .option('--no-prune', 'keep what the manifests no longer declare')
+    .option('--out <file>', 'save the plan, for apply FILE to do exactly that')
+    .addOption(new Option('--offline', 'plan from the files alone, with no host').conflicts('observed'))
+    .option('--observed <file>', 'plan for the host whose observe -o json is in FILE')
+    .addOption(new Option('--detailed-exitcode', 'exit with 2 when there are changes').conflicts('exitCode'))
+    .option('--exit-code', 'exit with 1 when there are changes, as diff does')
+    .addHelpText('after', HELP)
+    .action(async (_options, command) => {
+      const options = command.optsWithGlobals() as PlanOptions;
+      const inputs = requireFilenames(options, 'plan');
+      await interruptible(terminal, async (signal) => {
+        const loaded = await readManifests(context, inputs, signal);
+        const plan = await makePlan(context, loaded, options, signal);
+        if (options.out !== undefined) await writeSavedPlan(options.out, plan, loaded, options);
+        if (isDataFormat(options.output)) terminal.print(formatData(plan, options.output));
+        else terminal.print(...renderPlan(plan, terminal));
+        context.exitCode = exitCodeOf(plan, options);
+      });
+    });
+};
+
+/** The request that `-f`, `--target` and `--no-prune` amount to. Standard input names no source to prune by. */
+export function planRequest(loaded: LoadedManifests, options: PlanningOptions): PlanRequest {
+  const fromStandardInput = options.filename.includes('-');
+  return {
+    resources: loaded.resources,
+    revision: loaded.revision,
+    sourceId: sourceIdOf(options.filename.map(absolute)),
+    targets: options.target,
+    prune: options.prune && !fromStandardInput,
+  };
+}
+
+function absolute(input: string): string {
+  return input === '-' ? input : resolve(input);
+}
+
+async function makePlan(
+  context: CliContext,
+  loaded: LoadedManifests,
+  options: PlanOptions,
+  signal: AbortSignal,
+): Promise<Plan> {
+  const request = planRequest(loaded, options);
+  if (options.offline || options.observed !== undefined) {
+    const observed = options.observed === undefined ? undefined : await readHostState(options.observed);
+    const platform = observed === undefined ? context.services.platform : platformOf(observed);
+    const resolveImage = createImageResolver(platform);
+    const root = observed?.root ?? options.root;
+    return planElsewhere(request, { observed, root, resolveImage }, signal);
+  }
+  return withReader(context, options, async ({ engine }) => (await engine.plan(request, signal)).plan);
+}
+
+async function writeSavedPlan(
+  file: string,
+  plan: Plan,
+  loaded: LoadedManifests,
+  options: PlanOptions,
+): Promise<void> {
+  if (options.filename.includes('-')) {
+    throw new CimletError('failed-precondition', 'plan --out: standard input cannot be read again by apply', {
+      hint: 'keep the manifests in a file, and name it with -f',
+    });
+  }
+  const saved = savePlan(plan, {
+    arguments: options.filename.map(absolute),
+    files: loaded.files,
+    targets: options.target,
+    prune: options.prune,
+  });
+  try {
+    await writeFile(file, `${formatData(saved, 'json')}\n`);
+  } catch (error) {
+    throw classify(error, `save plan ${file}`);
+  }
+}
+
+function exitCodeOf(plan: Plan, options: PlanOptions): number {
+  if (plan.blocked.length > 0) return options.exitCode ? 2 : 1;
+  if (isEmptyPlan(plan)) return 0;
+  if (options.detailedExitcode) return 2;
+  return options.exitCode ? 1 : 0;
+}

@@ -1,0 +1,52 @@
+/** A root opened for one command: host, state and engine together. */
+
+import { createEngine, type Engine } from '../reconciler/engine.ts';
+import { acquireRootLock } from '../state/root-lock.ts';
+import { openState, type State } from '../state/state.ts';
+import type { CliContext } from './context.ts';
+import type { GlobalOptions } from './options.ts';
+import { createImageResolver } from './resolve-image.ts';
+
+export interface Session {
+  engine: Engine;
+  state: State;
+}
+
+/** For commands that only look: writes nothing in the root, and needs no lock. */
+export async function withReader<T>(
+  context: CliContext,
+  options: GlobalOptions,
+  use: (session: Session) => Promise<T>,
+): Promise<T> {
+  return withState(context, options, openState(options.root, { readOnly: true }), use);
+}
+
+/** For commands that change things: takes the root's lock as `command`, and throws `busy` when another has it. */
+export async function withWriter<T>(
+  context: CliContext,
+  options: GlobalOptions,
+  command: string,
+  use: (session: Session) => Promise<T>,
+): Promise<T> {
+  const lock = acquireRootLock(options.root, command);
+  try {
+    return await withState(context, options, openState(options.root, { readOnly: false }), use);
+  } finally {
+    lock.release();
+  }
+}
+
+async function withState<T>(
+  { services }: CliContext,
+  options: GlobalOptions,
+  state: State,
+  use: (session: Session) => Promise<T>,
+): Promise<T> {
+  try {
+    const host = services.openHost(options.host, options.root);
+    const resolveImage = createImageResolver(services.platform);
+    return await use({ engine: createEngine({ host, state, resolveImage }), state });
+  } finally {
+    state.close();
+  }
+}

@@ -1,0 +1,240 @@
+import { describe, expect, test } from 'vitest';
+import { describeResource } from '../../src/cli/describe.ts';
+import {
+  parseWanted,
+  selectStatus,
+  summariseResource,
+  summariseSnapshot,
+} from '../../src/cli/find-status.ts';
+import { resourceTable, snapshotTable } from '../../src/cli/get.ts';
+import { createPaint } from '../../src/cli/text.ts';
+import { capabilityTable } from '../../src/hosts/capability.ts';
+import type { DiffId, Digest, HostState, ObservedLayer, ObservedMount } from '../../src/hosts/host.ts';
+import { mountVolumeGuid } from '../../src/hosts/identity.ts';
+import { mergeStatus } from '../../src/reconciler/status.ts';
+import type { ResourceRecord, SnapshotRecord, StateRecords } from '../../src/state/records.ts';
+import { chainIds } from './plans.ts';
+
+const since = '2026-01-01T00:00:00.000Z';
+const now = Date.parse('2026-01-01T03:00:00.000Z');
+const layout = { width: 200, paint: createPaint(false), wide: false, qualified: false, now };
+const [base, top] = chainIds as [(typeof chainIds)[0], (typeof chainIds)[0], ...typeof chainIds];
+const guid = mountVolumeGuid('app');
+
+function record(kind: ResourceRecord['kind'], facts: ResourceRecord['facts'], ready = true): ResourceRecord {
+  return {
+    kind,
+    name: 'app',
+    sourceId: 's',
+    spec: {},
+    specDigest: 'd',
+    dependencies: [],
+    revision: 'r',
+    prune: true,
+    deletionPolicy: 'Delete',
+    generation: 1,
+    appliedDigest: 'd',
+    appliedRevision: 'r',
+    facts,
+    conditions: [
+      {
+        type: 'Ready',
+        status: ready ? 'True' : 'False',
+        reason: ready ? 'Created' : 'DependencyFailed',
+        message: ready ? 'mounted' : 'LayerChain/app failed',
+        lastTransitionTime: since,
+        observedGeneration: 1,
+      },
+    ],
+    createdAt: since,
+    updatedAt: since,
+  };
+}
+
+const chain = { format: 'ForkedCIM' as const, chainIds: [base, top] };
+const mountFacts = {
+  volumeGuid: guid,
+  path: '/mnt/app',
+  view: 'Kernel' as const,
+  access: 'ReadOnly' as const,
+  since,
+};
+
+function layer(chainId: typeof base, faults: ObservedLayer['faults'] = []): ObservedLayer {
+  const diffId = chainId as string as DiffId;
+  return { chainId, format: 'ForkedCIM', diffId, bytes: 4096, files: 3, builder: 'b', faults };
+}
+
+function snapshot(chainId: typeof base, state: SnapshotRecord['state'] = 'committed'): SnapshotRecord {
+  const diffId = chainId as string as DiffId;
+  return { chainId, format: 'ForkedCIM', diffId, state, bytes: 4096, createdAt: since };
+}
+
+const mounted: ObservedMount = {
+  volumeGuid: guid,
+  path: '/mnt/app',
+  chainId: top,
+  format: 'ForkedCIM',
+  view: 'Kernel',
+  access: 'ReadOnly',
+  state: 'mounted',
+};
+
+function hostState(change: Partial<HostState> = {}): HostState {
+  return {
+    formatVersion: 1,
+    host: { kind: 'memory', platform: 'linux', osVersion: '6', architecture: 'x64' },
+    root: '/r',
+    capabilities: capabilityTable({}, 'no'),
+    layers: [layer(base), layer(top)],
+    mounts: [mounted],
+    paths: {},
+    leftovers: [],
+    ...change,
+  };
+}
+
+const records: StateRecords = {
+  resources: [
+    record('Image', {
+      image: {
+        digest: `sha256:${'d1'.repeat(32)}` as Digest,
+        platform: { os: 'windows', architecture: 'amd64', osVersion: '10.0.26100.1742' },
+        layers: [],
+        bytes: 12_897_485,
+      },
+    }),
+    record('LayerChain', { chain }),
+    record('Mount', { chain, mount: mountFacts }),
+  ],
+  snapshots: [snapshot(base), snapshot(top)],
+  mounts: [],
+};
+
+const statusAt = (what: StateRecords, state: HostState) => mergeStatus(what, state, since);
+
+describe('what was applied, held against the host, in one word', () => {
+  test('ready where the host agrees', () => {
+    const { resources, snapshots } = statusAt(records, hostState());
+    expect(
+      resources.map((each) => [each.key, summariseResource(each).ready, summariseResource(each).reason]),
+    ).toEqual([
+      ['Image/app', 'True', 'Created'],
+      ['LayerChain/app', 'True', 'Created'],
+      ['Mount/app', 'True', 'Created'],
+    ]);
+    expect(snapshots.map((each) => summariseSnapshot(each).reason)).toEqual(['Committed', 'Committed']);
+  });
+
+  test('drifted where it does not', () => {
+    const mount = statusAt(records, hostState({ mounts: [] })).resources.find(
+      ({ kind }) => kind === 'Mount',
+    )!;
+    expect(summariseResource(mount)).toMatchObject({ ready: 'False', reason: 'Drifted' });
+    expect(summariseResource(mount).message).toContain('/mnt/app');
+  });
+
+  test('what never became ready says its own reason', () => {
+    const failed = { ...records, resources: [record('Mount', { mount: mountFacts }, false)] };
+    expect(summariseResource(statusAt(failed, hostState({ mounts: [] })).resources[0]!)).toMatchObject({
+      ready: 'False',
+      reason: 'DependencyFailed',
+      message: 'LayerChain/app failed',
+    });
+  });
+
+  test('snapshots: interrupted, missing, damaged and unrecorded', () => {
+    const half = { ...records, snapshots: [snapshot(base), snapshot(top, 'intended')] };
+    const damaged = layer(base, [{ code: 'file-size', message: 'region is short' }]);
+    const { snapshots } = statusAt(half, hostState({ layers: [damaged, layer(chainIds[2]!)] }));
+    expect(snapshots.map(summariseSnapshot)).toEqual([
+      { ready: 'False', reason: 'Damaged', message: 'region is short' },
+      { ready: 'False', reason: 'Interrupted', message: '' },
+      { ready: 'Unknown', reason: 'Unrecorded', message: '' },
+    ]);
+  });
+});
+
+describe('tables', () => {
+  const status = statusAt(records, hostState());
+  const of = (kind: 'Image' | 'LayerChain' | 'Mount') =>
+    status.resources.filter((each) => each.kind === kind);
+
+  test('images', () =>
+    expect(resourceTable(of('Image'), 'Image', layout)).toEqual([
+      'NAME   READY   STATUS    PLATFORM                        LAYERS   SIZE       DIGEST                AGE',
+      'app    True    Created   windows/amd64 10.0.26100.1742   0        12.3 MiB   sha256:d1d1d1d1d1d1   3h',
+    ]));
+
+  test('mounts, named with their kind', () =>
+    expect(resourceTable(of('Mount'), 'Mount', { ...layout, qualified: true })).toEqual([
+      'NAME        READY   STATUS    PATH       VIEW     ACCESS     AGE',
+      'Mount/app   True    Created   /mnt/app   Kernel   ReadOnly   3h',
+    ]));
+
+  test('snapshots', () =>
+    expect(snapshotTable(status.snapshots, layout)[1]).toBe(
+      'sha256:1a2b3c4d5e6f   True    Committed   ForkedCIM   -        4.0 KiB   3       3h',
+    ));
+
+  test('nothing is no table', () => expect(resourceTable([], 'Mount', layout)).toEqual([]));
+});
+
+test('a description has facts, layers, conditions and events', () => {
+  const status = statusAt(records, hostState({ layers: [layer(base)] }));
+  const mount = status.resources.find(({ kind }) => kind === 'Mount')!;
+  const event = {
+    key: 'Mount/app',
+    type: 'Warning' as const,
+    reason: 'Retrying',
+    message: 'busy\u001b[2J',
+    count: 3,
+    firstTime: since,
+    lastTime: since,
+  };
+  expect(
+    describeResource(mount, status, [event], { width: 100, paint: createPaint(false), now }).join('\n'),
+  ).toBe(`\
+Name:          app
+Kind:          Mount
+Ready:         False (Drifted)
+Message:       layer sha256:99887766aabb is gone (apply repairs it)
+Generation:    1
+Revision:      r
+Format:        ForkedCIM
+Path:          /mnt/app
+Access:        ReadOnly
+View:          Kernel
+Volume GUID:   ${guid}
+Mounted since: ${since}
+On the host:   mounted
+Layers (base first):
+  ${base}  Committed
+  ${top}  Missing
+Conditions:
+  TYPE      STATUS   REASON    AGE   MESSAGE
+  Ready     False    Drifted   3h    layer sha256:99887766aabb is gone (apply repairs it)
+  Stalled   True     Drifted   3h    layer sha256:99887766aabb is gone (apply repairs it)
+Events:
+  AGE   TYPE      REASON     COUNT   MESSAGE
+  3h    Warning   Retrying   3       busy\\x1b[2J`);
+});
+
+describe('kinds and names', () => {
+  test.each([
+    ['images', undefined, ['Image'], undefined],
+    ['mount/app', undefined, ['Mount'], 'app'],
+    ['Chain', 'app', ['LayerChain'], 'app'],
+    ['snapshots', 'sha256:1a', ['Snapshot'], 'sha256:1a'],
+  ])('%s %s', (word, name, sections, wanted) => {
+    expect(parseWanted(word, name)).toEqual({ sections, name: wanted });
+  });
+
+  test('an unknown kind', () => expect(() => parseWanted('pods', undefined)).toThrow(/no kind called pods/));
+
+  test('snapshots by the beginning of their chain ID, unknown names as errors', () => {
+    const status = statusAt(records, hostState());
+    expect(selectStatus(status, parseWanted('snapshot/1a2b', undefined)).snapshots).toHaveLength(1);
+    expect(() => selectStatus(status, parseWanted('mount/x', undefined))).toThrow(/no Mount named x/);
+  });
+});
