@@ -39,7 +39,15 @@ export interface Problem {
   position: SourcePosition;
   /** Path in the document; empty for the whole document. */
   field: string;
-  code: 'syntax' | 'schema' | 'unknown-field' | 'unknown-kind' | 'duplicate' | 'dangling-reference' | 'cycle' | 'unreadable';
+  code:
+    | 'syntax'
+    | 'schema'
+    | 'unknown-field'
+    | 'unknown-kind'
+    | 'duplicate'
+    | 'dangling-reference'
+    | 'cycle'
+    | 'unreadable';
   message: string;
   /** "did you mean ..." */
   suggestion?: string | undefined;
