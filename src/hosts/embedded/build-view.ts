@@ -5,9 +5,9 @@ import { dirname } from 'node:path';
 import { openCim } from '../../cim/reader.ts';
 import { writeErofs } from '../../erofs/writer.ts';
 import { openCimView } from './cim-view.ts';
+import { syncDirectory } from './directories.ts';
 import { extractTree } from './extract-tree.ts';
 import type { ExtractJob, JobControl, JobResults, ViewJob } from './jobs.ts';
-import { syncDirectory } from './records.ts';
 import { temporaryName, VIEW_VOLUME_NAME } from './view-image.ts';
 
 export async function writeView(job: ViewJob, control: JobControl): Promise<JobResults['view']> {

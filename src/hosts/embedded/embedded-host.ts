@@ -3,7 +3,7 @@
  * EROFS, or extracted where it can't. What is where: layout.ts. What makes a layer or a mount ours: records.ts.
  */
 
-import { mkdir, rename } from 'node:fs/promises';
+import { rename } from 'node:fs/promises';
 import { arch, platform, release } from 'node:os';
 import { resolve } from 'node:path';
 import { CimletError, classify, describeError } from '../../errors.ts';
@@ -25,6 +25,7 @@ import type {
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
+import { ensureDirectory, missingDirectories, removeTree } from './directories.ts';
 import { KeyedLock } from './keyed-lock.ts';
 import { BUILDER, commitLayer, removeLayerFiles, soundLayer, unpackLayer } from './layer-store.ts';
 import { cimPath, extractedPath, type Layout, layerName, layoutOf, viewPath } from './layout.ts';
@@ -32,11 +33,9 @@ import { readMountInfo } from './mount-info.ts';
 import {
   checkMountPath,
   linkExtractedView,
-  missingDirectories,
   mountKernelView,
   removeExtracted,
   removeOwnLink,
-  removeTree,
   takeAway,
 } from './mounting.ts';
 import { findLeftovers, freeBytesAt, observeLayers, observeMounts, throwIfAborted } from './observe.ts';
@@ -349,7 +348,7 @@ class EmbeddedHost implements Host {
     const image = viewPath(this.#layout, chainId);
     await this.#withLayer(chainId, context, 'show', async () => {
       if (await isViewImage(image, uuid)) return;
-      await mkdir(this.#layout.views, { recursive: true });
+      await ensureDirectory(this.#layout.views);
       await runJob<'view'>({ kind: 'view', cim: cimPath(this.#layout, chainId), image, uuid }, context);
     });
   }
@@ -357,7 +356,7 @@ class EmbeddedHost implements Host {
   async #extract(record: MountRecord, uuid: Uint8Array, context: EffectContext): Promise<void> {
     const { volumeGuid } = record.request;
     const target = extractedPath(this.#layout, volumeGuid, 'tmp-');
-    await mkdir(this.#layout.extracted, { recursive: true });
+    await ensureDirectory(this.#layout.extracted);
     await removeTree(target);
     await removeExtracted(this.#layout, volumeGuid);
     try {

@@ -136,7 +136,8 @@ class Extraction {
   #setMetadata(inode: ErofsInode, path: Buffer): void {
     for (const { name, value } of inode.xattrs) if (!setXattr(path, name, value)) this.refusedXattrs++;
     if (inode.type !== 'symlink') chmodSync(path, inode.mode);
-    const mtime = secondsOf(inode.mtime);
+    // As text, since Node takes negative numbers for "now".
+    const mtime = String(secondsOf(inode.mtime));
     lutimesSync(path, mtime, mtime);
   }
 }

@@ -12,8 +12,4 @@ export class KeyedLock {
       if (this.#tails.get(key) === mine) this.#tails.delete(key);
     }
   }
-
-  has(key: string): boolean {
-    return this.#tails.has(key);
-  }
 }

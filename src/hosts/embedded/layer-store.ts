@@ -1,15 +1,15 @@
 /** Layers on disk: unpacked under temporary names, committed by renames, removed in the opposite order. */
 
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { publishCim } from '../../cim/publish.ts';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import type { ChainId, CommittedLayer, EffectContext, LayerRef, UnpackRequest } from '../host.ts';
 import { layerRegionGuid } from '../identity.ts';
+import { ensureDirectory, listDirectory, removeTree, syncDirectory } from './directories.ts';
 import { isLayerFile, type Layout, layerName, snapshotPath, viewPath } from './layout.ts';
-import { removeTree } from './mounting.ts';
 import { layerFaults } from './observe.ts';
-import { listDirectory, readLayerRecord, syncDirectory, writeUnpackedRecord } from './records.ts';
+import { readLayerRecord, writeUnpackedRecord } from './records.ts';
 import { runJob } from './run-job.ts';
 import { temporaryName } from './view-image.ts';
 
@@ -40,8 +40,8 @@ export async function unpackLayer(
         `unpack layer ${chainId}: parent ${parent} is not committed as ${format}, or is damaged`,
       );
   const parent = request.parents.at(-1);
-  await mkdir(layout.cimLayers, { recursive: true });
-  await mkdir(layout.snapshots, { recursive: true });
+  await ensureDirectory(layout.cimLayers);
+  await ensureDirectory(layout.snapshots);
   await removeUnpacked(layout, chainId);
   try {
     const result = await runJob<'unpack'>(

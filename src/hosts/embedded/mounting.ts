@@ -1,15 +1,16 @@
 /** Views at paths: the record first, then the directories, then the mount; and back in the opposite order. */
 
-import { chmod, lstat, mkdir, readdir, readlink, rename, rm, rmdir, symlink } from 'node:fs/promises';
+import { mkdir, readlink, rename, rm, rmdir, symlink } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import { mountErofs, unmount } from '../../native/linux/mount.ts';
 import type { VolumeGuid } from '../host.ts';
+import { ensureDirectory, exists, removeEmptyDirectories, removeTree } from './directories.ts';
 import { describeHolders } from './holders.ts';
 import type { Layout } from './layout.ts';
 import { readMountInfo } from './mount-info.ts';
 import { mountStateOf, realLocation } from './own-mounts.ts';
-import { type MountRecord, removeMountRecord, writeMountRecord } from './records.ts';
+import { type MountRecord, readMountRecords, removeMountRecord, writeMountRecord } from './records.ts';
 
 export async function checkMountPath(path: string, root: string): Promise<void> {
   const refuse = (why: string) => new CimletError('invalid-manifest', `mount ${path}: ${why}`);
@@ -21,14 +22,6 @@ export async function checkMountPath(path: string, root: string): Promise<void> 
     throw refuse(`the path lies inside or above the root ${root}`);
 }
 
-/** Directories that must be made so that `path` exists, outermost first. */
-export async function missingDirectories(path: string): Promise<string[]> {
-  const missing: string[] = [];
-  for (let directory = path; !(await exists(directory)); directory = dirname(directory))
-    missing.unshift(directory);
-  return missing;
-}
-
 /** Mounts `record.source`. On failure nothing is mounted; what was made before is the caller's to undo. */
 export async function mountKernelView(
   layout: Layout,
@@ -37,7 +30,7 @@ export async function mountKernelView(
   canLoop: boolean,
 ): Promise<void> {
   const request = { image: record.source, devices: deviceFiles, target: record.request.path };
-  await makeDirectories(record.created);
+  await ensureDirectory(record.request.path);
   try {
     await mountErofs({ ...request, loop: record.loop });
   } catch (error) {
@@ -51,7 +44,7 @@ export async function mountKernelView(
 /** Puts a link to the extracted tree where the path is, in place of an empty directory. */
 export async function linkExtractedView(record: MountRecord): Promise<void> {
   const { path } = record.request;
-  await makeDirectories(record.created);
+  await ensureDirectory(dirname(path));
   try {
     if (await exists(path)) await rmdir(path);
     await symlink(record.source, path);
@@ -69,8 +62,24 @@ export async function takeAway(layout: Layout, record: MountRecord): Promise<voi
     if (record.replacedDirectory && !(await exists(path))) await mkdir(path);
     await removeExtracted(layout, volumeGuid);
   }
-  await removeEmptyDirectories(record.created);
+  const staying = await removeEmptyDirectories(record.created);
+  await handOver(layout, record, staying);
   await removeMountRecord(layout, volumeGuid);
+}
+
+/** Directories of ours that other mounts of ours still need are theirs to remove from now on. */
+async function handOver(
+  layout: Layout,
+  { request: { volumeGuid } }: MountRecord,
+  directories: readonly string[],
+): Promise<void> {
+  if (directories.length === 0) return;
+  for (const heir of await readMountRecords(layout)) {
+    if (heir.request.volumeGuid === volumeGuid) continue;
+    const inherited = directories.filter((directory) => isWithin(dirname(heir.request.path), directory));
+    const created = [...new Set([...inherited, ...heir.created])];
+    if (created.length > heir.created.length) await writeMountRecord(layout, { ...heir, created });
+  }
 }
 
 /** Removes the link at the view's path if it is ours. */
@@ -98,20 +107,6 @@ export async function removeExtracted(layout: Layout, volumeGuid: VolumeGuid): P
   await removeTree(doomed);
 }
 
-/** Deletes a tree of ours, read-only directories in it included. */
-export async function removeTree(path: string): Promise<void> {
-  try {
-    await rm(path, { recursive: true, force: true });
-  } catch (error) {
-    if (!isErrorCode(classify(error, `remove ${path}`), 'access-denied'))
-      throw classify(error, `remove ${path}`);
-    await makeWritable(path);
-    await rm(path, { recursive: true, force: true }).catch((again: unknown) => {
-      throw classify(again, `remove ${path}`);
-    });
-  }
-}
-
 async function unmountKernelView(record: MountRecord): Promise<void> {
   const { path } = record.request;
   const table = readMountInfo();
@@ -131,47 +126,6 @@ async function unmountKernelView(record: MountRecord): Promise<void> {
       cause: error,
     });
   }
-}
-
-async function makeDirectories(directories: readonly string[]): Promise<void> {
-  for (const directory of directories)
-    try {
-      await mkdir(directory);
-    } catch (error) {
-      const classified = classify(error, `make directory ${directory}`);
-      if (!isErrorCode(classified, 'already-exists')) throw classified;
-    }
-}
-
-async function removeEmptyDirectories(directories: readonly string[]): Promise<void> {
-  for (const directory of directories.toReversed())
-    try {
-      await rmdir(directory);
-    } catch (error) {
-      const classified = classify(error, `remove directory ${directory}`);
-      if (isErrorCode(classified, 'not-found')) continue;
-      // Something of somebody else's is in it, or in its place.
-      if (isErrorCode(classified, 'already-exists', 'failed-precondition', 'busy')) return;
-      throw classified;
-    }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    const classified = classify(error, `look at ${path}`);
-    if (isErrorCode(classified, 'not-found')) return false;
-    throw classified;
-  }
-}
-
-async function makeWritable(directory: string): Promise<void> {
-  if (!(await lstat(directory)).isDirectory()) return;
-  await chmod(directory, 0o700);
-  for (const entry of await readdir(directory, { withFileTypes: true }))
-    if (entry.isDirectory()) await makeWritable(join(directory, entry.name));
 }
 
 function isWithin(path: string, directory: string): boolean {

@@ -4,10 +4,11 @@ import { lstat, readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import type { ChainId, LayerFault, Leftover, ObservedLayer, ObservedMount, VolumeGuid } from '../host.ts';
+import { listDirectory } from './directories.ts';
 import { isCimFileName, isLayerFile, type Layout, layerName } from './layout.ts';
 import type { MountInfoEntry } from './mount-info.ts';
 import { mountStateOf } from './own-mounts.ts';
-import { type LayerRecord, listDirectory, type MountRecord } from './records.ts';
+import type { LayerRecord, MountRecord } from './records.ts';
 
 /** What the host itself is doing right now, which therefore isn't left over. */
 export interface Running {

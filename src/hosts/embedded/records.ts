@@ -1,9 +1,10 @@
 /** The two records the embedded host keeps: what a committed layer is, and what a mount is meant to be. */
 
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { open, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
 import type { ChainId, CommittedLayer, LayerRef, MountRequest, VolumeGuid } from '../host.ts';
+import { ensureDirectory, listDirectory, syncDirectory } from './directories.ts';
 import { type Layout, mountRecordPath, snapshotPath } from './layout.ts';
 
 export interface LayerRecord {
@@ -52,7 +53,7 @@ export async function readLayerRecords(layout: Layout): Promise<LayerRecord[]> {
 
 export async function writeUnpackedRecord(layout: Layout, record: LayerRecord): Promise<void> {
   const directory = snapshotPath(layout, record.layer.chainId, 'tmp-');
-  await mkdir(directory, { recursive: true });
+  await ensureDirectory(directory);
   await writeRecord(join(directory, 'layer.json'), record);
   await syncDirectory(layout.snapshots);
 }
@@ -83,38 +84,13 @@ export async function readMountRecords(layout: Layout): Promise<MountRecord[]> {
 }
 
 export async function writeMountRecord(layout: Layout, record: MountRecord): Promise<void> {
-  await mkdir(layout.mounts, { recursive: true });
+  await ensureDirectory(layout.mounts);
   await writeRecord(mountRecordPath(layout, record.request.volumeGuid), record);
 }
 
 export async function removeMountRecord(layout: Layout, volumeGuid: VolumeGuid): Promise<void> {
   await rm(mountRecordPath(layout, volumeGuid), { force: true });
   await syncDirectory(layout.mounts);
-}
-
-/** Names in a directory, sorted; none when it doesn't exist. */
-export async function listDirectory(directory: string): Promise<string[]> {
-  try {
-    return (await readdir(directory)).sort();
-  } catch (error) {
-    const classified = classify(error, `list ${directory}`);
-    if (isErrorCode(classified, 'not-found')) return [];
-    throw classified;
-  }
-}
-
-export async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r').catch((error: unknown) => {
-    const classified = classify(error, `open ${directory}`);
-    if (isErrorCode(classified, 'not-found')) return undefined;
-    throw classified;
-  });
-  if (handle === undefined) return;
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 /** Undefined when it isn't there or isn't what it should be: a torn record is the same as none. */
