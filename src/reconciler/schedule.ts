@@ -112,7 +112,13 @@ export async function runActions(
   for (;;) {
     if (!options.signal.aborted) startReady();
     if (running.size === 0) break;
-    await Promise.race(running);
+    try {
+      await Promise.race(running);
+    } catch (error) {
+      // Only a bug or a failing state database gets here; what is being done to the host is waited for all the same.
+      await Promise.allSettled(running);
+      throw error;
+    }
   }
   for (const action of actions) {
     if (settled.has(action.id)) continue;

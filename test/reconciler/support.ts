@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect } from 'vitest';
 import { CimletError } from '../../src/errors.ts';
 import type { DiffId, Digest } from '../../src/hosts/host.ts';
-import { MemoryHost, type MemoryHostOptions } from '../../src/hosts/memory/memory-host.ts';
+import { type EffectName, MemoryHost, type MemoryHostOptions } from '../../src/hosts/memory/memory-host.ts';
 import type { Clock } from '../../src/machines/drive-machine.ts';
 import type {
   ImageResource,
@@ -81,6 +81,9 @@ export interface World {
     signal?: AbortSignal,
   ): Promise<ExecutionResult>;
   remove(...keys: `Mount/${string}`[] | string[]): Promise<ExecutionResult>;
+  /** The process dies at this call: nothing reaches the host or the records from then on, until `restart`. */
+  killAt(method: EffectName, stage: 'before' | 'after', call: number): void;
+  isDead: boolean;
   /** A new process on the same host and root. */
   restart(): void;
   close(): void;
@@ -90,7 +93,24 @@ export function openWorld(options: MemoryHostOptions = {}): World {
   const root = mkdtempSync(join(tmpdir(), 'cimlet-reconciler-'));
   const blob = join(root, 'blob');
   writeFileSync(blob, Buffer.alloc(100));
-  const host = new MemoryHost(options);
+  let death: { method: EffectName; stage: 'before' | 'after'; calls: number } | undefined;
+  const host = new MemoryHost({
+    ...options,
+    onCall: (made, stage) => {
+      if (
+        death !== undefined &&
+        made.method === death.method &&
+        stage === death.stage &&
+        --death.calls === 0
+      ) {
+        death = undefined;
+        world.isDead = true;
+        world.state.close();
+      }
+      if (world.isDead) throw new Error('killed');
+      return options.onCall?.(made, stage);
+    },
+  });
   const open = (world: Pick<World, 'state' | 'images' | 'os'>): Engine =>
     createEngine({
       host,
@@ -133,13 +153,19 @@ export function openWorld(options: MemoryHostOptions = {}): World {
       const planned = await world.engine.planDelete({ keys: keys as 'Mount/x'[], revision: 'r1' }, signal);
       return world.engine.apply(planned, { signal });
     },
+    isDead: false,
+    killAt: (method: EffectName, stage: 'before' | 'after', call: number) => {
+      death = { method, stage, calls: call };
+    },
     restart: () => {
-      world.state.close();
+      if (!world.isDead) world.state.close();
+      death = undefined;
+      world.isDead = false;
       world.state = openState(root, { readOnly: false });
       world.engine = open(world);
     },
     close: () => {
-      world.state.close();
+      if (!world.isDead) world.state.close();
       rmSync(root, { recursive: true, force: true });
     },
   });
