@@ -86,7 +86,7 @@ export interface Layout {
 export function resourceTable(rows: readonly ResourceStatus[], kind: Section, layout: Layout): string[] {
   if (rows.length === 0) return [];
   const columns: Column<ResourceStatus>[] = [
-    { heading: 'NAME', value: (row) => (layout.qualified ? row.key : row.name), shrinks: true },
+    { heading: 'NAME', value: (row) => (layout.qualified ? row.key : row.name) },
     { heading: 'READY', value: (row) => summariseResource(row).ready, paint: paintReady },
     { heading: 'STATUS', value: (row) => summariseResource(row).reason },
     ...columnsOf(kind, layout.wide),
@@ -105,24 +105,25 @@ export function resourceTable(rows: readonly ResourceStatus[], kind: Section, la
 }
 
 function columnsOf(kind: Section, wide: boolean): Column<ResourceStatus>[] {
-  const digest = (text: string | undefined) => (wide ? text : text && shortenDigests(text)) ?? '';
   switch (kind) {
     case 'Image':
       return [
         { heading: 'PLATFORM', value: ({ facts }) => platform(facts.image?.platform) },
         { heading: 'LAYERS', value: ({ facts }) => String(facts.image?.layers.length ?? '') },
         { heading: 'SIZE', value: ({ facts }) => size(facts.image?.bytes) },
-        { heading: 'DIGEST', value: ({ facts }) => digest(facts.image?.digest), shrinks: true },
+        ...(wide
+          ? [{ heading: 'DIGEST', value: ({ facts }: ResourceStatus) => facts.image?.digest ?? '' }]
+          : []),
       ];
     case 'LayerChain':
       return [
         { heading: 'FORMAT', value: ({ facts }) => facts.chain?.format ?? '' },
         { heading: 'LAYERS', value: ({ facts }) => String(facts.chain?.chainIds.length ?? '') },
-        { heading: 'TOP', value: ({ facts }) => digest(facts.chain?.chainIds.at(-1)), shrinks: true },
+        { heading: 'TOP', value: ({ facts }) => identifier(facts.chain?.chainIds.at(-1), wide) },
       ];
     case 'Mount':
       return [
-        { heading: 'PATH', value: ({ facts }) => facts.mount?.path ?? '', shrinks: true },
+        { heading: 'PATH', value: ({ facts }) => facts.mount?.path ?? '' },
         { heading: 'VIEW', value: ({ facts }) => facts.mount?.view ?? '' },
         { heading: 'ACCESS', value: ({ facts }) => facts.mount?.access ?? '' },
       ];
@@ -133,14 +134,13 @@ function columnsOf(kind: Section, wide: boolean): Column<ResourceStatus>[] {
 
 export function snapshotTable(rows: readonly SnapshotStatus[], layout: Layout): string[] {
   if (rows.length === 0) return [];
-  const digest = (text: string | undefined) => (layout.wide ? text : text && shortenDigests(text)) ?? '';
   const prefix = layout.qualified ? 'Snapshot/' : '';
   const columns: Column<SnapshotStatus>[] = [
-    { heading: 'NAME', value: (row) => prefix + digest(row.chainId), shrinks: true },
+    { heading: 'NAME', value: (row) => prefix + identifier(row.chainId, layout.wide) },
     { heading: 'READY', value: (row) => summariseSnapshot(row).ready, paint: paintReady },
     { heading: 'STATUS', value: (row) => summariseSnapshot(row).reason },
     { heading: 'FORMAT', value: (row) => row.format },
-    { heading: 'PARENT', value: (row) => digest(row.parent), shrinks: true },
+    { heading: 'PARENT', value: (row) => identifier(row.parent, layout.wide) },
     { heading: 'SIZE', value: (row) => size(row.bytes) },
     { heading: 'FILES', value: (row) => String(row.files ?? '') },
     { heading: 'AGE', value: (row) => age(row.committedAt ?? row.createdAt, layout.now) },
@@ -160,6 +160,12 @@ export function snapshotTable(rows: readonly SnapshotStatus[], layout: Layout): 
 function paintReady(text: string, _row: unknown, paint: Paint): string {
   if (text === 'True') return paint('green', text);
   return paint(text === 'False' ? 'red' : 'yellow', text);
+}
+
+/** Twelve digits of a digest name it well enough, also for `describe`. */
+function identifier(digest: string | undefined, whole: boolean): string {
+  if (digest === undefined) return '';
+  return whole ? digest : shortenDigests(digest).replace(/^sha256:/, '');
 }
 
 function age(since: string | undefined, now: number): string {

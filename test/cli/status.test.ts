@@ -162,8 +162,8 @@ describe('tables', () => {
 
   test('images', () =>
     expect(resourceTable(of('Image'), 'Image', layout)).toEqual([
-      'NAME   READY   STATUS    PLATFORM                        LAYERS   SIZE       DIGEST                AGE',
-      'app    True    Created   windows/amd64 10.0.26100.1742   0        12.3 MiB   sha256:d1d1d1d1d1d1   3h',
+      'NAME   READY   STATUS    PLATFORM                        LAYERS   SIZE       AGE',
+      'app    True    Created   windows/amd64 10.0.26100.1742   0        12.3 MiB   3h',
     ]));
 
   test('mounts, named with their kind', () =>
@@ -174,7 +174,7 @@ describe('tables', () => {
 
   test('snapshots', () =>
     expect(snapshotTable(status.snapshots, layout)[1]).toBe(
-      'sha256:1a2b3c4d5e6f   True    Committed   ForkedCIM   -        4.0 KiB   3       3h',
+      '1a2b3c4d5e6f   True    Committed   ForkedCIM   -        4.0 KiB   3       3h',
     ));
 
   test('nothing is no table', () => expect(resourceTable([], 'Mount', layout)).toEqual([]));
