@@ -12,6 +12,8 @@ import {
   regionFileName,
 } from './format.ts';
 
+const MAX_OBJECT = 2 ** 30;
+
 export interface Region {
   path: string;
   /** As the header says; see RegionType. */
@@ -110,8 +112,11 @@ export class RegionFiles {
     }
   }
 
+  /** One object whole; none that a sane image has is as large as the limit. */
   read(at: RegionOffset, length: number, what: string): Buffer {
-    this.locate(at, length, what);
+    const { path } = this.locate(at, length, what);
+    if (length > MAX_OBJECT)
+      throw corruptAt(path, at.offset, `${what} has ${length} bytes, too many to read`);
     const bytes = Buffer.allocUnsafeSlow(length);
     this.readInto(at, 0, bytes, what);
     return bytes;

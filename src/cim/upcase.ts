@@ -32,7 +32,7 @@ a7f6-1 ab53-928 ab70*80-38864 ff41*26-32
 `;
 
 function buildTable(): Uint16Array {
-  const table = Uint16Array.from({ length: UPCASE_LENGTH }, (_, unit) => unit);
+  const table = new Uint16Array(UPCASE_LENGTH).map((_, unit) => unit);
   for (const word of RANGES.trim().split(/\s+/)) {
     const parts = /^([0-9a-f]+)(?:\*(\d+))?(?:\/(\d+))?([+-]\d+)$/.exec(word);
     if (parts === null) throw new Error(`upcase range ${word}`);
@@ -75,5 +75,7 @@ export function encodeUpcase(table: Uint16Array): Buffer {
 }
 
 export function decodeUpcase(bytes: Buffer): Uint16Array {
-  return Uint16Array.from({ length: UPCASE_LENGTH }, (_, i) => bytes.readUInt16LE(i * 2));
+  const table = new Uint16Array(UPCASE_LENGTH);
+  for (let unit = 0; unit < UPCASE_LENGTH; unit++) table[unit] = bytes.readUInt16LE(unit * 2);
+  return table;
 }

@@ -190,7 +190,8 @@ export class CimWriter {
     const name = names.pop();
     if (name === undefined) throw new CimletError('corrupt', `${operation}: the root cannot be deleted`);
     const parent = this.#walk(names);
-    if (parent === undefined || this.#directories.find(parent, name) === undefined) return false;
+    if (parent === undefined || !isDirectory(this.#files.slot(parent))) return false;
+    if (this.#directories.find(parent, name) === undefined) return false;
     this.#directories.remove(parent, name);
     this.#recent = undefined;
     return true;
