@@ -158,6 +158,7 @@ function resolve(resource: Resource, input: DesiredInput, desired: Desired): Obs
     if (image === undefined) return { code: 'unavailable', message: 'the image was not resolved' };
     if (image instanceof CimletError) return { code: image.code, message: image.message, hint: image.hint };
     desired.images.set(name, image);
+    for (const message of image.warnings ?? []) desired.notes.push({ key: `Image/${name}`, message });
     return undefined;
   }
   const key = resourceKey(resource);

@@ -96,7 +96,7 @@ function openEmpty(file: string): Database {
 }
 
 function openCopy(file: string): Database {
-  const directory = mkdtempSync(join(tmpdir(), 'cimlet-state-'));
+  const directory = mkdtempSync(join(tmpdir(), 'cimlet-state-copy-'));
   const remove = () => rmSync(directory, { recursive: true, force: true });
   try {
     const copy = join(directory, basename(file));
