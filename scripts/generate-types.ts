@@ -8,7 +8,7 @@ import { compile } from 'json-schema-to-typescript';
 
 const SCHEMAS = fileURLToPath(new URL('../schemas/', import.meta.url));
 const TARGET = fileURLToPath(new URL('../src/manifests/types.gen.ts', import.meta.url));
-const KINDS = ['image.schema.json', 'layerchain.schema.json', 'mount.schema.json'];
+const KINDS = ['image.schema.json', 'layerchain.schema.json', 'mount.schema.json', 'agent.schema.json'];
 const BANNER = '/* Generated from schemas/ by `npm run types:generate`; do not edit. */';
 
 type Json = null | boolean | number | string | Json[] | JsonObject;

@@ -12,6 +12,7 @@ export interface Issue {
   code: Problem['code'];
   /** Names the field. */
   message: string;
+  /** The word that was probably meant. */
   suggestion?: string | undefined;
 }
 

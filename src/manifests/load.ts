@@ -21,6 +21,7 @@ import {
   resourceKey,
   type SourceFile,
 } from './resources.ts';
+import { didYouMean } from './suggest.ts';
 import { checkManifest } from './validate.ts';
 import { type Place, parseYaml, type YamlDocument } from './yaml-stream.ts';
 
@@ -129,7 +130,13 @@ class Reading {
     const { kind, issues } = checkManifest(document.data);
     for (const { path, at, code, message, suggestion } of issues) {
       const place = at === 'key' ? document.placeOfKey(path) : document.placeOf(path);
-      this.#problems.push({ position: position(place), field: formatField(path), code, message, suggestion });
+      this.#problems.push({
+        position: position(place),
+        field: formatField(path),
+        code,
+        message,
+        suggestion: didYouMean(suggestion),
+      });
     }
     if (kind === undefined) return;
     if (issues.length > 0) {

@@ -3,7 +3,7 @@
 import { type FieldPath, formatField } from './field-path.ts';
 import type { Kind, Problem, Resource, ResourceKey, SourcePosition } from './resources.ts';
 import { resourceKey } from './resources.ts';
-import { suggest } from './suggest.ts';
+import { didYouMean, suggest } from './suggest.ts';
 
 /** One resource naming another. */
 export interface Reference {
@@ -84,7 +84,7 @@ function danglingReferences(
       if (byKey.has(key) || broken.has(key)) continue;
       const [kind = '', name = ''] = key.split('/');
       const mayHint = problems.length < MOST_SUGGESTIONS;
-      const suggestion = mayHint ? suggest(name, namesByKind.get(kind) ?? []) : undefined;
+      const suggestion = didYouMean(mayHint ? suggest(name, namesByKind.get(kind) ?? []) : undefined);
       const message = `${field} refers to ${key}, which isn't declared`;
       problems.push({ position, field, code: 'dangling-reference', message, suggestion });
     }

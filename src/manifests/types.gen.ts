@@ -3,7 +3,7 @@
 /**
  * Any document that cimlet reads.
  */
-export type Document = Image | LayerChain | Mount;
+export type Document = Image | LayerChain | Mount | AgentConfig;
 /**
  * Resources that must be ready first, besides those the spec refers to.
  */
@@ -438,4 +438,302 @@ export interface UtilityVM {
    * ID of the utility VM's compute system.
    */
   id: string;
+}
+/**
+ * The agent's configuration, cimlet.yaml. Flags and CIMLET_* variables override it. Secrets are never written here, only the files that hold them.
+ */
+export interface AgentConfig {
+  /**
+   * Folder of state and layers. Default: /var/lib/cimlet, on Windows %ProgramData%\cimlet.
+   */
+  root?: string;
+  /**
+   * Which host does the work; `auto` takes windows on Windows and embedded elsewhere.
+   */
+  host?: 'auto' | 'windows' | 'embedded';
+  /**
+   * Where manifests come from.
+   */
+  sources?: Source[];
+  registry?: RegistryConfig;
+  gc?: GcConfig;
+  /**
+   * Labels of this host, which `spec.hosts.matchLabels` selects by.
+   */
+  labels?: {
+    [k: string]: string;
+  };
+  /**
+   * Who is told of what happens.
+   */
+  notifications?: Notification[];
+  concurrency?: ConcurrencyConfig;
+  intervals?: IntervalsConfig;
+  /**
+   * Address of the status API, metrics and health: host and port, or a port of 127.0.0.1.
+   */
+  listen?: string;
+  /**
+   * The least severity logged.
+   */
+  logLevel?: 'debug' | 'info' | 'warn' | 'error';
+}
+/**
+ * One place with manifests: exactly one of folder, git.
+ */
+export interface Source {
+  /**
+   * Name of the source; what it declares is owned by it.
+   */
+  name: string;
+  folder?: FolderSource;
+  git?: GitSource;
+  /**
+   * How often it is looked at, even when nothing seems to have changed.
+   */
+  interval?: string;
+  /**
+   * Whether what is removed from the manifests is removed from the host.
+   */
+  prune?: boolean;
+  /**
+   * Keeps the resource and what depends on it as they are. `true`, or who suspended it and why.
+   */
+  suspend?: boolean | Suspension;
+}
+/**
+ * A folder on this machine, watched.
+ */
+export interface FolderSource {
+  /**
+   * The folder.
+   */
+  path: string;
+}
+/**
+ * A git repository.
+ */
+export interface GitSource {
+  /**
+   * Address of the repository: https, ssh or a path.
+   */
+  url: string;
+  ref?: GitRef;
+  /**
+   * Folder inside the repository. Default: its root.
+   */
+  path?: string;
+  verification?: GitVerification;
+  credentials?: GitCredentials;
+}
+/**
+ * What to follow: exactly one of branch, tag, semver, commit. Default: the repository's default branch.
+ */
+export interface GitRef {
+  /**
+   * Head of this branch.
+   */
+  branch?: string;
+  /**
+   * This tag.
+   */
+  tag?: string;
+  /**
+   * Highest tag in this range of versions.
+   */
+  semver?: string;
+  /**
+   * This commit.
+   */
+  commit?: string;
+}
+/**
+ * Signatures that a revision must carry.
+ */
+export interface GitVerification {
+  /**
+   * What must be signed: the commit (HEAD), the tag, or both.
+   */
+  mode?: 'HEAD' | 'Tag' | 'TagAndHEAD';
+  /**
+   * Files with the public keys that are trusted (OpenPGP or SSH).
+   *
+   * @minItems 1
+   *
+   * Items: A path on this machine; a relative one is relative to the manifest's folder.
+   */
+  keys: string[];
+}
+/**
+ * How to sign in: exactly one of tokenFile, passwordFile, sshKeyFile.
+ */
+export interface GitCredentials {
+  /**
+   * User name, with tokenFile or passwordFile.
+   */
+  username?: string;
+  /**
+   * File that holds a token.
+   */
+  tokenFile?: string;
+  /**
+   * File that holds the password.
+   */
+  passwordFile?: string;
+  /**
+   * Private SSH key.
+   */
+  sshKeyFile?: string;
+  /**
+   * SSH host keys that are trusted; required with sshKeyFile.
+   */
+  knownHostsFile?: string;
+}
+/**
+ * How registries are reached.
+ */
+export interface RegistryConfig {
+  /**
+   * Folder with one folder per registry that holds a hosts.toml (mirrors, certificates), as containerd has it.
+   */
+  configPath?: string;
+  /**
+   * Who signs in where. Default: the Docker configuration of the agent's user.
+   */
+  credentials?: RegistryCredentials[];
+  limits?: RegistryLimits;
+}
+/**
+ * Credentials of one registry: exactly one of dockerConfig, helper, passwordFile.
+ */
+export interface RegistryCredentials {
+  /**
+   * Host of the registry, e.g. `registry.example.com:5000`; every one when omitted.
+   */
+  registry?: string;
+  /**
+   * A Docker config.json.
+   */
+  dockerConfig?: string;
+  /**
+   * Docker credential helper, the part of its name after `docker-credential-`.
+   */
+  helper?: string;
+  /**
+   * User name, with passwordFile.
+   */
+  username?: string;
+  /**
+   * File that holds the password or token.
+   */
+  passwordFile?: string;
+}
+/**
+ * Bounds of what is fetched.
+ */
+export interface RegistryLimits {
+  /**
+   * Layers fetched at the same time from one registry.
+   */
+  connections?: number;
+  /**
+   * Most bytes fetched in a second, all registries together; no bound when omitted.
+   */
+  bytesPerSecond?: string | number;
+  /**
+   * Largest compressed layer; no bound when omitted.
+   */
+  layerSize?: string | number;
+  /**
+   * Attempts after the first one for a request that failed.
+   */
+  retries?: number;
+}
+/**
+ * When unused layers and blobs are removed.
+ */
+export interface GcConfig {
+  /**
+   * Whether they are removed at all.
+   */
+  enabled?: boolean;
+  /**
+   * How often it is looked for them.
+   */
+  interval?: string;
+  /**
+   * How long something must have been unused.
+   */
+  minAge?: string;
+  /**
+   * Collects at once above this use of the disk.
+   */
+  highThresholdPercent?: number;
+  /**
+   * Collects down to this use of the disk.
+   */
+  lowThresholdPercent?: number;
+}
+/**
+ * One receiver.
+ */
+export interface Notification {
+  /**
+   * Name of the receiver.
+   */
+  name: string;
+  /**
+   * How the message is written.
+   */
+  type?: 'webhook' | 'slack' | 'teams';
+  /**
+   * Where it is sent to.
+   */
+  url?: string;
+  /**
+   * File that holds the address, when it is a secret.
+   */
+  urlFile?: string;
+  /**
+   * File that holds the key that messages are signed with (HMAC-SHA-256).
+   */
+  secretFile?: string;
+  /**
+   * The least severity told.
+   */
+  severity?: 'info' | 'error';
+}
+/**
+ * How much is done at the same time.
+ */
+export interface ConcurrencyConfig {
+  /**
+   * Layers being fetched.
+   */
+  fetching?: number;
+  /**
+   * Layers being unpacked.
+   */
+  unpacking?: number;
+  /**
+   * Chains being merged.
+   */
+  merging?: number;
+  /**
+   * Mounts being made or taken away.
+   */
+  mounting?: number;
+}
+/**
+ * How often the agent looks.
+ */
+export interface IntervalsConfig {
+  /**
+   * Observes the host and repairs drift.
+   */
+  resync?: string;
+  /**
+   * Writes the status of what hasn't changed.
+   */
+  status?: string;
 }

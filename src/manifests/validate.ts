@@ -36,7 +36,7 @@ function validator(name: string): ValidateFunction {
       strictTypes: false,
       keywords: ANNOTATIONS,
     });
-    ajv.addSchema(readSchema('common'));
+    for (const shared of ['common', 'host-state']) ajv.addSchema(readSchema(shared));
   }
   return ajv.getSchema(`${BASE}${name}.schema.json`) ?? ajv.compile(readSchema(name));
 }
