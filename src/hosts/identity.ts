@@ -1,7 +1,7 @@
 /** Names derived from what they name, so that a restarted agent finds what a dead one made. */
 
 import { createHash } from 'node:crypto';
-import { v5 as uuidV5 } from 'uuid';
+import { parse as parseUuid, v5 as uuidV5 } from 'uuid';
 import type { ChainId, DiffId, VolumeGuid } from './host.ts';
 
 /** Namespace of every UUIDv5 cimlet derives. */
@@ -32,6 +32,11 @@ export function mountVolumeGuid(mountName: string): VolumeGuid {
 /** The GUID in a forked CIM's region file names. */
 export function layerRegionGuid(chainId: ChainId): string {
   return uuidV5(`forked-cim/${chainId}`, NAMESPACE);
+}
+
+/** The UUID, 16 bytes, of the view image that `builder` makes of a chain of layers, named by its top. */
+export function viewImageUuid(chainId: ChainId, builder: string): Uint8Array {
+  return parseUuid(uuidV5(`view/${builder}/${chainId}`, NAMESPACE));
 }
 
 /** A digest's hexadecimal part, as used in file names. */

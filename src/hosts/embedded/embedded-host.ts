@@ -3,10 +3,9 @@
  * EROFS, or extracted where it can't. What is where: layout.ts. What makes a layer or a mount ours: records.ts.
  */
 
-import { rename } from 'node:fs/promises';
 import { arch, platform, release } from 'node:os';
 import { resolve } from 'node:path';
-import { CimletError, classify, describeError } from '../../errors.ts';
+import { CimletError, classify } from '../../errors.ts';
 import { requireCapability } from '../capability.ts';
 import type {
   Capabilities,
@@ -25,32 +24,17 @@ import type {
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
-import { ensureDirectory, missingDirectories, removeTree } from './directories.ts';
+import { removeTree } from './directories.ts';
 import { KeyedLock } from './keyed-lock.ts';
-import { BUILDER, commitLayer, removeLayerFiles, soundLayer, unpackLayer } from './layer-store.ts';
-import { cimPath, extractedPath, type Layout, layerName, layoutOf, viewPath } from './layout.ts';
+import { BUILDER, commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
+import { type Layout, layerName, layoutOf } from './layout.ts';
 import { readMountInfo } from './mount-info.ts';
-import {
-  checkMountPath,
-  linkExtractedView,
-  mountKernelView,
-  removeExtracted,
-  removeOwnLink,
-  takeAway,
-} from './mounting.ts';
+import { checkMountPath, takeAway } from './mounting.ts';
 import { findLeftovers, freeBytesAt, observeLayers, observeMounts, throwIfAborted } from './observe.ts';
 import { mountStateOf, pathStateOf } from './own-mounts.ts';
 import { type EmbeddedFeatures, type ProbeOptions, probeFeatures } from './probe.ts';
-import {
-  type MountRecord,
-  readLayerRecords,
-  readMountRecord,
-  readMountRecords,
-  writeMountRecord,
-} from './records.ts';
-import { runJob } from './run-job.ts';
-import { deviceFilesOf } from './view-devices.ts';
-import { isViewImage, viewUuid } from './view-image.ts';
+import { readLayerRecords, readMountRecord, readMountRecords } from './records.ts';
+import { showView } from './show-view.ts';
 
 /** As OCI platforms spell them, where Node spells them differently. */
 const ARCHITECTURES: Record<string, string> = { x64: 'amd64', ia32: '386' };
@@ -143,34 +127,17 @@ class EmbeddedHost implements Host {
     await this.#require(`view.${request.view}`, operation);
     if (request.access === 'ReadWrite') await this.#require('active', operation);
     await checkMountPath(request.path, this.root);
-    return this.#withMount(request.volumeGuid, context, operation, async () => {
-      const view = viewOf(request);
-      const own = await readMountRecord(this.#layout, request.volumeGuid);
-      if (own !== undefined && (await this.#isShown(own, view, operation))) return view;
-      const { builder } = await this.#requireChain(request, operation);
-      const record = await this.#planMount(request, own, operation);
-      await this.#requireFreePlace(record, operation);
-      const uuid = viewUuid(view.chainId, builder);
-      if (request.view === 'Kernel') await this.#ensureViewImage(view.chainId, uuid, context);
-      try {
-        await writeMountRecord(this.#layout, record);
-        if (request.view === 'Kernel') {
-          const { canLoop } = await this.#probe();
-          await mountKernelView(
-            this.#layout,
-            record,
-            deviceFilesOf(cimPath(this.#layout, view.chainId)),
-            canLoop,
-          );
-        } else await this.#extract(record, uuid, context);
-      } catch (error) {
-        await takeAway(this.#layout, record).catch((undoing: unknown) => {
-          context.warn?.(`${operation}: undoing it failed too: ${describeError(undoing)}`);
-        });
-        throw error;
-      }
-      return view;
-    });
+    return this.#withMount(request.volumeGuid, context, operation, async () =>
+      showView(
+        {
+          layout: this.#layout,
+          features: await this.#probe(),
+          withLayer: (chainId, effect) => this.#withLayer(chainId, context, 'show', effect),
+        },
+        request,
+        context,
+      ),
+    );
   }
 
   async dismount(volumeGuid: VolumeGuid, context: EffectContext): Promise<void> {
@@ -269,113 +236,4 @@ class EmbeddedHost implements Host {
       }
     });
   }
-
-  /** Whether the volume GUID shows what is asked for already. Throws when it shows something else, or is covered. */
-  async #isShown(own: MountRecord, wanted: MountedView, operation: string): Promise<boolean> {
-    const shown = viewOf(own.request);
-    const { state, message } = await mountStateOf(own, readMountInfo());
-    if (state === 'missing') return false;
-    if (state === 'covered')
-      throw new CimletError('already-exists', `${operation}: ${message ?? 'something covers it'}`, {
-        hint: 'unmount that first',
-      });
-    const same =
-      shown.path === wanted.path &&
-      shown.chainId === wanted.chainId &&
-      shown.format === wanted.format &&
-      shown.view === wanted.view;
-    if (same) return true;
-    throw new CimletError(
-      'failed-precondition',
-      `${operation}: ${own.request.volumeGuid} already shows ${shown.chainId} at ${shown.path}`,
-      { hint: 'dismount it first' },
-    );
-  }
-
-  /** The top layer's record, when all of the chain is committed and sound. */
-  async #requireChain(request: MountRequest, operation: string): Promise<CommittedLayer> {
-    let top: CommittedLayer | undefined;
-    for (const chainId of request.chain) {
-      top = await soundLayer(this.#layout, { chainId, format: request.format });
-      if (top === undefined)
-        throw new CimletError('failed-precondition', `${operation}: layer ${chainId} is not committed`);
-    }
-    if (top === undefined) throw new CimletError('invalid-manifest', `${operation}: the chain has no layers`);
-    return top;
-  }
-
-  /** The record to write before anything is made. Takes over from the record of a mount that has gone missing. */
-  async #planMount(
-    request: MountRequest,
-    own: MountRecord | undefined,
-    operation: string,
-  ): Promise<MountRecord> {
-    const { path, view, volumeGuid } = request;
-    const successor = own?.request.path === path && own.request.view === view ? own : undefined;
-    if (own !== undefined && successor === undefined) await takeAway(this.#layout, own);
-    if (successor?.request.view === 'Extracted') await removeOwnLink(successor);
-    const missing = await missingDirectories(path).catch((error: unknown) => {
-      throw classify(error, operation);
-    });
-    const extracted = view === 'Extracted';
-    const created = extracted ? missing.filter((directory) => directory !== path) : missing;
-    return {
-      formatVersion: 1,
-      request: { ...request, chain: [...request.chain] },
-      source: extracted
-        ? extractedPath(this.#layout, volumeGuid)
-        : viewPath(this.#layout, viewOf(request).chainId),
-      loop: !extracted && (await this.#probe()).loop,
-      created: [...new Set([...(successor?.created ?? []), ...created])],
-      replacedDirectory: extracted && (successor?.replacedDirectory === true || !missing.includes(path)),
-    };
-  }
-
-  async #requireFreePlace(record: MountRecord, operation: string): Promise<void> {
-    const others = (await readMountRecords(this.#layout)).filter(
-      ({ request }) => request.volumeGuid !== record.request.volumeGuid,
-    );
-    const { kind, detail } = await pathStateOf(record.request.path, readMountInfo(), others);
-    if (kind === 'absent' || kind === 'empty-directory') return;
-    if (kind === 'unreadable') throw new CimletError('access-denied', `${operation}: ${detail ?? kind}`);
-    throw new CimletError('already-exists', `${operation}: there is ${detail ?? kind} already`, {
-      hint: 'move it away, or mount elsewhere',
-    });
-  }
-
-  /** One image serves all mounts of a chain. */
-  async #ensureViewImage(chainId: ChainId, uuid: Uint8Array, context: EffectContext): Promise<void> {
-    const image = viewPath(this.#layout, chainId);
-    await this.#withLayer(chainId, context, 'show', async () => {
-      if (await isViewImage(image, uuid)) return;
-      await ensureDirectory(this.#layout.views);
-      await runJob<'view'>({ kind: 'view', cim: cimPath(this.#layout, chainId), image, uuid }, context);
-    });
-  }
-
-  async #extract(record: MountRecord, uuid: Uint8Array, context: EffectContext): Promise<void> {
-    const { volumeGuid } = record.request;
-    const target = extractedPath(this.#layout, volumeGuid, 'tmp-');
-    await ensureDirectory(this.#layout.extracted);
-    await removeTree(target);
-    await removeExtracted(this.#layout, volumeGuid);
-    try {
-      const cim = cimPath(this.#layout, viewOf(record.request).chainId);
-      const { warnings } = await runJob<'extract'>({ kind: 'extract', cim, target, uuid }, context);
-      for (const warning of warnings) context.warn?.(warning);
-      await rename(target, record.source);
-    } catch (error) {
-      await removeTree(target);
-      throw error;
-    }
-    await linkExtractedView(record);
-  }
-}
-
-function viewOf(request: MountRequest): MountedView {
-  const { volumeGuid, path, format, view, access } = request;
-  const chainId = request.chain.at(-1);
-  if (chainId === undefined)
-    throw new CimletError('invalid-manifest', `mount ${path}: the chain has no layers`);
-  return { volumeGuid, path, chainId, format, view, access };
 }

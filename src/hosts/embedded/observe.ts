@@ -4,6 +4,7 @@ import { lstat, readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import type { ChainId, LayerFault, Leftover, ObservedLayer, ObservedMount, VolumeGuid } from '../host.ts';
+import { viewOf } from '../mounted-view.ts';
 import { listDirectory } from './directories.ts';
 import { isCimFileName, isLayerFile, type Layout, layerName } from './layout.ts';
 import type { MountInfoEntry } from './mount-info.ts';
@@ -63,11 +64,7 @@ export async function observeMounts(
 ): Promise<ObservedMount[]> {
   const mounts: ObservedMount[] = [];
   for (const record of records) {
-    const { volumeGuid, path, chain, format, view, access } = record.request;
-    const chainId = chain.at(-1);
-    if (chainId === undefined) continue;
-    const state = await mountStateOf(record, table);
-    mounts.push({ volumeGuid, path, chainId, format, view, access, ...state });
+    mounts.push({ ...viewOf(record.request), ...(await mountStateOf(record, table)) });
   }
   return mounts;
 }

@@ -2,10 +2,9 @@
 
 import { open } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { parse, v5 as uuidV5 } from 'uuid';
 import { classify, isErrorCode } from '../../errors.ts';
 import type { ChainId } from '../host.ts';
-import { NAMESPACE } from '../identity.ts';
+import { viewImageUuid } from '../identity.ts';
 
 export const VIEW_VOLUME_NAME = 'cimlet';
 
@@ -18,7 +17,7 @@ const BLOCK_SIZE = 4096;
 
 /** The image's UUID, derived from what it shows and from who wrote that. */
 export function viewUuid(chainId: ChainId, layerBuilder: string): Uint8Array {
-  return parse(uuidV5(`${VIEW_BUILDER}/${layerBuilder}/${chainId}`, NAMESPACE));
+  return viewImageUuid(chainId, `${VIEW_BUILDER}/${layerBuilder}`);
 }
 
 export function temporaryName(image: string): string {

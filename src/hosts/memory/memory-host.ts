@@ -29,14 +29,10 @@ import type {
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
+import { isSameView, viewOf } from '../mounted-view.ts';
+import { CallLog, type EffectName, type HostCall, type OnCall } from './call-log.ts';
 
-export type EffectName = Exclude<keyof Host, 'kind' | 'root'>;
-
-export interface HostCall {
-  method: EffectName;
-  /** What it was called for: chain ID, volume GUID or snapshot key; empty for observe, capabilities, cleanLeftovers. */
-  subject: string;
-}
+export type { EffectName } from './call-log.ts';
 
 /** What a layer holds: the content of each file by its path, `undefined` for directories. */
 export type LayerTree = ReadonlyMap<string, Uint8Array | undefined>;
@@ -58,7 +54,7 @@ export interface MemoryHostOptions {
    * Called around every effect. A throw makes the call fail there: `before` nothing has happened, `after` everything
    * has but the caller doesn't learn it. A promise holds the call up.
    */
-  onCall?: (call: HostCall, stage: 'before' | 'after') => void | Promise<void>;
+  onCall?: OnCall;
 }
 
 interface StoredLayer {
@@ -73,13 +69,6 @@ interface StoredMount {
   created: boolean;
 }
 
-interface FailurePlan {
-  method: EffectName;
-  call: number;
-  stage: 'before' | 'after';
-  error: Error;
-}
-
 const DEFAULT_CAPABILITIES: Partial<Capabilities> = {
   'ForkedCIM.write': { available: true },
   'ForkedCIM.mount': { available: true },
@@ -90,8 +79,7 @@ const DEFAULT_CAPABILITIES: Partial<Capabilities> = {
 export class MemoryHost implements Host {
   readonly kind = 'memory';
   readonly root: string;
-  /** Every call so far, in order. */
-  readonly calls: HostCall[] = [];
+  readonly #log: CallLog;
   readonly #options: MemoryHostOptions;
   readonly #capabilities: Capabilities;
   readonly #builder: string;
@@ -99,10 +87,10 @@ export class MemoryHost implements Host {
   readonly #unpacked = new Map<string, StoredLayer>();
   readonly #mounts = new Map<VolumeGuid, StoredMount>();
   readonly #places = new Map<string, PathState>();
-  #failures: FailurePlan[] = [];
 
   constructor(options: MemoryHostOptions = {}) {
     this.#options = options;
+    this.#log = new CallLog(options.onCall);
     this.root = options.root ?? '/memory';
     this.#builder = options.builder ?? 'memory/1';
     this.#capabilities = capabilityTable(
@@ -113,18 +101,23 @@ export class MemoryHost implements Host {
 
   // --- what tests do to it ---
 
+  /** Every call so far, in order. */
+  get calls(): readonly HostCall[] {
+    return this.#log.calls;
+  }
+
   /** Makes the `call`th next call of `method` fail (default: the very next), before its effect or after it. */
   failNext(
     method: EffectName,
     error: Error,
     options: { call?: number; stage?: 'before' | 'after' } = {},
   ): void {
-    this.#failures.push({ method, error, call: options.call ?? 1, stage: options.stage ?? 'before' });
+    this.#log.failNext(method, error, options);
   }
 
   /** The calls that change something, i.e. all but `observe` and `capabilities`. */
   effects(): HostCall[] {
-    return this.calls.filter(({ method }) => method !== 'observe' && method !== 'capabilities');
+    return this.#log.calls.filter(({ method }) => method !== 'observe' && method !== 'capabilities');
   }
 
   /** Drift: somebody unmounted it by hand. */
@@ -163,7 +156,7 @@ export class MemoryHost implements Host {
   viewAt(path: string): LayerTree | undefined {
     for (const { request, state } of this.#mounts.values()) {
       if (request.path !== path || state !== 'mounted') continue;
-      return this.#layers.get(keyOf(topOf(request)))?.tree;
+      return this.#layers.get(keyOf(viewOf(request)))?.tree;
     }
     return undefined;
   }
@@ -171,11 +164,11 @@ export class MemoryHost implements Host {
   // --- the port ---
 
   async capabilities(): Promise<Capabilities> {
-    return this.#call('capabilities', '', undefined, () => structuredClone(this.#capabilities));
+    return this.#log.run('capabilities', '', undefined, () => structuredClone(this.#capabilities));
   }
 
   async observe(options: { signal: AbortSignal; paths?: readonly string[] }): Promise<HostState> {
-    return this.#call('observe', '', options.signal, () => ({
+    return this.#log.run('observe', '', options.signal, () => ({
       formatVersion: 1 as const,
       host: { kind: this.kind, platform: 'memory', osVersion: '10.0.26100.1', architecture: 'amd64' },
       root: this.root,
@@ -192,7 +185,7 @@ export class MemoryHost implements Host {
   }
 
   async unpackLayer(request: UnpackRequest, context: EffectContext): Promise<void> {
-    return this.#call('unpackLayer', request.chainId, context.signal, async () => {
+    return this.#log.run('unpackLayer', request.chainId, context.signal, async () => {
       this.#require(`${request.format}.write`, `unpack layer ${request.chainId}`);
       if (this.#isSound(request)) return;
       const parentId = request.parents.at(-1);
@@ -222,7 +215,7 @@ export class MemoryHost implements Host {
   }
 
   async commitLayer(ref: LayerRef, context: EffectContext): Promise<CommittedLayer> {
-    return this.#call('commitLayer', ref.chainId, context.signal, () => {
+    return this.#log.run('commitLayer', ref.chainId, context.signal, () => {
       this.#require(`${ref.format}.write`, `commit layer ${ref.chainId}`);
       const unpacked = this.#unpacked.get(keyOf(ref));
       if (unpacked !== undefined) {
@@ -237,7 +230,7 @@ export class MemoryHost implements Host {
   }
 
   async removeLayer(ref: LayerRef, context: EffectContext): Promise<void> {
-    return this.#call('removeLayer', ref.chainId, context.signal, () => {
+    return this.#log.run('removeLayer', ref.chainId, context.signal, () => {
       const refuse = (user: string) =>
         new CimletError('failed-precondition', `remove layer ${ref.chainId}: ${user} needs it`);
       for (const { layer } of this.#layers.values())
@@ -252,22 +245,21 @@ export class MemoryHost implements Host {
   }
 
   async mount(request: MountRequest, context: EffectContext): Promise<MountedView> {
-    return this.#call('mount', request.volumeGuid, context.signal, () => {
+    return this.#log.run('mount', request.volumeGuid, context.signal, () => {
       const operation = `mount ${request.path}`;
       this.#require(`${request.format}.mount`, operation);
       this.#require(`view.${request.view}`, operation);
       if (request.access === 'ReadWrite') this.#require('active', operation);
       checkMountPath(request.path, this.root);
-      const top = topOf(request);
       for (const chainId of request.chain)
         if (!this.#isSound({ chainId, format: request.format }))
           throw new CimletError('failed-precondition', `${operation}: layer ${chainId} is not committed`);
       const own = this.#mounts.get(request.volumeGuid);
       if (own?.state === 'mounted') {
-        if (sameView(viewOf(own.request), viewOf(request))) return viewOf(request);
+        if (isSameView(viewOf(own.request), viewOf(request))) return viewOf(request);
         throw new CimletError(
           'failed-precondition',
-          `${operation}: ${request.volumeGuid} already shows ${topOf(own.request).chainId} at ${own.request.path}`,
+          `${operation}: ${request.volumeGuid} already shows ${viewOf(own.request).chainId} at ${own.request.path}`,
           { hint: 'dismount it first' },
         );
       }
@@ -286,12 +278,12 @@ export class MemoryHost implements Host {
         created: there.kind === 'absent' || own?.created === true,
       });
       context.progress?.({ phase: 'mounting', done: 1, total: 1 });
-      return { ...viewOf(request), chainId: top.chainId };
+      return viewOf(request);
     });
   }
 
   async dismount(volumeGuid: VolumeGuid, context: EffectContext): Promise<void> {
-    return this.#call('dismount', volumeGuid, context.signal, () => {
+    return this.#log.run('dismount', volumeGuid, context.signal, () => {
       const mount = this.#mounts.get(volumeGuid);
       if (mount?.state === 'covered')
         throw new CimletError('busy', `dismount ${mount.request.path}: something else is mounted over it`, {
@@ -302,7 +294,7 @@ export class MemoryHost implements Host {
   }
 
   async cleanLeftovers(context: EffectContext): Promise<Leftover[]> {
-    return this.#call('cleanLeftovers', '', context.signal, () => {
+    return this.#log.run('cleanLeftovers', '', context.signal, () => {
       const removed = this.#leftovers();
       this.#unpacked.clear();
       return removed;
@@ -335,36 +327,13 @@ export class MemoryHost implements Host {
 
   // --- inside ---
 
-  /** Records the call, lets `onCall` and planned failures in, and runs the effect. */
-  async #call<T>(
-    method: EffectName,
-    subject: string,
-    signal: AbortSignal | undefined,
-    effect: () => T | Promise<T>,
-  ): Promise<T> {
-    const call = { method, subject };
-    this.calls.push(call);
-    const failures = this.#failures.filter((plan) => plan.method === method);
-    for (const plan of failures) plan.call -= 1;
-    const due = failures.find((plan) => plan.call === 0);
-    this.#failures = this.#failures.filter((plan) => plan !== due);
-    await this.#options.onCall?.(call, 'before');
-    if (signal?.aborted)
-      throw new CimletError('cancelled', `${method} ${subject}: cancelled`, { cause: signal.reason });
-    if (due?.stage === 'before') throw due.error;
-    const result = await effect();
-    await this.#options.onCall?.(call, 'after');
-    if (due?.stage === 'after') throw due.error;
-    return result;
-  }
-
   async #refuse(
     method: EffectName,
     capability: Capability,
     subject: string,
     context: EffectContext,
   ): Promise<never> {
-    return this.#call(method, subject, context.signal, () => {
+    return this.#log.run(method, subject, context.signal, () => {
       this.#require(capability, `${method} ${subject}`);
       throw new Error(`the in-memory host was given the capability ${capability} but has no ${method}`);
     });
@@ -390,7 +359,7 @@ export class MemoryHost implements Host {
     const place = this.#places.get(path);
     for (const { request, state, created } of this.#mounts.values()) {
       if (request.path !== path) continue;
-      if (state === 'mounted') return { kind: 'own-mount', detail: `our view of ${topOf(request).chainId}` };
+      if (state === 'mounted') return { kind: 'own-mount', detail: `our view of ${viewOf(request).chainId}` };
       if (state === 'covered') return { kind: 'foreign-mount', detail: 'a foreign mount over ours' };
       if (created && place === undefined) return { kind: 'empty-directory' };
     }
@@ -414,22 +383,6 @@ export class MemoryHost implements Host {
 
 function keyOf(ref: LayerRef): string {
   return `${ref.format}-${ref.chainId}`;
-}
-
-function topOf(request: MountRequest): LayerRef {
-  const chainId = request.chain.at(-1);
-  if (chainId === undefined)
-    throw new CimletError('invalid-manifest', `mount ${request.path}: the chain has no layers`);
-  return { chainId, format: request.format };
-}
-
-function viewOf(request: MountRequest): MountedView {
-  const { volumeGuid, path, format, view, access } = request;
-  return { volumeGuid, path, chainId: topOf(request).chainId, format, view, access };
-}
-
-function sameView(a: MountedView, b: MountedView): boolean {
-  return a.path === b.path && a.chainId === b.chainId && a.format === b.format && a.view === b.view;
 }
 
 function checkMountPath(path: string, root: string): void {
