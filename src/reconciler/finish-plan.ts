@@ -88,9 +88,16 @@ export function finishPlan(parts: PlanParts): Plan {
     host: { kind: parts.situation.host, root: parts.situation.root },
     actions: order,
     blocked: [...parts.blocked].sort((a, b) => compareText(a.key, b.key)),
-    notes: [...parts.notes].sort(
+    notes: [...parts.notes, ...noteLeftovers(parts.situation)].sort(
       (a, b) => compareText(a.key ?? '', b.key ?? '') || compareText(a.message, b.message),
     ),
     summary,
   };
+}
+
+function noteLeftovers({ observed }: Situation): Plan['notes'] {
+  const count = observed?.leftovers.length ?? 0;
+  if (count === 0) return [];
+  const what = count === 1 ? 'leftover of an interrupted run is' : 'leftovers of interrupted runs are';
+  return [{ message: `${count} ${what} removed by apply` }];
 }

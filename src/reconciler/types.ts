@@ -53,7 +53,8 @@ export type Work =
   | { do: 'recordChain'; chain: string; format: LayerFormat; chainIds: ChainId[] }
   | {
       do: 'mountView';
-      request: MountRequest /** Mounts taken away first: the old path or old content. */;
+      request: MountRequest;
+      /** Taken away first: the view at the old path or of the old content. */
       replaces?: VolumeGuid;
     }
   | { do: 'dismountView'; volumeGuid: VolumeGuid; path: string }

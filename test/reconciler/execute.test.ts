@@ -178,6 +178,16 @@ describe('failures', () => {
     expect(world.host.effects()).toEqual([]);
   });
 
+  it('says of leftovers that apply removes them, and does', async () => {
+    world.host.failNext('commitLayer', new CimletError('corrupt', 'commit: bad'));
+    await world.apply(APP);
+    expect((await world.plan([])).notes).toContainEqual({
+      message: '1 leftover of an interrupted run is removed by apply',
+    });
+    await world.apply([]);
+    expect((await world.plan([])).notes).toEqual([]);
+  });
+
   it('records blocked resources as stalled', async () => {
     await world.apply([image('gone'), mount('view', { image: 'gone' })]);
     expect(conditionsOf('Image/gone')).toBe('Ready=False NotFound, Stalled=True NotFound');
