@@ -148,10 +148,17 @@ async function sizeOf(path: string): Promise<number | undefined> {
   }
 }
 
+/** 0 for what is gone: another process may be at work while this one only looks. */
 async function bytesUnder(path: string): Promise<number> {
-  const stats = await lstat(path);
-  if (!stats.isDirectory()) return stats.size;
-  let bytes = 0;
-  for (const name of await readdir(path)) bytes += await bytesUnder(join(path, name));
-  return bytes;
+  try {
+    const stats = await lstat(path);
+    if (!stats.isDirectory()) return stats.size;
+    let bytes = 0;
+    for (const name of await readdir(path)) bytes += await bytesUnder(join(path, name));
+    return bytes;
+  } catch (error) {
+    const classified = classify(error, `look at ${path}`);
+    if (isErrorCode(classified, 'not-found')) return 0;
+    throw classified;
+  }
 }
