@@ -68,7 +68,7 @@ class SmallSink implements Sink {
 
   constructor(store: ObjectStore, size: number) {
     this.#store = store;
-    this.#data = Buffer.allocUnsafe(size);
+    this.#data = store.scratch.subarray(0, size);
   }
 
   write(data: Uint8Array): void {

