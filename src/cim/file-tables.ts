@@ -1,6 +1,7 @@
 /** The file entries of an image being written: packed tables, the parent's shared until an entry of theirs changes. */
 
 import { CimletError } from '../errors.ts';
+import { corruptAt } from './faults.ts';
 import { FILE_RECORD_SIZE, type FileSlot } from './file-record.ts';
 import { FILES_PER_TABLE, type RegionOffset, TABLE_ENTRY_SIZE, writeTableEntry } from './format.ts';
 import type { CimReader } from './reader.ts';
@@ -17,6 +18,13 @@ export class FileTables {
   constructor(parent: CimReader | undefined) {
     this.#parent = parent;
     const inherited = parent?.tables ?? [];
+    const crowded = inherited.findIndex((table) => table.count > FILES_PER_TABLE);
+    if (crowded >= 0)
+      throw corruptAt(
+        parent?.path ?? '',
+        0,
+        `file table ${crowded} declares more than ${FILES_PER_TABLE} files`,
+      );
     this.#tables = inherited.map(() => undefined);
     this.#last = Math.max(0, inherited.length - 1) * FILES_PER_TABLE + (inherited.at(-1)?.count ?? 0);
     if (inherited.some((table) => table.entrySize > FILE_RECORD_SIZE))

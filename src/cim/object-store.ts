@@ -20,6 +20,7 @@ import {
 } from './format.ts';
 import { type CimFile, fileSize } from './image.ts';
 import { digestOf, ObjectIdFile, ObjectIndex } from './object-ids.ts';
+import type { CimReader } from './reader.ts';
 import type { Region } from './region-files.ts';
 import { RegionWriter } from './region-writer.ts';
 
@@ -33,11 +34,14 @@ export class ObjectStore {
   readonly #base: number;
   readonly #regions: RegionWriter[] = [];
   readonly #indexes = REGION_TYPES.map(() => new ObjectIndex());
-  /** Object IDs of the ancestors by region type, each with its region number and that region's size. */
-  readonly #inherited: { region: number; size: number; ids: ObjectIdFile }[][];
+  readonly #parent: CimReader | undefined;
+  /** Object IDs of the ancestors by region type. */
+  readonly #inherited: InheritedObjects[][];
 
-  /** `inherited` are the ancestors' region files; the numbers of the new ones follow theirs. */
-  constructor(directory: string, guid: string, inherited: readonly Region[]) {
+  /** The numbers of the new regions follow those of the parent. */
+  constructor(directory: string, guid: string, parent: CimReader | undefined) {
+    const inherited = parent?.regions ?? [];
+    this.#parent = parent;
     this.#directory = directory;
     this.#guid = guid;
     this.#base = inherited.length;
@@ -71,9 +75,10 @@ export class ObjectStore {
   find(type: RegionType, digest: Buffer, length: number): RegionOffset | undefined {
     const own = this.#indexes[type]?.find(digest, length);
     if (own !== undefined) return this.offsetIn(type, own);
-    for (const { region, size, ids } of this.#inherited[type] ?? []) {
-      const offset = ids.find(digest, length);
-      if (offset !== undefined && offset + length <= size) return { region, offset };
+    for (const objects of this.#inherited[type] ?? []) {
+      const offset = objects.ids.find(digest, length);
+      if (offset !== undefined && this.#isIntact(objects, offset, length, digest))
+        return { region: objects.region, offset };
     }
     return undefined;
   }
@@ -125,6 +130,15 @@ export class ObjectStore {
     }
   }
 
+  /** Looks at an ancestor's bytes before they are relied on: where they are damaged, a fork keeps its own. */
+  #isIntact(objects: InheritedObjects, offset: number, length: number, digest: Buffer): boolean {
+    if (objects.intact.has(offset)) return true;
+    const at = { region: objects.region, offset };
+    if (offset + length > objects.size || !this.#parent?.digest(at, length).equals(digest)) return false;
+    objects.intact.add(offset);
+    return true;
+  }
+
   #write(type: RegionType, data: Uint8Array): number {
     const region = this.region(type);
     const offset = region.align(type === RegionType.data ? PAGE_SIZE : SMALL_ALIGNMENT);
@@ -137,21 +151,28 @@ export class ObjectStore {
   }
 }
 
+interface InheritedObjects {
+  /** Region number. */
+  region: number;
+  /** Bytes in the region file. */
+  size: number;
+  ids: ObjectIdFile;
+  /** Offsets of objects that were found to have their digest. */
+  intact: Set<number>;
+}
+
 /** An ancestor without object IDs (they are optional) is one whose objects aren't found. */
 function loadObjectIds(directory: string, regions: readonly Region[], type: RegionType) {
-  const found: { region: number; size: number; ids: ObjectIdFile }[] = [];
+  const found: InheritedObjects[] = [];
   regions.forEach(({ guid, index, size, type: regionType }, region) => {
     if (regionType !== type) return;
     const path = join(directory, objectIdFileName(guid, index));
     if (fileSize(path) === undefined) return;
-    found.push({
-      region,
-      size,
-      ids: new ObjectIdFile(
-        path,
-        attempt(`read ${path}`, () => readFileSync(path)),
-      ),
-    });
+    const ids = new ObjectIdFile(
+      path,
+      attempt(`read ${path}`, () => readFileSync(path)),
+    );
+    found.push({ region, size, ids, intact: new Set() });
   });
   // The nearest ancestor is the likeliest to have it.
   return found.reverse();

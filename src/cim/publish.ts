@@ -51,6 +51,7 @@ export function listCimFiles(directory: string, name: string): CimFile[] {
  * are those that its header names; with `regionGuid` also those of an image whose `.cim` is gone or was never published.
  */
 export function removeCim(directory: string, name: string, regionGuid?: string): void {
+  if (fileSize(directory) === undefined) return;
   const image = join(directory, imageFileName(name));
   const sets: RegionSet[] =
     regionGuid === undefined ? [] : [{ guid: regionGuid, count: REGION_TYPES.length }];

@@ -36,7 +36,7 @@ import {
 import { fileSize, readImageHeader, setFileNames } from './image.ts';
 import { LINK_TABLE_HEADER_SIZE, LinkTable } from './link-table.ts';
 import { locatePeBytes, type PeImage, readPeImage } from './pe-image.ts';
-import { type Region, RegionFiles } from './region-files.ts';
+import { digestStored, type Region, RegionFiles } from './region-files.ts';
 import { StoredTables } from './stored-tables.ts';
 import type { DataExtent, DirectoryEntry, FileId, FileInfo, StreamInfo } from './types.ts';
 import { decodeUpcase, upcaseUnits } from './upcase.ts';
@@ -293,7 +293,12 @@ export class CimReader {
     return this.#tables.faultAt(id, message);
   }
 
-  /** Reads one object. For the writer and the verifier. */
+  /** The object ID digest of an object. For the writer. */
+  digest(at: RegionOffset, length: number): Buffer {
+    return digestStored(this.#files, at, length, 'an object');
+  }
+
+  /** Reads one object. For the writer. */
   read(at: RegionOffset, length: number, what: string): Buffer {
     return this.#files.read(at, length, what);
   }

@@ -11,8 +11,10 @@ import {
   type RegionSet,
   regionFileName,
 } from './format.ts';
+import { Digester } from './object-ids.ts';
 
 const MAX_OBJECT = 2 ** 30;
+const DIGEST_CHUNK = 1024 * 1024;
 
 export interface Region {
   path: string;
@@ -121,6 +123,20 @@ export class RegionFiles {
     this.readInto(at, 0, bytes, what);
     return bytes;
   }
+}
+
+/** The object ID digest of bytes on disk, read in pieces. */
+export function digestStored(files: RegionFiles, at: RegionOffset, length: number, what: string): Buffer {
+  files.locate(at, length, what);
+  const digester = new Digester();
+  const chunk = Buffer.allocUnsafeSlow(Math.min(DIGEST_CHUNK, length));
+  for (let done = 0; done < length; ) {
+    const part = chunk.subarray(0, Math.min(chunk.length, length - done));
+    files.readInto(at, done, part, what);
+    digester.update(part);
+    done += part.length;
+  }
+  return digester.finish();
 }
 
 function openDescriptor(path: string): number {

@@ -3,12 +3,10 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { attempt, type FaultList } from './faults.ts';
-import { objectIdFileName, type RegionOffset, RegionType } from './format.ts';
+import { objectIdFileName, RegionType } from './format.ts';
 import { fileSize } from './image.ts';
-import { Digester, ObjectIdFile } from './object-ids.ts';
-import type { Region, RegionFiles } from './region-files.ts';
-
-const CHUNK = 1024 * 1024;
+import { ObjectIdFile } from './object-ids.ts';
+import { digestStored, type Region, type RegionFiles } from './region-files.ts';
 
 /** A region's header, and its object ID file with every digest. */
 export function verifyRegion(region: Region, number: number, files: RegionFiles, faults: FaultList): void {
@@ -50,7 +48,7 @@ export function verifyRegion(region: Region, number: number, files: RegionFiles,
     const what = `the object of ${length} bytes at 0x${offset.toString(16)}`;
     if (offset < end) faults.add({ file: path, offset: position, message: `${what} overlaps another` });
     else {
-      const found = faults.collect(() => digestIn(files, { region: number, offset }, length, what));
+      const found = faults.collect(() => digestStored(files, { region: number, offset }, length, what));
       if (found !== undefined && !found.equals(digest))
         faults.add({
           file: region.path,
@@ -60,17 +58,4 @@ export function verifyRegion(region: Region, number: number, files: RegionFiles,
       end = Math.max(end, offset + length);
     }
   }
-}
-
-function digestIn(files: RegionFiles, at: RegionOffset, length: number, what: string): Buffer {
-  files.locate(at, length, what);
-  const digester = new Digester();
-  const chunk = Buffer.allocUnsafeSlow(Math.min(CHUNK, length));
-  for (let done = 0; done < length; ) {
-    const part = chunk.subarray(0, Math.min(chunk.length, length - done));
-    files.readInto(at, done, part, what);
-    digester.update(part);
-    done += part.length;
-  }
-  return digester.finish();
 }

@@ -87,7 +87,7 @@ export function createCimWriter(options: CimWriterOptions): CimWriter {
       );
     if ((parent?.regions.length ?? 0) + REGION_TYPES.length > MAX_REGIONS)
       throw new CimletError('failed-precondition', `${operation}: the chain has too many region files`);
-    const store = new ObjectStore(directory, regionGuid, parent?.regions ?? []);
+    const store = new ObjectStore(directory, regionGuid, parent);
     return new CimWriter(options, parent, store);
   } catch (error) {
     parent?.close();

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { verifyCim } from '../../src/cim/verify.ts';
@@ -111,6 +111,18 @@ describe('a fork', () => {
       expect(reader.extent(reader.lookup('small copy')!)).toEqual(reader.extent(reader.lookup('kept/a')!));
     });
     expect([regionSize(directory, 2, 1), regionSize(directory, 2, 2)]).toEqual([4096, 4096]);
+  });
+
+  it('relies on no bytes of an ancestor that are damaged', () => {
+    const directory = temporary();
+    writeBase(directory);
+    const path = join(directory, `region_${GUIDS[0]}_1`);
+    writeFileSync(path, readFileSync(path).fill(0, 5000, 5001));
+    writeImage(directory, 1, (writer) => putFile(writer, 'copy', patternBytes(20_000, 1)));
+    withReader(directory, 1, (reader) => {
+      expect(reader.extent(reader.lookup('copy')!)?.region).toBe(4);
+      expect(readPath(reader, 'copy')).toBe(patternBytes(20_000, 1).toString());
+    });
   });
 
   it('shares the file tables and directories it does not change', () => {

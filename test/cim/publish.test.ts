@@ -66,6 +66,7 @@ describe('removeCim', () => {
     writeImage(directory, 1, (writer) => putFile(writer, 'file', 'y'));
     removeCim(directory, 'image1');
     removeCim(directory, 'image1');
+    removeCim(join(directory, 'none'), 'image1');
     expect(readdirSync(directory)).toEqual(before);
     withReader(directory, 0, (reader) => expect(reader.lookup('file')).toBe(2));
   });
