@@ -15,6 +15,7 @@ import {
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
+import { writeOciLayout } from '../src/images/layout-writer.ts';
 
 export interface LayerFixture {
   file: string;

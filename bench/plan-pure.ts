@@ -1,1 +1,20 @@
-/** Times the pure plan of a folder of manifests inside one process; prints the median seconds. */
+/** Times the pure plan of a folder of manifests in one process; prints the median seconds as JSON. */
+
+import { createImageResolver } from '../src/cli/resolve-image.ts';
+import { loadManifests } from '../src/manifests/load.ts';
+import { resolveImages } from '../src/reconciler/engine.ts';
+import { planApply } from '../src/reconciler/plan.ts';
+import { medianSeconds } from './report.ts';
+
+const [folder = ''] = process.argv.slice(2);
+const { resources, problems, revision } = await loadManifests([folder], {});
+if (problems.length > 0) throw new Error(JSON.stringify(problems[0]));
+const resolve = createImageResolver({ os: 'windows', architecture: 'x64' });
+const resolved = await resolveImages(resources, resolve, new AbortController().signal);
+const options = { targets: [], prune: true, revision, sourceId: 'bench' };
+const plan = () =>
+  planApply({ resources, resolved, observed: undefined, records: undefined, root: '/bench', options });
+const { actions } = plan();
+if (actions.length < resources.length)
+  throw new Error(`${actions.length} actions for ${resources.length} resources`);
+console.log(JSON.stringify({ seconds: await medianSeconds(5, plan) }));

@@ -76,7 +76,7 @@ function writePatchLayer(tar: TarWriter): void {
   addFile(tar, 'Files/Program Files/hello/settings.ini', 'color=green\r\n');
   tar.entry({
     name: 'Files/Program Files/hello/kernel-link.bin',
-    type: 'hardlink',
+    type: 'hard-link',
     linkName: 'Files/Windows/System32/kernel.bin',
     mtime: NEW_YEAR,
   });

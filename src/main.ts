@@ -6,10 +6,11 @@
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
+import { addAbortSignal } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import type { Services } from './cli/context.ts';
 import { runCli } from './cli/program.ts';
-import { CimletError } from './errors.ts';
+import { CimletError, classify } from './errors.ts';
 import { createEmbeddedHost } from './hosts/embedded/embedded-host.ts';
 import type { HostPlatform } from './images/types.ts';
 
@@ -23,18 +24,25 @@ const services: Services = {
       hint: 'use --host embedded on Linux',
     });
   },
-  readStandardInput: () => text(process.stdin),
+  readStandardInput,
 };
+
+async function readStandardInput(signal?: AbortSignal): Promise<string> {
+  try {
+    return await text(signal === undefined ? process.stdin : addAbortSignal(signal, process.stdin));
+  } catch (error) {
+    throw classify(error, 'read standard input');
+  }
+}
 
 function nativeHost(): 'windows' | 'embedded' {
   return process.platform === 'win32' ? 'windows' : 'embedded';
 }
 
-/** Nothing runs the images on the embedded host, so that any version of Windows will do there. */
+/** Windows images come first everywhere; nothing runs them on the embedded host, so that any version will do there. */
 function nativePlatform(): HostPlatform {
-  const architecture = process.arch;
-  if (process.platform !== 'win32') return { os: process.platform, architecture };
-  return { os: 'windows', architecture, osVersion: release() };
+  const platform = { os: 'windows', architecture: process.arch };
+  return process.platform === 'win32' ? { ...platform, osVersion: release() } : platform;
 }
 
 function defaultRoot(): string {

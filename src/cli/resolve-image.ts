@@ -17,6 +17,6 @@ export function createImageResolver(host: HostPlatform): ResolveImage {
 
 /** What images are for on an observed host. Only Windows runs them, and has rules about their version. */
 export function platformOf({ host }: HostState): HostPlatform {
-  const { kind, platform, architecture, osVersion } = host;
-  return kind === 'windows' ? { os: 'windows', architecture, osVersion } : { os: platform, architecture };
+  const platform = { os: 'windows', architecture: host.architecture };
+  return host.kind === 'windows' ? { ...platform, osVersion: host.osVersion } : platform;
 }

@@ -37,14 +37,11 @@ export function draftActions(
     return action === undefined ? [] : [action.id];
   };
   // Images come first in every chain, so their actions are known before the layers that wait for them.
-  const missingLayers = situation.recordsKnown ? undefined : new Set<string>();
-  if (missingLayers !== undefined) {
-    for (const [id, need] of needs) if (!situation.layers.has(id)) missingLayers.add(need.layer.image);
-  }
+  const incomplete = situation.recordsKnown ? undefined : findIncompleteImages(desired, situation);
   for (const resource of desired.resources) {
     if (resource.kind !== 'Image') continue;
     const image = desired.images.get(resource.metadata.name);
-    if (image === undefined || missingLayers?.has(resource.metadata.name) === false) continue;
+    if (image === undefined || incomplete?.has(resource.metadata.name) === false) continue;
     const action = draftImage(resource, image, situation, options);
     if (action !== undefined) imageActions.set(resource.metadata.name, action);
   }
@@ -79,6 +76,18 @@ export function draftActions(
   draft.actions.push(...snapshots.actions.values());
   draft.notes.push(...snapshots.notes);
   return draft;
+}
+
+/** Without records an Image counts as applied when the host has all its layers; offline none does (undefined). */
+function findIncompleteImages(desired: Desired, situation: Situation): Set<string> | undefined {
+  if (situation.observed === undefined) return undefined;
+  const incomplete = new Set<string>();
+  for (const { format, layers } of desired.chains.values()) {
+    for (const { chainId, image } of layers) {
+      if (!situation.layers.has(snapshotId({ chainId, format }))) incomplete.add(image);
+    }
+  }
+  return incomplete;
 }
 
 interface DraftContext {
