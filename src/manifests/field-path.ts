@@ -17,10 +17,15 @@ const LONGEST_QUOTE = 60;
 
 /** A piece of a manifest for a message: on one line, without control characters, not too long. */
 export function quote(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
+  return escapeText(JSON.stringify(value) ?? String(value), LONGEST_QUOTE);
+}
+
+/** Text of unknown origin on one line, without control characters, at most `longest` characters. */
+export function escapeText(text: string, longest: number): string {
   const safe = text.replace(
-    /[\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: those are what must not be shown as they are
+    /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]|\p{Surrogate}/gu,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
-  return safe.length <= LONGEST_QUOTE ? safe : `${safe.slice(0, LONGEST_QUOTE - 3)}...`;
+  return safe.length <= longest ? safe : `${safe.slice(0, longest - 3)}...`;
 }

@@ -84,8 +84,10 @@ async function searchFolder(
           found,
           signal,
         );
-      } else if (/\.(ya?ml|json)$/i.test(entry.name)) {
-        found.files.push(below);
+      } else if (isManifestName(entry.name)) {
+        // Opening a pipe would wait for a writer; only one the user named is worth that.
+        if (entry.isFile() || entry.isSymbolicLink()) found.files.push(below);
+        else found.unreadable.push({ name: below.name, message: `read ${below.name}: is no regular file` });
       }
     } catch (error) {
       const described = classify(error, `read ${below.name}`);
@@ -95,10 +97,14 @@ async function searchFolder(
   }
 }
 
+function isManifestName(name: string): boolean {
+  return /\.(ya?ml|json)$/i.test(name);
+}
+
 async function isFolder(entry: Dirent, path: string): Promise<boolean> {
   if (!entry.isSymbolicLink()) return entry.isDirectory();
   // A dangling link with another name than a manifest's is nobody's business.
-  if (!/\.(ya?ml|json)$/i.test(entry.name)) {
+  if (!isManifestName(entry.name)) {
     const target = await stat(path).catch((error: unknown) => {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw error;

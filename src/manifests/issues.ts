@@ -165,7 +165,7 @@ function describe(error: ErrorObject, path: FieldPath, data: unknown): Issue {
     case 'maxLength':
       return issue(`${name} is longer than ${String(params.limit)} characters`);
     case 'minItems':
-      return issue(`${name} needs at least ${String(params.limit)} item`);
+      return issue(`${name} must not be an empty list`);
     case 'minProperties':
       return issue(`${name} needs at least one of ${Object.keys(schema.properties ?? {}).join(', ')}`);
     case 'minimum':
@@ -219,7 +219,8 @@ function describeChoice(error: ErrorObject, name: string): string {
     return `${name} needs exactly one of ${fields.join(', ')}; found ${list}`;
   }
   const types = ((error.parentSchema as SchemaPart).oneOf ?? []).flatMap(({ type }) => type ?? []);
-  return describeType(name, types, error.data);
+  const isTyped = typeof error.data !== 'object' || error.data === null || !types.includes('object');
+  return isTyped ? describeType(name, types, error.data) : `${name} is none of the maps it may be`;
 }
 
 const TYPE_NAMES: Record<string, string> = {

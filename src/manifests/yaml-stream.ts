@@ -9,6 +9,7 @@
 import {
   isAlias,
   isMap,
+  isPair,
   isScalar,
   isSeq,
   Lexer,
@@ -17,12 +18,13 @@ import {
   type ParsedNode,
   parseAllDocuments,
 } from 'yaml';
-import { type FieldPath, quote } from './field-path.ts';
+import { escapeText, type FieldPath, quote } from './field-path.ts';
 
 const MOST_ALIASES = 100;
 const MOST_EXPLICIT_KEYS = 20;
 const MOST_FAULTS = 20;
 const MOST_DEPTH = 100;
+const LONGEST_MESSAGE = 200;
 
 export interface Place {
   /** 1-based. */
@@ -60,8 +62,12 @@ export function parseYaml(text: string): YamlStream {
     return { line: Math.max(line, 1), column: Math.max(col, 1) };
   };
   const stream: YamlStream = { documents: [], faults: [] };
+  let refusedLast: number | undefined;
   const refuse = (offset: number, message: string): void => {
-    if (stream.faults.length < MOST_FAULTS) stream.faults.push({ ...placeAt(offset), message });
+    // One mistake often breaks several rules in the same place.
+    if (offset === refusedLast || stream.faults.length === MOST_FAULTS) return;
+    refusedLast = offset;
+    stream.faults.push({ ...placeAt(offset), message: escapeText(message, LONGEST_MESSAGE) });
   };
 
   const explicitKey = excessiveExplicitKey(text);
@@ -91,7 +97,7 @@ export function parseYaml(text: string): YamlStream {
         placeOfKey: (path) => placeAt(offsetOf(contents, path, resolve, 'key')),
       });
     } catch (error) {
-      // How the library reports unresolved and excessive aliases.
+      // How the library reports what aliases multiply.
       if (!(error instanceof ReferenceError)) throw error;
       refuse(contents.range[0], error.message);
     }
@@ -137,33 +143,48 @@ function excessiveExplicitKey(text: string): number | undefined {
   return undefined;
 }
 
-/** Duplicate keys, and nesting deeper than any manifest's. False when something was refused. */
+/** Looks, in the order of the text, for what the library lets pass or finds too slowly. False when something was refused. */
 function checkTree(root: ParsedNode, refuse: (offset: number, message: string) => void): boolean {
+  const anchors = new Map<string, 'open' | 'closed'>();
+  let aliases = 0;
   let sound = true;
-  const complain = (offset: number, message: string): void => {
+  const complain = (node: unknown, message: string): void => {
     sound = false;
-    refuse(offset, message);
+    refuse(startOf(node, 0), message);
   };
-  const pending: { node: unknown; depth: number }[] = [{ node: root, depth: 0 }];
-  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-    const { node, depth } = next;
-    if (!isMap(node) && !isSeq(node)) continue;
-    if (depth >= MOST_DEPTH) {
-      complain(node.range?.[0] ?? 0, 'nested too deeply');
-      break;
+  const check = (node: unknown, depth: number): void => {
+    if (isAlias(node)) {
+      const anchor = anchors.get(node.source);
+      if (anchor === undefined)
+        complain(node, `the alias *${node.source} has no anchor &${node.source} before it`);
+      else if (anchor === 'open') complain(node, `the alias *${node.source} stands inside its own anchor`);
+      else if (++aliases > MOST_ALIASES) complain(node, `more than ${MOST_ALIASES} aliases`);
+      return;
     }
-    if (isSeq(node)) {
-      for (const item of node.items) pending.push({ node: item, depth: depth + 1 });
-      continue;
+    if (!isMap(node) && !isSeq(node)) {
+      if (isScalar(node) && node.anchor !== undefined) anchors.set(node.anchor, 'closed');
+      return;
     }
-    const seen = new Set<string>();
-    for (const { key, value } of node.items) {
-      const name = isScalar(key) ? String(key.value) : undefined;
-      if (name !== undefined && seen.has(name)) complain(startOf(key, 0), `duplicate key ${quote(name)}`);
-      if (name !== undefined) seen.add(name);
-      pending.push({ node: value, depth: depth + 1 });
+    if (depth > MOST_DEPTH) {
+      complain(node, 'nested too deeply');
+      return;
     }
-  }
+    if (node.anchor !== undefined) anchors.set(node.anchor, 'open');
+    const keys = new Set<string>();
+    for (const item of node.items) {
+      if (!isPair(item)) {
+        check(item, depth + 1);
+        continue;
+      }
+      check(item.key, depth + 1);
+      const key = isScalar(item.key) ? String(item.key.value) : undefined;
+      if (key !== undefined && keys.has(key)) complain(item.key, `duplicate key ${quote(key)}`);
+      if (key !== undefined) keys.add(key);
+      check(item.value, depth + 1);
+    }
+    if (node.anchor !== undefined) anchors.set(node.anchor, 'closed');
+  };
+  check(root, 0);
   return sound;
 }
 
