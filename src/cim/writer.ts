@@ -316,7 +316,7 @@ export class CimWriter {
       return { parent: this.#recent.id, name };
     }
     splitPath(operation, path);
-    const parent = this.#walk(directory === '' ? [] : directory.split('/'));
+    const parent = this.#walkOn(directory);
     if (parent === undefined)
       throw new CimletError('not-found', `${operation}: the directory ${directory} does not exist`);
     if (!isDirectory(this.#files.slot(parent)))
@@ -331,8 +331,17 @@ export class CimWriter {
     return id;
   }
 
-  #walk(names: readonly string[]): FileId | undefined {
-    let id: FileId | undefined = this.#root;
+  /** Goes on from the recent directory when `directory` lies below it, so that a deep path isn't walked at each level. */
+  #walkOn(directory: string): FileId | undefined {
+    if (directory === '') return this.#root;
+    const recent = this.#recent;
+    if (recent === undefined || recent.path === '' || !directory.startsWith(`${recent.path}/`))
+      return this.#walk(directory.split('/'));
+    return this.#walk(directory.slice(recent.path.length + 1).split('/'), recent.id);
+  }
+
+  #walk(names: readonly string[], from: FileId = this.#root): FileId | undefined {
+    let id: FileId | undefined = from;
     for (const name of names) {
       if (id === undefined || !isDirectory(this.#files.slot(id))) return undefined;
       id = this.#directories.find(id, name);
