@@ -1,0 +1,78 @@
+/** The commands that README and docs tell people to type, typed. */
+
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { makeExampleImage } from '../../examples/image.ts';
+import { runProgram } from '../support/program.ts';
+
+const REPOSITORY = resolve(import.meta.dirname, '../..');
+
+/** Commands about the repository itself; CI runs the first two, and the others take long. */
+const NOT_HERE = [
+  /^npm ci/,
+  /^npm test$/,
+  /^npm run (demo|bench)\b/,
+  /^npm run types:generate/,
+  /^npx vitest/,
+  /^npm pack/,
+];
+
+const documents = [
+  'README.md',
+  'CONTRIBUTING.md',
+  ...readdirSync(join(REPOSITORY, 'docs'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join('docs', name)),
+];
+
+/** Lines of `sh` blocks, without comments. */
+function commandsIn(document: string): string[] {
+  const text = readFileSync(join(REPOSITORY, document), 'utf8');
+  return [...text.matchAll(/```sh\n(.*?)```/gs)]
+    .flatMap(([, block = '']) => block.split('\n'))
+    .map((line) => line.replace(/\s+#.*$/, '').trim())
+    .filter((line) => line !== '' && !line.startsWith('#'));
+}
+
+describe('commands in the documents', () => {
+  beforeAll(() => makeExampleImage(join(REPOSITORY, 'examples/images')));
+  afterAll(() => {
+    for (const path of ['/tmp/cimlet-try', '/tmp/cimlet-demo'])
+      rmSync(path, { recursive: true, force: true });
+  });
+
+  for (const document of documents) {
+    const commands = commandsIn(document).filter((line) => !NOT_HERE.some((pattern) => pattern.test(line)));
+    if (commands.length === 0) continue;
+    test(`${document}: ${commands.length} commands`, async () => {
+      for (const command of commands) {
+        const args = /^(?:npm start --|cimlet) (.*)$/.exec(command)?.[1]?.split(' ');
+        expect(args, `${document} has a command this test doesn't know: ${command}`).toBeDefined();
+        const { code, stdout, stderr } = await runProgram(args ?? [], { cwd: REPOSITORY });
+        expect(code, `${command}\n${stdout}\n${stderr}`).toBe(0);
+      }
+    });
+  }
+
+  test('npm scripts that the documents name exist', () => {
+    const { scripts } = JSON.parse(readFileSync(join(REPOSITORY, 'package.json'), 'utf8')) as {
+      scripts: Record<string, string>;
+    };
+    const named = documents.flatMap((document) =>
+      [...readFileSync(join(REPOSITORY, document), 'utf8').matchAll(/npm run ([a-z0-9:]+)/g)].map(
+        ([, name]) => name,
+      ),
+    );
+    expect(named.filter((name) => name === undefined || !(name in scripts))).toEqual([]);
+  });
+
+  test('links between documents lead somewhere', () => {
+    const broken = documents.flatMap((document) => {
+      const directory = join(REPOSITORY, document, '..');
+      const links = readFileSync(join(REPOSITORY, document), 'utf8').matchAll(/\]\((?!https?:)([^)#]+)/g);
+      return [...links].map(([, link = '']) => join(directory, link)).filter((path) => !existsSync(path));
+    });
+    expect(broken).toEqual([]);
+  });
+});
