@@ -1,6 +1,5 @@
 /** Turns what a schema validator reports into what a person can act on: one clear issue for each mistake. */
 
-import type { ErrorObject } from 'ajv';
 import { type FieldPath, formatField, quote } from './field-path.ts';
 import type { Problem } from './resources.ts';
 import { suggest } from './suggest.ts';
@@ -21,6 +20,20 @@ const MOST_ISSUES = 100;
 /** Sorting out alternatives compares errors with one another. */
 const MOST_ERRORS = 1000;
 
+/** What a validator reports, as ajv has it with `verbose`. */
+export interface SchemaError {
+  keyword: string;
+  /** JSON pointers into the data and the schema. */
+  instancePath: string;
+  schemaPath: string;
+  params: object;
+  /** Set when a key is at fault, not a value. */
+  propertyName?: string;
+  message?: string;
+  parentSchema?: object;
+  data?: unknown;
+}
+
 /** A part of a schema, as far as messages need it. */
 interface SchemaPart {
   properties?: Record<string, SchemaPart>;
@@ -34,7 +47,7 @@ interface SchemaPart {
 /** Says nothing that the errors beside it don't say. */
 const SILENT_KEYWORDS = new Set(['if', 'propertyNames', 'dependentSchemas', '$ref']);
 
-export function describeIssues(errors: readonly ErrorObject[], data: unknown): Issue[] {
+export function describeIssues(errors: readonly SchemaError[], data: unknown): Issue[] {
   const heard = withoutBranches(errors.slice(0, MOST_ERRORS)).filter(
     ({ keyword }) => !SILENT_KEYWORDS.has(keyword),
   );
@@ -61,11 +74,11 @@ export function describeIssues(errors: readonly ErrorObject[], data: unknown): I
 }
 
 /** A wrong type first, since all else follows from it; misspelt fields, since they excuse others; then as the schema has it. */
-function rank({ keyword }: ErrorObject): number {
+function rank({ keyword }: SchemaError): number {
   return keyword === 'type' || keyword === 'additionalProperties' ? 0 : 1;
 }
 
-function isExcused(error: ErrorObject, meant: ReadonlySet<string>): boolean {
+function isExcused(error: SchemaError, meant: ReadonlySet<string>): boolean {
   if (error.keyword === 'required') {
     return meant.has(
       `${error.instancePath}/${(error.params as { missingProperty: string }).missingProperty}`,
@@ -79,11 +92,11 @@ function isExcused(error: ErrorObject, meant: ReadonlySet<string>): boolean {
  * A failed oneOf is reported along with the errors of all its branches. Where one branch has the value's type, its
  * errors are the ones to tell; else the oneOf is.
  */
-function withoutBranches(errors: readonly ErrorObject[]): readonly ErrorObject[] {
-  const dropped = new Set<ErrorObject>();
+function withoutBranches(errors: readonly SchemaError[]): readonly SchemaError[] {
+  const dropped = new Set<SchemaError>();
   for (const error of errors) {
     if (error.keyword !== 'oneOf') continue;
-    const branches = new Map<string, ErrorObject[]>();
+    const branches = new Map<string, SchemaError[]>();
     for (const other of errors) {
       if (!other.schemaPath.startsWith(`${error.schemaPath}/`) || !isWithin(other, error)) continue;
       const branch = other.schemaPath.slice(error.schemaPath.length + 1).split('/')[0] ?? '';
@@ -101,19 +114,19 @@ function withoutBranches(errors: readonly ErrorObject[]): readonly ErrorObject[]
   return dropped.size === 0 ? errors : errors.filter((error) => !dropped.has(error));
 }
 
-function isWithin(inner: ErrorObject, outer: ErrorObject): boolean {
+function isWithin(inner: SchemaError, outer: SchemaError): boolean {
   return inner.instancePath === outer.instancePath || inner.instancePath.startsWith(`${outer.instancePath}/`);
 }
 
 /** The fields of a oneOf that says nothing but which of them is required. */
-function exclusiveFields(error: ErrorObject): string[] {
+function exclusiveFields(error: SchemaError): string[] {
   const branches = (error.parentSchema as SchemaPart).oneOf ?? [];
   return branches.every((branch) => Object.keys(branch).join() === 'required')
     ? branches.flatMap((branch) => branch.required ?? [])
     : [];
 }
 
-function describe(error: ErrorObject, path: FieldPath, data: unknown): Issue {
+function describe(error: SchemaError, path: FieldPath, data: unknown): Issue {
   const schema = error.parentSchema as SchemaPart;
   const params = error.params as Record<string, unknown>;
   const issue = (message: string, suggestion?: string): Issue => ({
@@ -178,7 +191,7 @@ function describe(error: ErrorObject, path: FieldPath, data: unknown): Issue {
 }
 
 /** Something is wrong with a key of a map whose keys are free. */
-function describeKey(error: ErrorObject, key: string, path: FieldPath): Issue {
+function describeKey(error: SchemaError, key: string, path: FieldPath): Issue {
   const place = { path: [...path, key], at: 'key' } as const;
   const map = formatField(path);
   if (error.keyword === 'enum') {
@@ -210,7 +223,7 @@ function describeUnknownField(field: string, schema: SchemaPart, path: FieldPath
   return { ...place, message: `unknown field ${quote(field)}${where}`, suggestion };
 }
 
-function describeChoice(error: ErrorObject, name: string): string {
+function describeChoice(error: SchemaError, name: string): string {
   const fields = exclusiveFields(error);
   if (fields.length > 0) {
     const written = ownKeys(error.data);

@@ -1,7 +1,7 @@
 /** Manifests and other documents against the JSON Schemas in schemas/. The one file that knows ajv. */
 
 import { readFileSync } from 'node:fs';
-import type { ErrorObject, ValidateFunction } from 'ajv';
+import type { ValidateFunction } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { type FieldPath, quote } from './field-path.ts';
 import { describeIssues, type Issue } from './issues.ts';
@@ -44,7 +44,7 @@ function validator(name: string): ValidateFunction {
 function check(schema: string, data: unknown): Issue[] {
   const validate = validator(schema);
   if (validate(data)) return [];
-  return describeIssues(validate.errors as ErrorObject[], data);
+  return describeIssues(validate.errors ?? [], data);
 }
 
 /** What is wrong with a document by its schema; empty when nothing is. */
