@@ -79,7 +79,7 @@ function makePlan(
   options: ApplyOptions,
   saved: SavedPlan | undefined,
 ): Promise<Planned> {
-  return interruptible(context.terminal, async (signal) => {
+  return interruptible(context, async (signal) => {
     const loaded = await readManifests(context, options.filename, signal);
     const planned = await engine.plan(planRequest(loaded, options), signal);
     if (saved !== undefined) checkSavedPlan(saved, { plan: planned.plan, files: loaded.files });

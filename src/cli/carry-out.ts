@@ -30,7 +30,7 @@ export async function carryOut(context: CliContext, options: CarryOutOptions): P
   if (plan.blocked.length > 0) context.exitCode = 1;
   if (plan.actions.length === 0) {
     // Nothing to ask or to show, but what crashes left behind is cleaned up.
-    const result = await interruptible(terminal, (signal) =>
+    const result = await interruptible(context, (signal) =>
       options.execute({ signal, onEvent: () => undefined }),
     );
     if (asData) terminal.print(formatData({ plan, result: resultData(result) }, output));

@@ -24,7 +24,8 @@ export interface Services {
   readonly platform: HostPlatform;
   /** Throws `unsupported-host` when this build has no such host. */
   openHost(choice: HostChoice, root: string): Host;
-  readStandardInput(): Promise<string>;
+  /** To its end. Throws `cancelled` when aborted. */
+  readStandardInput(signal?: AbortSignal): Promise<string>;
 }
 
 /** Each command file exports one of these: it declares the command's flags and runs it. */

@@ -22,7 +22,6 @@ interface DeleteOptions extends GlobalOptions, ManifestOptions {
 }
 
 export const addDelete: AddCommand = (program, context) => {
-  const { terminal } = context;
   program
     .command('delete')
     .description('take resources off the host')
@@ -39,7 +38,7 @@ export const addDelete: AddCommand = (program, context) => {
         });
       }
       await withWriter(context, options, 'delete', async ({ engine }) => {
-        const planned = await interruptible(terminal, async (signal) => {
+        const planned = await interruptible(context, async (signal) => {
           const { keys, revision } = await declaredKeys(context, options.filename, signal);
           return engine.planDelete({ keys: [...named, ...keys], revision }, signal);
         });

@@ -48,7 +48,7 @@ export const addDescribe: AddCommand = (program, context) => {
       const wanted = parseWanted(word, name);
       const layout = { width: terminal.width, paint: terminal.paint, now: Date.now() };
       await withReader(context, options, async ({ engine, state: { events } }) => {
-        const status = await interruptible(terminal, engine.status);
+        const status = await interruptible(context, engine.status);
         const { resources, snapshots } = selectStatus(status, wanted);
         if (isDataFormat(options.output)) {
           const items = [

@@ -39,7 +39,7 @@ export const addGet: AddCommand = (program, context) => {
       const options = command.optsWithGlobals() as GlobalOptions;
       const wanted = parseWanted(word, name);
       const status = await withReader(context, options, ({ engine }) =>
-        interruptible(terminal, engine.status),
+        interruptible(context, engine.status),
       );
       const found = selectStatus(status, wanted);
       if (isDataFormat(options.output)) {

@@ -13,7 +13,10 @@ export async function readManifests(
   inputs: string[],
   signal: AbortSignal,
 ): Promise<LoadedManifests> {
-  const loaded = await loadManifests(inputs, { readStdin: services.readStandardInput, signal });
+  const loaded = await loadManifests(inputs, {
+    readStdin: () => services.readStandardInput(signal),
+    signal,
+  });
   const { problems } = loaded;
   if (problems.length === 0) return loaded;
   terminal.printError(...renderProblems(problems, terminal.paintError));

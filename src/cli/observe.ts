@@ -5,7 +5,7 @@ import type { AddCommand } from './context.ts';
 import { readManifests } from './manifests.ts';
 import { filenameOption, type GlobalOptions, type ManifestOptions } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
-import { listenForInterruption } from './signals.ts';
+import { interruptible } from './signals.ts';
 import { formatBytes, type Paint, plural, printable, shortenDigests } from './text.ts';
 
 const HELP = `
@@ -26,21 +26,16 @@ export const addObserve: AddCommand = (program, context) => {
     .addHelpText('after', HELP)
     .action(async (_options, command) => {
       const options = command.optsWithGlobals() as GlobalOptions & ManifestOptions;
-      const interruption = listenForInterruption((message) => terminal.printError(message));
-      try {
-        const { signal } = interruption;
+      const state = await interruptible(context, async (signal) => {
         const loaded =
           options.filename.length > 0 ? await readManifests(context, options.filename, signal) : undefined;
         const paths = loaded?.resources.flatMap((resource) =>
           resource.kind === 'Mount' ? [resource.spec.path] : [],
         );
-        const host = services.openHost(options.host, options.root);
-        const state = await host.observe({ signal, paths: paths ?? [] });
-        if (isDataFormat(options.output)) terminal.print(formatData(state, options.output));
-        else terminal.print(...renderHostState(state, terminal.paint));
-      } finally {
-        interruption.stop();
-      }
+        return services.openHost(options.host, options.root).observe({ signal, paths: paths ?? [] });
+      });
+      if (isDataFormat(options.output)) terminal.print(formatData(state, options.output));
+      else terminal.print(...renderHostState(state, terminal.paint));
     });
 };
 

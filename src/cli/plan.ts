@@ -66,7 +66,7 @@ export const addPlan: AddCommand = (program, context) => {
     .action(async (_options, command) => {
       const options = command.optsWithGlobals() as PlanOptions;
       const inputs = requireFilenames(options, 'plan');
-      await interruptible(terminal, async (signal) => {
+      await interruptible(context, async (signal) => {
         const loaded = await readManifests(context, inputs, signal);
         const plan = await makePlan(context, loaded, options, signal);
         if (options.out !== undefined) await writeSavedPlan(options.out, plan, loaded, options);

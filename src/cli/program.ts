@@ -1,6 +1,7 @@
 /** The command line as a whole: its commands, how they fail, and what the process exits with. */
 
 import { Command, CommanderError } from 'commander';
+import { isErrorCode } from '../errors.ts';
 import { addApply } from './apply.ts';
 import { addCim } from './cim.ts';
 import type { AddCommand, CliContext, Services } from './context.ts';
@@ -59,7 +60,7 @@ export async function runCli({ argv, env, version, services }: RunOptions): Prom
     // Commander has printed its message by now.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : failed;
     terminal.printError(...renderError(error, terminal.paintError, debug));
-    return failed;
+    return isErrorCode(error, 'cancelled') && context.exitCode !== 0 ? context.exitCode : failed;
   }
 }
 

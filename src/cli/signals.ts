@@ -1,6 +1,6 @@
 /** Ctrl-C and SIGTERM while work is under way: the first asks it to stop, the second doesn't ask. */
 
-import type { Terminal } from './terminal.ts';
+import type { CliContext } from './context.ts';
 
 export interface Interruption {
   readonly signal: AbortSignal;
@@ -35,15 +35,16 @@ export function listenForInterruption(announce: (message: string) => void): Inte
   };
 }
 
-/** Runs what only looks: the first signal cancels it. */
+/** Runs what only looks: the first signal cancels it, and decides the exit code. */
 export async function interruptible<T>(
-  terminal: Terminal,
+  context: CliContext,
   run: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const interruption = listenForInterruption((message) => terminal.printError(message));
+  const interruption = listenForInterruption((message) => context.terminal.printError(message));
   try {
     return await run(interruption.signal);
   } finally {
     interruption.stop();
+    context.exitCode = interruption.exitCode ?? context.exitCode;
   }
 }

@@ -26,7 +26,7 @@ export const addValidate: AddCommand = (program, context) => {
       const options = command.optsWithGlobals() as GlobalOptions & ManifestOptions;
       const inputs = requireFilenames(options, 'validate');
       const { resources, problems, files } = await loadManifests(inputs, {
-        readStdin: services.readStandardInput,
+        readStdin: () => services.readStandardInput(),
       });
       context.exitCode = problems.length > 0 ? 1 : 0;
       const unsupported = resources.flatMap((resource) =>
