@@ -497,9 +497,9 @@ export interface Source {
    */
   prune?: boolean;
   /**
-   * Keeps the resource and what depends on it as they are. `true`, or who suspended it and why.
+   * Keeps everything that the source declares as it is. `true`, or who suspended it and why.
    */
-  suspend?: boolean | Suspension;
+  suspend?: boolean | Suspension1;
 }
 /**
  * A folder on this machine, watched.
@@ -588,6 +588,16 @@ export interface GitCredentials {
    * SSH host keys that are trusted; required with sshKeyFile.
    */
   knownHostsFile?: string;
+}
+export interface Suspension1 {
+  /**
+   * Why it is suspended; shown in plans and status.
+   */
+  reason: string;
+  /**
+   * Who suspended it.
+   */
+  by?: string;
 }
 /**
  * How registries are reached.
