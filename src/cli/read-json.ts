@@ -3,63 +3,62 @@
 import { readFile } from 'node:fs/promises';
 import { CimletError, classify } from '../errors.ts';
 import type { HostState } from '../hosts/host.ts';
+import { checkDocument, type DocumentSchema } from '../manifests/validate.ts';
 import type { SavedPlan } from '../reconciler/types.ts';
 
 /** What `observe -o json` printed, on this machine or another. */
 export async function readHostState(file: string): Promise<HostState> {
-  const data = await readVersioned(file, 'an observed state', 'cimlet observe -o json writes one');
-  requireMembers(file, 'an observed state', data, {
-    host: isObject,
-    root: isString,
-    capabilities: isObject,
-    layers: Array.isArray,
-    mounts: Array.isArray,
-    paths: isObject,
-    leftovers: Array.isArray,
-  });
-  return data as unknown as HostState;
+  const hint = 'cimlet observe -o json writes such a file';
+  const data = await readJson(file, hint);
+  requireSchema(file, 'an observed state', 'host-state', data, hint);
+  return data as HostState;
 }
 
 /** What `plan --out` wrote. Whether it still fits is another question. */
 export async function readSavedPlan(file: string): Promise<SavedPlan> {
-  const data = await readVersioned(file, 'a saved plan', 'cimlet plan --out FILE writes one');
-  requireMembers(file, 'a saved plan', data, { plan: isObject, inputs: isObject, fingerprint: isString });
-  const { plan, inputs } = data as { plan: Record<string, unknown>; inputs: Record<string, unknown> };
-  requireMembers(file, 'a saved plan', plan, { host: isObject, actions: isArrayOfObjects });
-  requireMembers(file, 'a saved plan', inputs, {
-    arguments: Array.isArray,
-    files: isArrayOfObjects,
-    targets: Array.isArray,
-  });
+  const hint = 'cimlet plan --out FILE writes such a file';
+  const data = await readJson(file, hint);
+  if (!isObject(data) || data.formatVersion !== 1 || !isInputs(data.inputs)) {
+    throw new CimletError('corrupt', `read ${file}: not a saved plan of format version 1`, { hint });
+  }
+  requireSchema(file, 'a saved plan', 'plan', data.plan, hint);
   return data as unknown as SavedPlan;
 }
 
-async function readVersioned(file: string, what: string, hint: string): Promise<Record<string, unknown>> {
-  let data: unknown;
+async function readJson(file: string, hint: string): Promise<unknown> {
   try {
-    data = JSON.parse(await readFile(file, 'utf8'));
+    return JSON.parse(await readFile(file, 'utf8'));
   } catch (error) {
     if (error instanceof SyntaxError) {
       throw new CimletError('corrupt', `read ${file}: not JSON: ${error.message}`, { hint, cause: error });
     }
     throw classify(error, `read ${file}`);
   }
-  if (!isObject(data) || data.formatVersion !== 1) {
-    throw new CimletError('corrupt', `read ${file}: not ${what} of format version 1`, { hint });
-  }
-  return data;
 }
 
-function requireMembers(
+function requireSchema(
   file: string,
   what: string,
-  data: Record<string, unknown>,
-  members: Record<string, (value: unknown) => boolean>,
+  schema: DocumentSchema,
+  data: unknown,
+  hint: string,
 ): void {
-  for (const [name, suits] of Object.entries(members)) {
-    if (suits(data[name])) continue;
-    throw new CimletError('corrupt', `read ${file}: not ${what}: ${name} is missing or of the wrong type`);
+  const [issue] = checkDocument(schema, data);
+  if (issue !== undefined) {
+    throw new CimletError('corrupt', `read ${file}: not ${what}: ${issue.message}`, { hint });
   }
+}
+
+function isInputs(value: unknown): value is SavedPlan['inputs'] {
+  if (!isObject(value)) return false;
+  const { arguments: names, files, targets, prune } = value;
+  return (
+    isListOf(names, isString) && isListOf(files, isObject) && isListOf(targets, isString) && isBoolean(prune)
+  );
+}
+
+function isListOf(value: unknown, suits: (member: unknown) => boolean): boolean {
+  return Array.isArray(value) && value.every(suits);
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
@@ -70,6 +69,6 @@ function isString(value: unknown): boolean {
   return typeof value === 'string';
 }
 
-function isArrayOfObjects(value: unknown): boolean {
-  return Array.isArray(value) && value.every(isObject);
+function isBoolean(value: unknown): boolean {
+  return typeof value === 'boolean';
 }

@@ -18,6 +18,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeExampleImage } from '../../examples/image.ts';
 import type { HostState } from '../../src/hosts/host.ts';
+import { checkDocument } from '../../src/manifests/validate.ts';
 import type { Plan } from '../../src/reconciler/types.ts';
 import { type RunOptions, runCimlet } from './run-cimlet.ts';
 
@@ -154,7 +155,9 @@ describe('validate', () => {
 test('offline: planned from files alone', async () => {
   const { code, stdout } = await run(['plan', '--offline', '-f', manifests, '-o', 'json']);
   expect(code).toBe(0);
-  expect((JSON.parse(stdout) as Plan).host.kind).toBe('offline');
+  const plan = JSON.parse(stdout) as Plan;
+  expect(plan.host.kind).toBe('offline');
+  expect(checkDocument('plan', plan)).toEqual([]);
 });
 
 describe('the life of an image', () => {
@@ -208,6 +211,7 @@ describe('the life of an image', () => {
     const observed = await run(['observe', '-f', manifests, '-o', 'json']);
     const state = JSON.parse(observed.stdout) as HostState;
     expect(state.layers).toHaveLength(2);
+    expect(checkDocument('host-state', state)).toEqual([]);
     const file = join(work, 'node.json');
     writeFileSync(file, observed.stdout);
     const elsewhere = join(work, 'elsewhere');
@@ -215,13 +219,18 @@ describe('the life of an image', () => {
     expect(plan).toMatchObject({ code: 0, stderr: '' });
     expect(existsSync(elsewhere)).toBe(false);
     writeFileSync(file, '{"formatVersion": 1}');
-    expect((await run(['plan', '-f', manifests, '--observed', file])).stderr).toContain('host is missing');
+    expect((await run(['plan', '-f', manifests, '--observed', file])).stderr).toMatch(
+      /not an observed state: /,
+    );
   });
 
   test('drift is shown apart, and repaired', async () => {
     const layers = join(root, 'cim-layers');
     const region = readdirSync(layers).find((name) => name.startsWith('region_'))!;
     unlinkSync(join(layers, region));
+    const data = JSON.parse((await run(['plan', '-f', manifests, '-o', 'json'])).stdout) as Plan;
+    expect(checkDocument('plan', data)).toEqual([]);
+    expect(data.summary).toMatchObject({ drift: data.actions.length, create: 0 });
     const plan = await run(['plan', '-f', manifests]);
     expect(plan.stdout).toMatch(/^Drift \(the host moved away from what was applied\)\n/);
     expect(plan.stdout).toContain(`${region} is gone`);
@@ -245,6 +254,16 @@ describe('the life of an image', () => {
     expect(await run(['apply', file])).toMatchObject({ code: 0, stderr: '' });
     expect(existsSync(join(work, 'moved/Windows'))).toBe(true);
     expect(existsSync(join(work, 'copy/Windows'))).toBe(false);
+  });
+
+  test('a file that is no saved plan is refused', async () => {
+    const file = join(work, 'no-plan.json');
+    for (const content of ['{', '[]', '{"formatVersion":1,"plan":{},"inputs":{}}']) {
+      writeFileSync(file, content);
+      const { code, stderr } = await run(['apply', file]);
+      expect(code).toBe(1);
+      expect(stderr).toMatch(/^error: read .*no-plan\.json: not .*\nhint: cimlet plan --out/);
+    }
   });
 
   test('what is blocked is an error, and touches nothing', async () => {
