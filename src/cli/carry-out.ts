@@ -26,7 +26,7 @@ export async function carryOut(context: CliContext, options: CarryOutOptions): P
   const { terminal } = context;
   const { plan, output } = options;
   const asData = isDataFormat(output);
-  if (!asData) terminal.print(...renderPlan(plan, terminal));
+  if (!asData) terminal.print(renderPlan(plan, terminal));
   if (plan.blocked.length > 0) context.exitCode = 1;
   if (plan.actions.length === 0) {
     // Nothing to ask or to show, but what crashes left behind is cleaned up.
@@ -66,10 +66,10 @@ async function execute(context: CliContext, options: CarryOutOptions): Promise<v
   if (result.failed.length > 0 || result.skipped.length > 0) context.exitCode = 1;
   context.exitCode = interruption.exitCode ?? context.exitCode;
   for (const { action, error } of result.failed) {
-    terminal.printError(...renderError(error, terminal.paintError, context.debug, actionLabel(action)));
+    terminal.printError(renderError(error, terminal.paintError, context.debug, actionLabel(action)));
   }
   if (asData) terminal.print(formatData({ plan, result: resultData(result) }, output));
-  else terminal.print('', summaryOf(plan, result, performance.now() - started));
+  else terminal.print(['', summaryOf(plan, result, performance.now() - started)]);
 }
 
 function summaryOf(plan: Plan, result: ExecutionResult, milliseconds: number): string {

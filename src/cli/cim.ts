@@ -81,7 +81,7 @@ function addStat(cim: Command, context: CliContext): void {
         const streams = [...reader.streams(found.info.id)];
         const data = { ...dataOf(found), streams };
         if (isDataFormat(output)) terminal.print(formatData(data, output));
-        else terminal.print(...statLines(data));
+        else terminal.print(statLines(data));
       });
     });
 }

@@ -64,7 +64,7 @@ export const addDescribe: AddCommand = (program, context) => {
         ];
         descriptions.forEach((lines, index) => {
           if (index > 0) terminal.print('');
-          terminal.print(...lines);
+          terminal.print(lines);
         });
       });
     });

@@ -30,13 +30,13 @@ export const addDoctor: AddCommand = (program, context) => {
         terminal.print(formatData({ works, findings }, output));
         return;
       }
-      terminal.print(...renderFindings(findings, terminal.width, terminal.paint));
-      terminal.print(
+      terminal.print(renderFindings(findings, terminal.width, terminal.paint));
+      terminal.print([
         '',
         works
           ? terminal.paint('green', 'cimlet can work on this host.')
           : terminal.paint('red', 'cimlet cannot work on this host yet.'),
-      );
+      ]);
     });
 };
 

@@ -67,7 +67,7 @@ export const addGet: AddCommand = (program, context) => {
       if (shown.length === 0) terminal.printError(`Nothing found in ${options.root}.`);
       shown.forEach((lines, index) => {
         if (index > 0) terminal.print('');
-        terminal.print(...lines);
+        terminal.print(lines);
       });
     });
 };

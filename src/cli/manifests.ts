@@ -19,7 +19,7 @@ export async function readManifests(
   });
   const { problems } = loaded;
   if (problems.length === 0) return loaded;
-  terminal.printError(...renderProblems(problems, terminal.paintError));
+  terminal.printError(renderProblems(problems, terminal.paintError));
   throw new CimletError(
     'invalid-manifest',
     `${plural(problems.length, 'problem')} in the manifests; nothing was done`,

@@ -35,7 +35,7 @@ export const addObserve: AddCommand = (program, context) => {
         return services.openHost(options.host, options.root).observe({ signal, paths: paths ?? [] });
       });
       if (isDataFormat(options.output)) terminal.print(formatData(state, options.output));
-      else terminal.print(...renderHostState(state, terminal.paint));
+      else terminal.print(renderHostState(state, terminal.paint));
     });
 };
 

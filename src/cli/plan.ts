@@ -71,7 +71,7 @@ export const addPlan: AddCommand = (program, context) => {
         const plan = await makePlan(context, loaded, options, signal);
         if (options.out !== undefined) await writeSavedPlan(options.out, plan, loaded, options);
         if (isDataFormat(options.output)) terminal.print(formatData(plan, options.output));
-        else terminal.print(...renderPlan(plan, terminal));
+        else terminal.print(renderPlan(plan, terminal));
         context.exitCode = exitCodeOf(plan, options);
       });
     });

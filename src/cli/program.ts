@@ -59,7 +59,7 @@ export async function runCli({ argv, env, version, services }: RunOptions): Prom
   } catch (error) {
     // Commander has printed its message by now.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : failed;
-    terminal.printError(...renderError(error, terminal.paintError, debug));
+    terminal.printError(renderError(error, terminal.paintError, debug));
     return isErrorCode(error, 'cancelled') && context.exitCode !== 0 ? context.exitCode : failed;
   }
 }

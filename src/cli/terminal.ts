@@ -19,10 +19,10 @@ export interface Terminal {
   readonly paintError: Paint;
   /** The reader of standard output has gone (`| head`): what streams output may stop; work must go on. */
   readonly closed: boolean;
-  /** Writes lines to standard output. */
-  print(...lines: string[]): void;
-  /** Writes lines to standard error. */
-  printError(...lines: string[]): void;
+  /** Writes a line, or lines, to standard output. */
+  print(lines: string | readonly string[]): void;
+  /** Writes a line, or lines, to standard error. */
+  printError(lines: string | readonly string[]): void;
   /** Writes bytes to standard output and waits until they are taken. */
   write(data: Uint8Array | string): Promise<void>;
 }
@@ -66,11 +66,11 @@ export function openTerminal(options: TerminalOptions): Terminal {
     get closed() {
       return closed;
     },
-    print(...lines) {
-      if (!closed && lines.length > 0) stdout.write(`${lines.join('\n')}\n`);
+    print(lines) {
+      if (!closed && !isNothing(lines)) stdout.write(asText(lines));
     },
-    printError(...lines) {
-      if (lines.length > 0) stderr.write(`${lines.join('\n')}\n`);
+    printError(lines) {
+      if (!isNothing(lines)) stderr.write(asText(lines));
     },
     async write(data) {
       if (closed) return;
@@ -80,4 +80,13 @@ export function openTerminal(options: TerminalOptions): Terminal {
       });
     },
   };
+}
+
+/** No lines at all, which is not the same as an empty one. */
+function isNothing(lines: string | readonly string[]): boolean {
+  return typeof lines !== 'string' && lines.length === 0;
+}
+
+function asText(lines: string | readonly string[]): string {
+  return `${typeof lines === 'string' ? lines : lines.join('\n')}\n`;
 }

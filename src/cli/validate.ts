@@ -41,9 +41,9 @@ export const addValidate: AddCommand = (program, context) => {
         terminal.print(formatData({ valid, problems, unsupported, resources: names }, options.output));
         return;
       }
-      terminal.printError(...renderProblems(problems, terminal.paintError));
+      terminal.printError(renderProblems(problems, terminal.paintError));
       terminal.printError(
-        ...unsupported.map(
+        unsupported.map(
           ({ key, field, position }) =>
             `${terminal.paintError('bold', `${formatPosition(position)}:`)} warning: ${key}: not supported yet: ${field}`,
         ),

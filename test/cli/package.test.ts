@@ -12,6 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { makeExampleImage } from '../../examples/image.ts';
 import { NODES, runCimlet } from './run-cimlet.ts';
 
 const REPOSITORY = resolve(import.meta.dirname, '../..');
@@ -74,6 +75,28 @@ describe.each(Object.entries(NODES))('installed, on %s', (_name, node) => {
       stdout: 'Valid: 1 resource in 1 file.\n',
       stderr: '',
     });
+  });
+
+  test('applies an image: the worker runs from emitted JavaScript too', async () => {
+    await makeExampleImage(join(work, 'images'));
+    const root = join(work, 'applied');
+    const file = join(work, 'app.yaml');
+    writeFileSync(
+      file,
+      `apiVersion: cimlet.dev/v1alpha1
+kind: Image
+metadata: { name: app }
+spec: { source: { ociLayout: ./images/hello } }
+---
+apiVersion: cimlet.dev/v1alpha1
+kind: Mount
+metadata: { name: view }
+spec: { image: app, path: ${join(work, 'view')}, view: Extracted }
+`,
+    );
+    expect(await run(['apply', '-f', file, '--root', root])).toMatchObject({ code: 0, stderr: '' });
+    expect(existsSync(join(work, 'view/Windows/win.ini'))).toBe(true);
+    expect(await run(['delete', '-f', file, '--root', root])).toMatchObject({ code: 0, stderr: '' });
   });
 
   test('doctor looks at the host', async () => {
