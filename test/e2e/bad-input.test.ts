@@ -1,15 +1,7 @@
 /** Hostile images, through the real program: one clear error each, nothing committed, nothing touched outside the root. */
 
 import { randomBytes } from 'node:crypto';
-import {
-  appendFileSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { appendFileSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
@@ -18,7 +10,7 @@ import { BLOCK, Field } from '../../src/layers/tar-format.ts';
 import { type LayerItem, layerItems } from '../support/host-layers.ts';
 import { LAYER, OciFixture, withPlatform } from '../support/oci-fixture.ts';
 import { sha256 } from '../support/stored-blob.ts';
-import { BASE, fingerprint, onlyError, PATCH, tarOf, WINDOWS, World, writeTar } from './world.ts';
+import { BASE, fingerprint, flip, onlyError, PATCH, tarOf, WINDOWS, World, writeTar } from './world.ts';
 
 const FILES: LayerItem = { name: 'Files/', type: 'directory', mtime: 0n };
 
@@ -232,13 +224,6 @@ describe('odd, but nothing that can do harm:', () => {
     expect(readFileSync(join(world.mountPoint, 'many/77777'), 'utf8')).toBe('');
   });
 });
-
-/** Changes one byte in the middle of a file. */
-function flip(path: string, at = Math.floor(statSync(path).size / 2)): void {
-  const bytes = readFileSync(path);
-  bytes.writeUInt8(bytes.readUInt8(at) ^ 0x10, at);
-  writeFileSync(path, bytes);
-}
 
 describe('a blob', () => {
   const noise = layerItems({ 'a.txt': 'a', noise: randomBytes(6000).toString('hex') });

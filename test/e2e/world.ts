@@ -229,3 +229,12 @@ export function brief(actions: readonly PlannedAction[]): string[] {
     return `${drift ? '!' : ''}${name} ${verb} ${reasons.map(({ code }) => code).join(',')}`;
   });
 }
+
+/** Flips a bit of a file; `last` is in the last byte that isn't zero. */
+export function flip(path: string, where: 'first' | 'middle' | 'last' = 'middle'): void {
+  const bytes = readFileSync(path);
+  const places = { first: 0, middle: bytes.length >> 1, last: bytes.findLastIndex((byte) => byte !== 0) };
+  const at = places[where];
+  bytes.writeUInt8(bytes.readUInt8(at) ^ 0x10, at);
+  writeFileSync(path, bytes);
+}

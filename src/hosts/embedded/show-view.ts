@@ -12,6 +12,7 @@ import { linkExtractedView, mountKernelView, removeExtracted, removeOwnLink, tak
 import { mountStateOf, pathStateOf } from './own-mounts.ts';
 import type { EmbeddedFeatures } from './probe.ts';
 import { type MountRecord, readMountRecord, readMountRecords, writeMountRecord } from './records.ts';
+import { withRepairHint } from './repair-hint.ts';
 import { runJob } from './run-job.ts';
 import { deviceFilesOf } from './view-devices.ts';
 import { isViewImage, viewUuid } from './view-image.ts';
@@ -138,7 +139,10 @@ async function ensureViewImage(
   await withLayer(chainId, async () => {
     if (await isViewImage(image, uuid)) return;
     await ensureDirectory(layout.views);
-    await runJob<'view'>({ kind: 'view', cim: cimPath(layout, chainId), image, uuid }, context);
+    const cim = cimPath(layout, chainId);
+    await runJob<'view'>({ kind: 'view', cim, image, uuid }, context).catch((error: unknown) => {
+      throw withRepairHint(error, cim);
+    });
   });
 }
 
@@ -153,14 +157,14 @@ async function extract(
   await ensureDirectory(layout.extracted);
   await removeTree(target);
   await removeExtracted(layout, volumeGuid);
+  const cim = cimPath(layout, viewOf(record.request).chainId);
   try {
-    const cim = cimPath(layout, viewOf(record.request).chainId);
     const { warnings } = await runJob<'extract'>({ kind: 'extract', cim, target, uuid }, context);
     for (const warning of warnings) context.warn?.(warning);
     await rename(target, record.source);
   } catch (error) {
     await removeTree(target);
-    throw error;
+    throw withRepairHint(error, cim);
   }
   await linkExtractedView(record);
 }

@@ -1,14 +1,23 @@
 /** One layer from blob to forked CIM, in one pass: decode, verify, read the tar, write the CIM. */
 
+import { join } from 'node:path';
 import { createCimWriter } from '../../cim/writer.ts';
 import { CimletError, isErrorCode } from '../../errors.ts';
 import { openLayerStream } from '../../images/decode.ts';
 import { importLayer } from '../../layers/import-layer.ts';
-import type { LayerBlob } from '../host.ts';
 import type { JobControl, JobResults, UnpackJob } from './jobs.ts';
+import { withRepairHint } from './repair-hint.ts';
 
 /** Leaves the CIM durable under temporary names, or nothing. */
 export async function unpackForkedLayer(job: UnpackJob, control: JobControl): Promise<JobResults['unpack']> {
+  try {
+    return await unpack(job, control);
+  } catch (error) {
+    throw nameCulprit(error, job);
+  }
+}
+
+async function unpack(job: UnpackJob, control: JobControl): Promise<JobResults['unpack']> {
   const writer = createCimWriter({
     directory: job.directory,
     name: job.name,
@@ -27,17 +36,18 @@ export async function unpackForkedLayer(job: UnpackJob, control: JobControl): Pr
     });
     const { files, bytes, fileCount } = writer.finish();
     return { cimFiles: files, bytes, files: fileCount, warnings };
-  } catch (error) {
-    throw nameBlob(error, job.blob);
   } finally {
     writer.close();
   }
 }
 
-/** Faults of the tar don't say whose tar it is; whatever else was read (`read layer`, `read CIM`) says so itself. */
-function nameBlob(error: unknown, { digest, file }: LayerBlob): unknown {
-  if (!isErrorCode(error, 'corrupt', 'unsupported-host') || error.message.startsWith('read ')) return error;
-  return new CimletError(error.code, `unpack layer ${digest} from ${file}: ${error.message}`, {
+/** Faults of the tar don't say whose tar it is, and those of a parent's CIM not what to do about it. */
+function nameCulprit(error: unknown, { blob, directory, parent }: UnpackJob): unknown {
+  if (!isErrorCode(error, 'corrupt', 'unsupported-host')) return error;
+  if (error.message.startsWith('read CIM: ') && parent !== undefined)
+    return withRepairHint(error, join(directory, `${parent}.cim`));
+  if (error.message.startsWith('read ')) return error;
+  return new CimletError(error.code, `unpack layer ${blob.digest} from ${blob.file}: ${error.message}`, {
     hint: error.hint ?? "copy the image again; if that doesn't help, whoever built it has to build it right",
     cause: error,
   });
