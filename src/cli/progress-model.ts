@@ -54,6 +54,8 @@ export function recordEvent(model: ProgressModel, event: ExecutionEvent, now: nu
     case 'action.retrying':
       Object.assign(entry, { status: 'retrying', note: retryNote(event) });
       break;
+    case 'action.warned':
+      break;
     case 'action.succeeded':
       Object.assign(entry, {
         status: 'succeeded',
@@ -91,6 +93,8 @@ export function plainLine(event: ExecutionEvent, steps: Map<string, string>): st
     }
     case 'action.retrying':
       return `${label} retrying: ${oneLine(retryNote(event))}`;
+    case 'action.warned':
+      return `${label} warning: ${oneLine(event.message)}`;
     case 'action.succeeded':
       return `${label} done in ${formatDuration(event.durationMs)}${event.message ? `: ${oneLine(event.message)}` : ''}`;
     case 'action.failed':

@@ -44,17 +44,21 @@ function liveView(terminal: Terminal, actions: readonly PlannedAction[]): Progre
     const { width, rows, paint } = terminal;
     update(liveLines(model, { width, rows, paint }, performance.now()).join('\n'));
   };
+  const say = (line: string) => {
+    update.clear();
+    terminal.print(line);
+    draw();
+  };
+  const steps = new Map<string, string>();
   draw();
   const timer = setInterval(draw, FRAME_MS);
   return {
     handle(event) {
       recordEvent(model, event, performance.now());
+      const line = event.type === 'action.warned' ? plainLine(event, steps) : undefined;
+      if (line !== undefined) say(line);
     },
-    say(line) {
-      update.clear();
-      terminal.print(line);
-      draw();
-    },
+    say,
     close() {
       clearInterval(timer);
       draw();

@@ -81,6 +81,10 @@ export async function executePlan(
           return services.resolveImage(image, attemptSignal);
         },
         onProgress: (progress) => emit({ type: 'action.progressed', action, ...progress }),
+        onWarning: (message) => {
+          state.recordEvent({ key: action.id, type: 'Warning', reason: 'Warned', message });
+          emit({ type: 'action.warned', action, message });
+        },
         onRetry: (retry) => {
           state.recordEvent({
             key: action.id,

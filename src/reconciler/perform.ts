@@ -25,6 +25,7 @@ export interface PerformContext {
   signal: AbortSignal;
   clock: Clock | undefined;
   onProgress: (progress: Progress) => void;
+  onWarning: (message: string) => void;
   onRetry: NonNullable<DriveOptions['onRetry']>;
 }
 
@@ -180,11 +181,11 @@ async function attempt<T>(
   operation: string,
   effect: (context: EffectContext) => Promise<T>,
 ): Promise<T> {
-  const { timeoutMs, onProgress: progress } = context;
-  if (timeoutMs === undefined) return effect({ signal: context.signal, progress });
+  const { timeoutMs, onProgress: progress, onWarning: warn } = context;
+  if (timeoutMs === undefined) return effect({ signal: context.signal, progress, warn });
   const timeout = AbortSignal.timeout(timeoutMs);
   try {
-    return await effect({ signal: AbortSignal.any([context.signal, timeout]), progress });
+    return await effect({ signal: AbortSignal.any([context.signal, timeout]), progress, warn });
   } catch (error) {
     if (!timeout.aborted || context.signal.aborted || !isErrorCode(error, 'cancelled')) throw error;
     throw new CimletError('unavailable', `${operation}: not done within ${timeoutMs / 1000} s`, {

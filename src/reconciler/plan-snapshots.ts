@@ -69,6 +69,7 @@ export function planSnapshots(
   readyAfterImage: (image: string) => string[],
 ): SnapshotPlan {
   const plan: SnapshotPlan = { actions: new Map(), readyAfter: new Map(), notes: [] };
+  repairBelowBuilds(needs, situation);
   for (const [id, need] of needs) {
     const parent = need.parents.at(-1);
     const below =
@@ -103,6 +104,19 @@ export function planSnapshots(
     plan.readyAfter.set(id, id);
   }
   return plan;
+}
+
+/** Drift is not only reported in a layer that another one is going to be built on. */
+function repairBelowBuilds(needs: ReadonlyMap<string, SnapshotNeed>, situation: Situation): void {
+  const builtOn = new Set<string>();
+  for (const [id, need] of [...needs].reverse()) {
+    need.repairs ||= builtOn.has(id);
+    const verdict = assess(id, need, situation);
+    const isBuilt = verdict !== undefined && (!verdict.drift || need.repairs);
+    const parent = need.parents.at(-1);
+    if (parent !== undefined && (isBuilt || builtOn.has(id)))
+      builtOn.add(snapshotId({ chainId: parent, format: need.format }));
+  }
 }
 
 /**

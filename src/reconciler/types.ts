@@ -123,6 +123,7 @@ export type ExecutionEvent =
   | { type: 'action.started'; action: PlannedAction }
   | { type: 'action.progressed'; action: PlannedAction; phase: string; done: number; total: number }
   | { type: 'action.retrying'; action: PlannedAction; attempt: number; delayMs: number; error: Error }
+  | { type: 'action.warned'; action: PlannedAction; message: string }
   | { type: 'action.succeeded'; action: PlannedAction; durationMs: number; message?: string | undefined }
   | { type: 'action.failed'; action: PlannedAction; error: Error }
   | { type: 'action.skipped'; action: PlannedAction; because: string };

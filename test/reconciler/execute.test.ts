@@ -178,6 +178,36 @@ describe('failures', () => {
     expect(world.host.effects()).toEqual([]);
   });
 
+  it('passes on and records what a host warns of', async () => {
+    const mountReally = world.host.mount.bind(world.host);
+    world.host.mount = (request, context) => {
+      context.warn?.('2 attributes were left out');
+      return mountReally(request, context);
+    };
+    expect((await world.apply(APP)).failed).toEqual([]);
+    expect(world.events.filter(({ type }) => type === 'action.warned')).toMatchObject([
+      { action: { id: 'Mount/app' }, message: '2 attributes were left out' },
+    ]);
+    expect(world.state.events('Mount/app')).toContainEqual(
+      expect.objectContaining({ type: 'Warning', reason: 'Warned', message: '2 attributes were left out' }),
+    );
+    expect(conditionsOf('Mount/app')).toBe('Ready=True Succeeded');
+  });
+
+  it('lets a layer be built over one whose drift is otherwise only reported', async () => {
+    const reporting = (images: string[]) => [
+      image('app'),
+      image('other'),
+      chain('app', images, { driftPolicy: 'Report' }),
+    ];
+    await world.apply(reporting(['app']));
+    const [base] = world.state.records().snapshots.filter(({ parent }) => parent === undefined);
+    if (base !== undefined) world.host.dropLayer(base);
+    expect((await world.plan(reporting(['app']))).actions).toEqual([]);
+    expect((await world.apply(reporting(['app', 'other']))).failed).toEqual([]);
+    expectEmpty(await world.plan(reporting(['app', 'other'])));
+  });
+
   it('says of leftovers that apply removes them, and does', async () => {
     world.host.failNext('commitLayer', new CimletError('corrupt', 'commit: bad'));
     await world.apply(APP);
