@@ -34,6 +34,11 @@ const RESULT_CODES: Record<number, ErrorCode> = {
   26: 'corrupt', // NOTADB
 };
 
+const HINTS: Partial<Record<ErrorCode, string>> = {
+  'access-denied': 'choose another --root, or run with the right to write there',
+  'no-space': 'free space on that file system, or choose another --root',
+};
+
 const READ_ATTEMPTS = 5;
 
 /** Opens `file` for writing (made when missing), in WAL mode, migrated to the newest schema. */
@@ -218,7 +223,10 @@ function guarded<T>(file: string, operation: string, body: () => T): T {
     const code = RESULT_CODES[resultCode & 0xff];
     if (code === undefined) throw error;
     if (code === 'corrupt') throw corrupt(file, error.message, error);
-    throw new CimletError(code, `${operation} state database ${file}: ${error.message}`, { cause: error });
+    throw new CimletError(code, `${operation} state database ${file}: ${error.message}`, {
+      hint: HINTS[code],
+      cause: error,
+    });
   }
 }
 
