@@ -4,7 +4,6 @@
  * Bytes from a mapping's file offset on live `delta` bytes further in the data. Read only; our writer makes none.
  */
 
-import { corruptAt } from './faults.ts';
 import { type RegionOffset, readRegionOffset } from './format.ts';
 import type { RegionFiles } from './region-files.ts';
 
@@ -20,10 +19,9 @@ export interface PeImage {
 
 /** Reads a PE image object; mappings out of order are `corrupt`. */
 export function readPeImage(files: RegionFiles, at: RegionOffset, what: string): PeImage {
-  const { path } = files.locate(at, HEADER_SIZE, `the PE image of ${what}`);
   const header = files.read(at, HEADER_SIZE, `the PE image of ${what}`);
   const data = readRegionOffset(header, 0);
-  if (data === undefined) throw corruptAt(path, at.offset, `the PE image of ${what} has no data`);
+  if (data === undefined) throw files.corruptAt(at, `the PE image of ${what} has no data`);
   const count = header.readUInt16LE(20);
   const first = { region: at.region, offset: at.offset + HEADER_SIZE };
   const bytes = files.read(first, count * MAPPING_SIZE, `the PE mappings of ${what}`);
@@ -32,7 +30,7 @@ export function readPeImage(files: RegionFiles, at: RegionOffset, what: string):
     delta: bytes.readUInt32LE(i * MAPPING_SIZE + 4),
   }));
   if (mappings.some(({ fileOffset }, i) => fileOffset <= (mappings[i - 1]?.fileOffset ?? -1)))
-    throw corruptAt(path, first.offset, `the PE mappings of ${what} are out of order`);
+    throw files.corruptAt(first, `the PE mappings of ${what} are out of order`);
   return { data, dataLength: Number(BigInt.asUintN(63, header.readBigUInt64LE(8))), mappings };
 }
 

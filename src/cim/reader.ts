@@ -325,8 +325,8 @@ export class CimReader {
   }
 
   #linkTable(at: RegionOffset, length: number, valueSize: number, what: string): LinkTable {
-    const { path } = this.#files.locate(at, length, what);
-    return new LinkTable(this.#files.read(at, length, what), valueSize, path, at.offset);
+    const { file, offset } = this.#files.faultAt(at, what);
+    return new LinkTable(this.#files.read(at, length, what), valueSize, file, offset);
   }
 
   #stream(id: FileId, name: string | undefined): StreamRecord {
@@ -355,7 +355,7 @@ export class CimReader {
     for (let done = 0; done < target.length; ) {
       const run = locatePeBytes(image, position + done);
       const length = Math.min(target.length - done, run.length);
-      if (length <= 0) throw this.#corruptAt(at, `${what} is longer than its PE image`);
+      if (length <= 0) throw this.#files.corruptAt(at, `${what} is longer than its PE image`);
       this.#files.readInto(image.data, run.skip, target.subarray(done, done + length), what);
       done += length;
     }
@@ -372,9 +372,5 @@ export class CimReader {
   #required(at: RegionOffset | undefined, what: string): RegionOffset {
     if (at === undefined) throw corruptAt(this.path, 0, `${what} is missing`);
     return at;
-  }
-
-  #corruptAt(at: RegionOffset, message: string): CimletError {
-    return corruptAt(this.#files.regions[at.region]?.path ?? this.path, at.offset, message);
   }
 }

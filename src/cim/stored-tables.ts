@@ -37,18 +37,17 @@ export class StoredTables {
   /** A fault of a file's entry: names the region file and the offset where the entry is. */
   faultAt(id: FileId, message: string): CimFault {
     const entry = this.entries[Math.floor((id - 1) / FILES_PER_TABLE)];
-    const region = entry?.at && this.#files.regions[entry.at.region];
-    if (entry?.at === undefined || region === undefined) return { file: this.#image, offset: 0, message };
+    if (entry?.at === undefined) return { file: this.#image, offset: 0, message };
     const offset = entry.at.offset + ((id - 1) % FILES_PER_TABLE) * entry.entrySize;
-    return { file: region.path, offset, message };
+    return this.#files.faultAt({ region: entry.at.region, offset }, message);
   }
 
   #read(index: number, { at, count, entrySize }: TableEntry): Buffer {
     const what = `file table ${index}`;
     if (at === undefined) throw corruptAt(this.#image, 0, `${what} is missing`);
-    const { path } = this.#files.locate(at, 0, what);
-    if (count > FILES_PER_TABLE) throw corruptAt(path, at.offset, `${what} declares ${count} files`);
-    if (entrySize === 0) throw corruptAt(path, at.offset, `${what} declares entries of no bytes`);
+    this.#files.locate(at, 0, what);
+    if (count > FILES_PER_TABLE) throw this.#files.corruptAt(at, `${what} declares ${count} files`);
+    if (entrySize === 0) throw this.#files.corruptAt(at, `${what} declares entries of no bytes`);
     const bytes = this.#files.read(at, count * entrySize, what);
     if (entrySize === FILE_RECORD_SIZE) return bytes;
     // Entries of other writers may be shorter (the rest is zero) or longer (the rest is unknown).

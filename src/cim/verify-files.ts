@@ -1,7 +1,7 @@
 /** The file tables of an image, and all that file entries point to. */
 
 import { extendedAttributesFault, reparseDataFault, securityDescriptorFault } from './blobs.ts';
-import { corruptAt, type FaultList } from './faults.ts';
+import type { FaultList } from './faults.ts';
 import { defaultStream, FileField, fileBlobs, isDirectory, KNOWN_FLAGS, streamTable } from './file-record.ts';
 import {
   FILES_PER_TABLE,
@@ -126,10 +126,10 @@ class FileVerifier {
   }
 
   #data(at: RegionOffset, size: number, what: string): void {
-    const { type, path } = this.#files.locate(at, size, what);
+    const { type } = this.#files.locate(at, size, what);
     const alignment = ALIGNMENTS.get(type) ?? 1;
     if (at.offset % alignment !== 0)
-      throw corruptAt(path, at.offset, `${what} does not begin on a multiple of ${alignment} bytes`);
+      throw this.#files.corruptAt(at, `${what} does not begin on a multiple of ${alignment} bytes`);
   }
 
   #peImage(at: RegionOffset, size: number, what: string): void {
@@ -205,7 +205,6 @@ class FileVerifier {
   }
 
   #fault(at: RegionOffset, message: string): void {
-    const file = this.#files.regions[at.region]?.path ?? this.#reader.path;
-    this.#faults.add({ file, offset: at.offset, message });
+    this.#faults.add(this.#files.faultAt(at, message));
   }
 }

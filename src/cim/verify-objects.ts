@@ -1,60 +1,43 @@
-/** The region files of an image and their object ID files, every digest recomputed. */
+/** The regions of an image and their object IDs, every digest recomputed. */
 
-import { readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { attempt, type FaultList } from './faults.ts';
-import { objectIdFileName, RegionType } from './format.ts';
-import { fileSize } from './image.ts';
+import type { FaultList } from './faults.ts';
+import { RegionType } from './format.ts';
 import { ObjectIdFile } from './object-ids.ts';
 import { digestStored, type Region, type RegionFiles } from './region-files.ts';
 
-/** A region's header, and its object ID file with every digest. */
+/** A region's header, and its object IDs with every digest. */
 export function verifyRegion(region: Region, number: number, files: RegionFiles, faults: FaultList): void {
-  if (faults.isBroken(region.path)) return;
+  const stored = files.readObjectIds(number);
+  if (faults.isBroken(region.path) || stored === undefined) return;
   if (region.type > RegionType.smallData)
-    faults.add({ file: region.path, offset: 34, message: `region type ${region.type} is unknown` });
-  const path = join(dirname(region.path), objectIdFileName(region.guid, region.index));
-  if (fileSize(path) === undefined) {
-    faults.add({
-      file: path,
-      offset: 0,
-      message: 'the object ID file is missing; the image reads without it',
-    });
+    faults.add(files.faultAt({ region: number, offset: 34 }, `region type ${region.type} is unknown`));
+  const { path, base, bytes } = stored;
+  const idFault = (offset: number, message: string) =>
+    faults.add({ file: path, offset: base + offset, message });
+  if (bytes === undefined) {
+    idFault(0, 'the object ID file is missing; the image reads without it');
     return;
   }
-  const ids = faults.collect(
-    () =>
-      new ObjectIdFile(
-        path,
-        attempt(`read ${path}`, () => readFileSync(path)),
-      ),
-  );
+  const ids = faults.collect(() => new ObjectIdFile(path, bytes));
   if (ids === undefined) return;
   if (ids.header.type !== region.type)
-    faults.add({
-      file: path,
-      offset: 34,
-      message: `object IDs of region type ${ids.header.type}, not ${region.type}`,
-    });
+    idFault(34, `object IDs of region type ${ids.header.type}, not ${region.type}`);
   const entries = Array.from({ length: ids.count }, (_, i) => ids.entry(i));
   entries.forEach((entry, i) => {
     const before = entries[i - 1];
     if (before !== undefined && before.digest.compare(entry.digest) > 0)
-      faults.add({ file: path, offset: entry.position, message: 'an object ID is out of order' });
+      idFault(entry.position, 'an object ID is out of order');
   });
   // By offset: what is on disk is read once, in order, however the entries lie.
   let end = 0;
   for (const { length, digest, offset, position } of entries.sort((a, b) => a.offset - b.offset)) {
     const what = `the object of ${length} bytes at 0x${offset.toString(16)}`;
-    if (offset < end) faults.add({ file: path, offset: position, message: `${what} overlaps another` });
+    if (offset < end) idFault(position, `${what} overlaps another`);
     else {
-      const found = faults.collect(() => digestStored(files, { region: number, offset }, length, what));
+      const at = { region: number, offset };
+      const found = faults.collect(() => digestStored(files, at, length, what));
       if (found !== undefined && !found.equals(digest))
-        faults.add({
-          file: region.path,
-          offset,
-          message: `${what} does not have the digest of its object ID`,
-        });
+        faults.add(files.faultAt(at, `${what} does not have the digest of its object ID`));
       end = Math.max(end, offset + length);
     }
   }

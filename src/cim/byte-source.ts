@@ -1,0 +1,55 @@
+/** Where an open image's bytes are read from: a file or block device, perhaps one whose every block is verified. */
+
+import { closeSync, openSync, readSync } from 'node:fs';
+import { attempt, corruptAt } from './faults.ts';
+
+export interface ByteSource {
+  readonly path: string;
+  /** Fills `target` from `position`; what is not there is `corrupt`. `what` names the object for the error. */
+  readInto(target: Uint8Array, position: number, what: string): void;
+  /** Any number of times. */
+  close(): void;
+}
+
+/** Bytes as they are on disk. */
+export class FileSource implements ByteSource {
+  readonly path: string;
+  readonly descriptor: number;
+  #closed = false;
+
+  constructor(path: string) {
+    this.path = path;
+    this.descriptor = attempt(`open ${path}`, () => openSync(path, 'r'));
+  }
+
+  readInto(target: Uint8Array, position: number, what: string): void {
+    const read = this.readSome(target, position);
+    if (read < target.length) throw corruptAt(this.path, position + read, `${what}: the file ends before it`);
+  }
+
+  /** Fills as much of `target` as there are bytes; returns how many. */
+  readSome(target: Uint8Array, position: number): number {
+    let done = 0;
+    while (done < target.length) {
+      const read = attempt(`read ${this.path}`, () =>
+        readSync(this.descriptor, target, done, target.length - done, position + done),
+      );
+      if (read === 0) break;
+      done += read;
+    }
+    return done;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    closeSync(this.descriptor);
+  }
+}
+
+/** Some bytes of a source, whole. */
+export function readBytes(source: ByteSource, position: number, length: number, what: string): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(length);
+  source.readInto(bytes, position, what);
+  return bytes;
+}
