@@ -75,5 +75,5 @@ export function reparseTarget(info: FileInfo): string | undefined {
     const end = start + view.getUint16(field + 2, true);
     return end > data.length ? undefined : new TextDecoder('utf-16le').decode(data.subarray(start, end));
   };
-  return nameAt(12) || nameAt(8);
+  return nameAt(12) || nameAt(8) || undefined;
 }
