@@ -240,7 +240,7 @@ export interface Retry {
    */
   limit?: number;
   /**
-   * Time before the first retry, doubled before each further one.
+   * Time before the first retry, doubled before each further one until it is a minute.
    */
   backoff?: string;
 }
