@@ -18,10 +18,11 @@ const ALLOWED: Record<string, string[]> = {
   state: ['reconciler/types.ts', 'manifests/resources.ts', ...PORT],
   manifests: [],
   images: PORT,
-  layers: ['cim', ...PORT],
+  layers: ['cim', 'hive', ...PORT],
   hosts: ['images', 'layers', 'cim', 'erofs', 'native'],
   native: [],
   cim: [],
+  hive: [],
   erofs: [],
 };
 
