@@ -5,7 +5,7 @@
 
 import { arch, platform, release } from 'node:os';
 import { resolve } from 'node:path';
-import { CimletError, classify } from '../../errors.ts';
+import { CimletError, classify, describeError, isErrorCode } from '../../errors.ts';
 import { requireCapability } from '../capability.ts';
 import type {
   Capabilities,
@@ -33,8 +33,15 @@ import { checkMountPath, takeAway } from './mounting.ts';
 import { findLeftovers, freeBytesAt, observeLayers, observeMounts, throwIfAborted } from './observe.ts';
 import { mountStateOf, pathStateOf } from './own-mounts.ts';
 import { type EmbeddedFeatures, type ProbeOptions, probeFeatures } from './probe.ts';
-import { readLayerRecords, readMountRecord, readMountRecords } from './records.ts';
-import { showView } from './show-view.ts';
+import {
+  type MountRecord,
+  readLayerRecord,
+  readLayerRecords,
+  readMountRecord,
+  readMountRecords,
+  writeMountRecord,
+} from './records.ts';
+import { showView, type ViewPlace } from './show-view.ts';
 
 /** As OCI platforms spell them, where Node spells them differently. */
 const ARCHITECTURES: Record<string, string> = { x64: 'amd64', ia32: '386' };
@@ -101,7 +108,10 @@ class EmbeddedHost implements Host {
 
   async commitLayer(ref: LayerRef, context: EffectContext): Promise<CommittedLayer> {
     await this.#require(`${ref.format}.write`, `commit layer ${ref.chainId}`);
-    return this.#withLayer(ref.chainId, context, 'commit', () => commitLayer(this.#layout, ref));
+    const views = await this.#markViewsStale(ref, context);
+    const layer = await this.#withLayer(ref.chainId, context, 'commit', () => commitLayer(this.#layout, ref));
+    for (const { request } of views) await this.#showAgain(request, context);
+    return layer;
   }
 
   async removeLayer(ref: LayerRef, context: EffectContext): Promise<void> {
@@ -121,23 +131,51 @@ class EmbeddedHost implements Host {
     });
   }
 
+  /** The kernel keeps reading the files it opened, so views over a layer about to be replaced have to be mounted again. */
+  async #markViewsStale(ref: LayerRef, context: EffectContext): Promise<MountRecord[]> {
+    if ((await readLayerRecord(this.#layout, ref, 'tmp-')) === undefined) return [];
+    const views = (await readMountRecords(this.#layout)).filter(
+      ({ request: { chain, format, view } }) =>
+        view === 'Kernel' && format === ref.format && chain.includes(ref.chainId),
+    );
+    for (const { request } of views)
+      await this.#withMount(request.volumeGuid, context, `commit layer ${ref.chainId}`, async () => {
+        const record = await readMountRecord(this.#layout, request.volumeGuid);
+        if (record !== undefined) await writeMountRecord(this.#layout, { ...record, stale: true });
+      });
+    return views;
+  }
+
+  /** A view that can't be shown again yet, because another of its layers is damaged too, stays marked. */
+  async #showAgain(request: MountRequest, context: EffectContext): Promise<void> {
+    try {
+      await this.#withMount(request.volumeGuid, context, `mount ${request.path}`, async () => {
+        const record = await readMountRecord(this.#layout, request.volumeGuid);
+        const isThere =
+          record !== undefined && (await mountStateOf(record, readMountInfo())).state !== 'missing';
+        if (isThere) await this.#show(record.request, context);
+      });
+    } catch (error) {
+      if (!isErrorCode(error, 'failed-precondition')) context.warn?.(describeError(error));
+    }
+  }
+
   async mount(request: MountRequest, context: EffectContext): Promise<MountedView> {
     const operation = `mount ${request.path}`;
     await this.#require(`${request.format}.mount`, operation);
     await this.#require(`view.${request.view}`, operation);
     if (request.access === 'ReadWrite') await this.#require('active', operation);
     await checkMountPath(request.path, this.root);
-    return this.#withMount(request.volumeGuid, context, operation, async () =>
-      showView(
-        {
-          layout: this.#layout,
-          features: await this.#probe(),
-          withLayer: (chainId, effect) => this.#withLayer(chainId, context, 'show', effect),
-        },
-        request,
-        context,
-      ),
-    );
+    return this.#withMount(request.volumeGuid, context, operation, () => this.#show(request, context));
+  }
+
+  async #show(request: MountRequest, context: EffectContext): Promise<MountedView> {
+    const place: ViewPlace = {
+      layout: this.#layout,
+      features: await this.#probe(),
+      withLayer: (chainId, effect) => this.#withLayer(chainId, context, 'show', effect),
+    };
+    return showView(place, request, context);
   }
 
   async dismount(volumeGuid: VolumeGuid, context: EffectContext): Promise<void> {

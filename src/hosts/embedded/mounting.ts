@@ -53,7 +53,10 @@ export async function linkExtractedView(record: MountRecord): Promise<void> {
   }
 }
 
-/** Takes a view away with all that was made for it. Whatever is gone already is fine. */
+/**
+ * Takes a view away with all that was made for it. Whatever is gone already is fine. One that shows replaced files goes
+ * out of sight even while in use: who uses it gets no better by waiting.
+ */
 export async function takeAway(layout: Layout, record: MountRecord): Promise<void> {
   const { path, volumeGuid, view } = record.request;
   if (view === 'Kernel') await unmountKernelView(record);
@@ -117,7 +120,7 @@ async function unmountKernelView(record: MountRecord): Promise<void> {
       hint: 'unmount that first',
     });
   try {
-    await unmount(path);
+    await unmount(path, { detach: record.stale });
   } catch (error) {
     if (!isErrorCode(error, 'busy')) throw error;
     const holders = await describeHolders(await realLocation(path), table);

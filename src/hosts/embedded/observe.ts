@@ -17,6 +17,11 @@ export interface Running {
   volumeGuids: ReadonlySet<VolumeGuid>;
 }
 
+const OUTDATED: Pick<ObservedMount, 'state' | 'message'> = {
+  state: 'missing',
+  message: 'it still shows files from before a layer was built anew',
+};
+
 export async function observeLayers(
   layout: Layout,
   records: readonly LayerRecord[],
@@ -64,7 +69,9 @@ export async function observeMounts(
 ): Promise<ObservedMount[]> {
   const mounts: ObservedMount[] = [];
   for (const record of records) {
-    mounts.push({ ...viewOf(record.request), ...(await mountStateOf(record, table)) });
+    const state = await mountStateOf(record, table);
+    const isOutdated = record.stale === true && state.state === 'mounted';
+    mounts.push({ ...viewOf(record.request), ...(isOutdated ? OUTDATED : state) });
   }
   return mounts;
 }

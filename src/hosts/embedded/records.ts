@@ -25,6 +25,8 @@ export interface MountRecord {
   created: string[];
   /** Whether an extracted view's link stands where an empty directory was. */
   replacedDirectory: boolean;
+  /** A layer was built anew under the view: the kernel still reads the files that were replaced. */
+  stale?: boolean | undefined;
 }
 
 export async function readLayerRecord(

@@ -54,7 +54,7 @@ export async function showView(
   return view;
 }
 
-/** Whether the volume GUID shows what is asked for already. Throws when it shows something else, or is covered. */
+/** Whether the volume GUID shows what is asked for already, from files that are still the layers'. Throws when it shows something else, or is covered. */
 async function isShown(own: MountRecord, wanted: MountedView, operation: string): Promise<boolean> {
   const shown = viewOf(own.request);
   const { state, message } = await mountStateOf(own, readMountInfo());
@@ -63,7 +63,7 @@ async function isShown(own: MountRecord, wanted: MountedView, operation: string)
     throw new CimletError('already-exists', `${operation}: ${message ?? 'something covers it'}`, {
       hint: 'unmount that first',
     });
-  if (isSameView(shown, wanted)) return true;
+  if (isSameView(shown, wanted)) return own.stale !== true;
   throw new CimletError(
     'failed-precondition',
     `${operation}: ${own.request.volumeGuid} already shows ${shown.chainId} at ${shown.path}`,
@@ -98,7 +98,8 @@ async function planRecord(
   operation: string,
 ): Promise<MountRecord> {
   const { path, view, volumeGuid } = request;
-  const successor = own?.request.path === path && own.request.view === view ? own : undefined;
+  const isKept = own?.request.path === path && own.request.view === view && own.stale !== true;
+  const successor = isKept ? own : undefined;
   if (own !== undefined && successor === undefined) await takeAway(layout, own);
   if (successor?.request.view === 'Extracted') await removeOwnLink(successor);
   const missing = await missingDirectories(path).catch((error: unknown) => {
