@@ -1,8 +1,8 @@
 /** One agent per root: a lock that the kernel lets go when its holder dies. */
 
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../errors.ts';
 import { openExclusive } from './database.ts';
 
@@ -18,15 +18,17 @@ export interface LockOwner {
   command: string;
 }
 
+const WRITE_HINT = 'choose another --root, or run with the right to write there';
+
 /**
  * Locks `root` (made when missing) for this process until `release()` or its end. Throws `busy` naming the holder.
  * The lock is a record lock on `lock.db`: no other code of this process may open and close that file meanwhile.
  */
 export function acquireRootLock(root: string, command: string): RootLock {
   try {
-    mkdirSync(root, { recursive: true });
+    makeDirectory(root);
   } catch (error) {
-    throw classify(error, `make root ${root}`, 'choose another --root, or run with the right to write there');
+    throw classify(error, `make root ${root}`, WRITE_HINT);
   }
   const ownerFile = join(root, 'owner.json');
   const database = takeLock(root, ownerFile);
@@ -35,7 +37,7 @@ export function acquireRootLock(root: string, command: string): RootLock {
     writeFileSync(ownerFile, `${JSON.stringify(owner)}\n`);
   } catch (error) {
     database.close();
-    throw classify(error, `write ${ownerFile}`);
+    throw classify(error, `write ${ownerFile}`, WRITE_HINT);
   }
   let held = true;
   return {
@@ -46,6 +48,18 @@ export function acquireRootLock(root: string, command: string): RootLock {
       database.close();
     },
   };
+}
+
+/** Node's own recursive mkdir says "no such file" on a read-only file system. */
+function makeDirectory(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
+  if (path !== dirname(path)) makeDirectory(dirname(path));
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'EEXIST' || !statSync(path).isDirectory()) throw error;
+  }
 }
 
 function takeLock(root: string, ownerFile: string) {
