@@ -9,7 +9,7 @@ import {
   writeRegionOffset,
   writeStreamRecord,
 } from './format.ts';
-import { FileAttribute, type FileId, type FileInfo, type FileMetadata } from './types.ts';
+import { FileAttribute, type FileId, type FileInfo, type FileMetadata, type LayerMark } from './types.ts';
 
 export const FILE_RECORD_SIZE = 88;
 
@@ -46,6 +46,13 @@ const FLAGS = [
 
 export const KNOWN_FLAGS = 0x1f;
 
+/**
+ * Flags of the embedded host's block CIMs, which version 1 has no use for. A merge link's target (UTF-16LE) is where reparse data would be;
+ * a tombstone on a directory makes it opaque.
+ */
+export const MarkFlag = { mergeLink: 0x4000, tombstone: 0x8000 } as const;
+export const MARK_FLAGS = MarkFlag.mergeLink | MarkFlag.tombstone;
+
 export interface FileBlobs {
   securityDescriptor: RegionOffset | undefined;
   extendedAttributes: RegionOffset | undefined;
@@ -70,6 +77,26 @@ export function writeFileRecord(slot: FileSlot, metadata: FileMetadata, blobs: F
   writeRegionOffset(table, position + FileField.securityDescriptor, blobs.securityDescriptor);
   writeRegionOffset(table, position + FileField.extendedAttributes, blobs.extendedAttributes);
   writeRegionOffset(table, position + FileField.reparseData, blobs.reparseData);
+}
+
+/** Writes an entry that is no file: a tombstone, or with `target` a merge link. */
+export function writeMarkRecord(slot: FileSlot, target: RegionOffset | undefined): void {
+  const { table, position } = slot;
+  table.fill(0, position, position + FILE_RECORD_SIZE);
+  writeRegionOffset(table, position + FileField.reparseData, target);
+  setMarkFlag(slot, target === undefined ? MarkFlag.tombstone : MarkFlag.mergeLink);
+}
+
+export function setMarkFlag({ table, position }: FileSlot, flag: number): void {
+  table.writeUInt16LE(table.readUInt16LE(position + FileField.flags) | flag, position + FileField.flags);
+}
+
+/** What the entry says of lower layers, without the target of a merge link. */
+export function markKind(slot: FileSlot): LayerMark['kind'] | undefined {
+  const flags = slot.table.readUInt16LE(slot.position + FileField.flags);
+  if (flags & MarkFlag.mergeLink) return 'merge-link';
+  if ((flags & MarkFlag.tombstone) === 0) return undefined;
+  return isDirectory(slot) ? 'opaque' : 'tombstone';
 }
 
 export function defaultStream(slot: FileSlot): StreamRecord {
@@ -118,7 +145,12 @@ export function describeFile(id: FileId, slot: FileSlot, source: BlobSource): Fi
   let attributes = 0;
   for (const [attribute, flag] of FLAGS) if (flags & flag) attributes |= attribute;
   if (directory) attributes |= FileAttribute.directory;
-  if (blobs.reparseData) attributes |= FileAttribute.reparsePoint;
+  const kind = markKind(slot);
+  const reparse = blobs.reparseData && source.counted(blobs.reparseData, `reparse data of file ${id}`);
+  const mark: LayerMark | undefined =
+    kind === 'merge-link' ? { kind, target: reparse?.toString('utf16le') ?? '' } : kind && { kind };
+  const reparseData = kind === 'merge-link' ? undefined : reparse;
+  if (reparseData) attributes |= FileAttribute.reparsePoint;
   return {
     id,
     isDirectory: directory,
@@ -135,6 +167,7 @@ export function describeFile(id: FileId, slot: FileSlot, source: BlobSource): Fi
     extendedAttributes:
       blobs.extendedAttributes &&
       source.sized(blobs.extendedAttributes, blobs.eaLength, `extended attributes of file ${id}`),
-    reparseData: blobs.reparseData && source.counted(blobs.reparseData, `reparse data of file ${id}`),
+    reparseData,
+    ...(mark && { mark }),
   };
 }

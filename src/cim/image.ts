@@ -38,6 +38,11 @@ export function setFileNames(set: RegionSet): string[] {
   ];
 }
 
+/** Name of the `.cim` file of an image, or of the image in its container. */
+export function imageFileName(name: string): string {
+  return `${name}.cim`;
+}
+
 export interface CimFile {
   name: string;
   size: number;

@@ -8,7 +8,7 @@ import {
   securityDescriptorFault,
 } from './blobs.ts';
 import type { FileBlobs } from './file-record.ts';
-import { MAX_STREAM_SIZE, RegionType } from './format.ts';
+import { MAX_STREAM_SIZE, type RegionOffset, RegionType } from './format.ts';
 import type { ObjectStore } from './object-store.ts';
 import { FileAttribute, type FileMetadata } from './types.ts';
 
@@ -49,21 +49,24 @@ function faultIn(
 /** Stores a file's blobs, each content once; no security descriptor becomes the NULL-DACL one. */
 export function storeBlobs(store: ObjectStore, metadata: FileMetadata): FileBlobs {
   const { securityDescriptor, extendedAttributes, reparseData } = metadata;
-  const put = (bytes: Uint8Array) => store.put(RegionType.metadata, bytes);
-  const reparse = reparseData?.length ? counted(reparseData) : undefined;
   return {
-    securityDescriptor: put(counted(securityDescriptor?.length ? securityDescriptor : NULL_DACL_DESCRIPTOR)),
-    extendedAttributes: extendedAttributes?.length ? put(extendedAttributes) : undefined,
+    securityDescriptor: storeCounted(
+      store,
+      securityDescriptor?.length ? securityDescriptor : NULL_DACL_DESCRIPTOR,
+    ),
+    extendedAttributes: extendedAttributes?.length
+      ? store.put(RegionType.metadata, extendedAttributes)
+      : undefined,
     eaLength: extendedAttributes?.length ?? 0,
-    reparseData: reparse && put(reparse),
-    reparseTag: reparse?.readUInt32LE(2) ?? 0,
+    reparseData: reparseData?.length ? storeCounted(store, reparseData) : undefined,
+    reparseTag: reparseData?.length ? Buffer.from(reparseData).readUInt32LE(0) : 0,
   };
 }
 
-/** A blob as the format keeps it: after its u16 length. */
-function counted(data: Uint8Array): Buffer {
+/** Stores a blob as the format keeps it: after its u16 length. */
+export function storeCounted(store: ObjectStore, data: Uint8Array): RegionOffset {
   const bytes = Buffer.allocUnsafe(2 + data.length);
   bytes.writeUInt16LE(data.length, 0);
   bytes.set(data, 2);
-  return bytes;
+  return store.put(RegionType.metadata, bytes);
 }

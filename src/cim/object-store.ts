@@ -1,61 +1,47 @@
 /**
- * The region files an image adds, and the objects in them: each object is written once, and not at all when an
- * ancestor has it. Three files, always, so that a region's number is the base plus its type: metadata, data on whole
+ * The regions an image adds, and the objects in them: each object is written once, and not at all when an
+ * ancestor has it. Three regions, always, so that a region's number is the base plus its type: metadata, data on whole
  * pages (4,096 bytes and more), small data on 8 bytes.
  */
 
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { removeFile, writeDurable } from './durable-files.ts';
+import { dirname, join } from 'node:path';
 import { attempt } from './faults.ts';
 import {
-  encodeRegionHeader,
   objectIdFileName,
   PAGE_SIZE,
   REGION_TYPES,
   type RegionOffset,
   RegionType,
-  regionFileName,
   SMALL_ALIGNMENT,
 } from './format.ts';
 import { type CimFile, fileSize } from './image.ts';
+import type { ImageTarget } from './image-target.ts';
 import { digestOf, ObjectIdFile, ObjectIndex } from './object-ids.ts';
 import type { CimReader } from './reader.ts';
-import type { Region } from './region-files.ts';
-import { RegionWriter } from './region-writer.ts';
-
-export const TEMPORARY_PREFIX = 'tmp-';
+import type { RegionWriter } from './region-writer.ts';
 
 export class ObjectStore {
   /** Room for the small stream that is being written; there is one at a time. */
   readonly scratch = Buffer.alloc(PAGE_SIZE);
-  readonly #directory: string;
-  readonly #guid: string;
+  readonly #target: ImageTarget;
   readonly #base: number;
-  readonly #regions: RegionWriter[] = [];
-  readonly #indexes = REGION_TYPES.map(() => new ObjectIndex());
+  readonly #regions: RegionWriter[];
+  readonly #indexes = new Map(REGION_TYPES.map((type) => [type, new ObjectIndex()] as const));
   readonly #parent: CimReader | undefined;
   /** Object IDs of the ancestors by region type. */
   readonly #inherited: InheritedObjects[][];
 
-  /** The numbers of the new regions follow those of the parent. */
-  constructor(directory: string, guid: string, parent: CimReader | undefined) {
-    const inherited = parent?.regions ?? [];
+  /** The numbers of the new regions follow those of the parent. Takes over `target`. */
+  constructor(target: ImageTarget, parent: CimReader | undefined) {
+    this.#target = target;
     this.#parent = parent;
-    this.#directory = directory;
-    this.#guid = guid;
-    this.#base = inherited.length;
-    this.#inherited = REGION_TYPES.map((type) => loadObjectIds(directory, inherited, type));
+    this.#base = parent?.regions.length ?? 0;
+    this.#inherited = REGION_TYPES.map((type) => (parent ? loadObjectIds(parent, type) : []));
     try {
-      for (const type of REGION_TYPES)
-        this.#regions.push(
-          new RegionWriter(
-            this.#temporary(regionFileName(guid, type)),
-            encodeRegionHeader({ index: type, type }),
-          ),
-        );
+      this.#regions = REGION_TYPES.map((type) => target.openRegion(type));
     } catch (error) {
-      this.discard();
+      target.discard();
       throw error;
     }
   }
@@ -73,7 +59,7 @@ export class ObjectStore {
 
   /** Where an object with this content is, in this image or an ancestor. */
   find(type: RegionType, digest: Buffer, length: number): RegionOffset | undefined {
-    const own = this.#indexes[type]?.find(digest, length);
+    const own = this.#indexes.get(type)?.find(digest, length);
     if (own !== undefined) return this.offsetIn(type, own);
     for (const objects of this.#inherited[type] ?? []) {
       const offset = objects.ids.find(digest, length);
@@ -85,7 +71,7 @@ export class ObjectStore {
 
   /** Remembers an object that was written at `offset`. */
   add(type: RegionType, digest: Buffer, length: number, offset: number): RegionOffset {
-    this.#indexes[type]?.add(digest, length, offset);
+    this.#indexes.get(type)?.add(digest, length, offset);
     return this.offsetIn(type, offset);
   }
 
@@ -107,27 +93,14 @@ export class ObjectStore {
     return this.#regions[at.region - this.#base]?.read(at.offset, length);
   }
 
-  /** Makes all files durable under their temporary names; returns them by their final ones. */
-  finish(): CimFile[] {
-    const files: CimFile[] = [];
-    for (const type of REGION_TYPES)
-      files.push({ name: regionFileName(this.#guid, type), size: this.region(type).finish() });
-    for (const type of REGION_TYPES) {
-      const bytes = this.#indexes[type]?.encode({ index: type, type }) ?? Buffer.alloc(0);
-      const name = objectIdFileName(this.#guid, type);
-      writeDurable(this.#temporary(name), bytes);
-      files.push({ name, size: bytes.length });
-    }
-    return files;
+  /** Makes everything durable, the image's header last; returns the image's files by their final names. */
+  finish(image: Buffer): CimFile[] {
+    return this.#target.finish(this.#indexes, image);
   }
 
   /** Closes and removes everything. */
   discard(): void {
-    for (const region of this.#regions) region.close();
-    for (const type of REGION_TYPES) {
-      removeFile(this.#temporary(regionFileName(this.#guid, type)));
-      removeFile(this.#temporary(objectIdFileName(this.#guid, type)));
-    }
+    this.#target.discard();
   }
 
   /** Looks at an ancestor's bytes before they are relied on: where they are damaged, a fork keeps its own. */
@@ -145,10 +118,6 @@ export class ObjectStore {
     region.append(data);
     return offset;
   }
-
-  #temporary(name: string): string {
-    return join(this.#directory, TEMPORARY_PREFIX + name);
-  }
 }
 
 interface InheritedObjects {
@@ -162,9 +131,10 @@ interface InheritedObjects {
 }
 
 /** An ancestor without object IDs (they are optional) is one whose objects aren't found. */
-function loadObjectIds(directory: string, regions: readonly Region[], type: RegionType) {
+function loadObjectIds(parent: CimReader, type: RegionType): InheritedObjects[] {
+  const directory = dirname(parent.path);
   const found: InheritedObjects[] = [];
-  regions.forEach(({ guid, index, size, type: regionType }, region) => {
+  parent.regions.forEach(({ guid, index, size, type: regionType }, region) => {
     if (regionType !== type) return;
     const path = join(directory, objectIdFileName(guid, index));
     if (fileSize(path) === undefined) return;

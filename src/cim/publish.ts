@@ -9,12 +9,8 @@ import { CimletError } from '../errors.ts';
 import { removeFile, syncDirectory } from './durable-files.ts';
 import { attempt } from './faults.ts';
 import { REGION_TYPES, type RegionSet } from './format.ts';
-import { type CimFile, fileSize, readImageHeader, setFileNames } from './image.ts';
-import { TEMPORARY_PREFIX } from './object-store.ts';
-
-export function imageFileName(name: string): string {
-  return `${name}.cim`;
-}
+import { type CimFile, fileSize, imageFileName, readImageHeader, setFileNames } from './image.ts';
+import { TEMPORARY_PREFIX } from './image-target.ts';
 
 /**
  * Gives the files that `CimWriter.finish` left their final names, region and object ID files first, `.cim` last, durably. Doing it

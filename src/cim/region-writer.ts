@@ -1,6 +1,6 @@
-/** Writes one region file through a bounded buffer. Sequential, but what was appended last can be taken back. */
+/** Writes one region through a bounded buffer. Sequential, but what was appended last can be taken back. */
 
-import { close, closeSync, fdatasync, fsyncSync, ftruncateSync, openSync, readSync } from 'node:fs';
+import { close, fdatasync, openSync, readSync } from 'node:fs';
 import { CimletError } from '../errors.ts';
 import { writeFully } from './durable-files.ts';
 import { attempt } from './faults.ts';
@@ -9,25 +9,31 @@ import { alignUp, PAGE_SIZE } from './format.ts';
 const BUFFER_SIZE = 1024 * 1024;
 const WRITE_BACK_EVERY = 64 * 1024 * 1024;
 
+/** Where a region is written: from `base` on in an open file, which is its owner's to sync and to close. */
+export interface RegionPlace {
+  path: string;
+  descriptor: number;
+  base: number;
+}
+
 export class RegionWriter {
-  readonly path: string;
-  readonly #descriptor: number;
+  readonly #place: RegionPlace;
+  readonly #writesBack: boolean;
   readonly #buffer = Buffer.allocUnsafeSlow(BUFFER_SIZE);
-  /** Bytes of the file that are written out; the buffer holds what follows. */
+  /** Bytes of the region that are written out; the buffer holds what follows. */
   #flushed = 0;
   #buffered = 0;
   #writtenBack = 0;
   #writingBack = false;
-  #closed = false;
 
-  /** Creates the file, or empties what a dead run left there, and starts it with `header`. */
-  constructor(path: string, header: Uint8Array) {
-    this.path = path;
-    this.#descriptor = attempt(`create ${path}`, () => openSync(path, 'w+'));
+  /** Starts the region with `header`. With `writeBack`, `path` must be there and the kernel is told to write while more data comes. */
+  constructor(place: RegionPlace, header: Uint8Array, { writeBack }: { writeBack: boolean }) {
+    this.#place = place;
+    this.#writesBack = writeBack;
     this.append(header);
   }
 
-  /** Where the next byte goes. */
+  /** Where the next byte goes, from the region's start. */
   get position(): number {
     return this.#flushed + this.#buffered;
   }
@@ -62,51 +68,41 @@ export class RegionWriter {
   /** Reads back what was appended. */
   read(position: number, length: number): Buffer {
     if (position + length > this.#flushed) this.#flush();
+    const { path, descriptor, base } = this.#place;
     const bytes = Buffer.alloc(length);
-    const read = attempt(`read ${this.path}`, () => readSync(this.#descriptor, bytes, 0, length, position));
-    if (read !== length) throw new CimletError('corrupt', `read ${this.path}: it became shorter`);
+    const read = attempt(`read ${path}`, () => readSync(descriptor, bytes, 0, length, base + position));
+    if (read !== length) throw new CimletError('corrupt', `read ${path}: it became shorter`);
     return bytes;
   }
 
-  /** Pads to a whole page, makes the file durable and closes it; returns its size. */
+  /** Pads to a whole page and writes all out; returns the region's size. What was taken back may follow on disk. */
   finish(): number {
     const size = this.align(PAGE_SIZE);
     this.#flush();
-    attempt(`write ${this.path}`, () => {
-      // What was taken back may reach beyond the end.
-      ftruncateSync(this.#descriptor, size);
-      fsyncSync(this.#descriptor);
-    });
-    this.close();
     return size;
-  }
-
-  close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    closeSync(this.#descriptor);
   }
 
   /** Writes out the buffer and then `more`, which thus is never copied. */
   #flush(more: Uint8Array = ZEROS.subarray(0, 0)): void {
-    attempt(`write ${this.path}`, () => {
-      writeFully(this.#descriptor, this.#buffer.subarray(0, this.#buffered), this.#flushed);
-      writeFully(this.#descriptor, more, this.position);
+    const { path, descriptor, base } = this.#place;
+    attempt(`write ${path}`, () => {
+      writeFully(descriptor, this.#buffer.subarray(0, this.#buffered), base + this.#flushed);
+      writeFully(descriptor, more, base + this.position);
     });
     this.#flushed = this.position + more.length;
     this.#buffered = 0;
-    this.#writeBack();
+    if (this.#writesBack) this.#writeBack(path);
   }
 
   /**
-   * Has the kernel write to disk while more data comes, so that `finish` waits for the rest only. The descriptor is its own, since
-   * the writer may be closed before the answer comes; an error is left for `finish`, which meets it again.
+   * Has the kernel write to disk while more data comes, so that the final sync waits for the rest only. The descriptor is its own,
+   * since the writer may be closed before the answer comes; an error is left for the final sync, which meets it again.
    */
-  #writeBack(): void {
+  #writeBack(path: string): void {
     if (this.#writingBack || this.#flushed - this.#writtenBack < WRITE_BACK_EVERY) return;
     this.#writtenBack = this.#flushed;
     this.#writingBack = true;
-    const descriptor = attempt(`open ${this.path}`, () => openSync(this.path, 'r'));
+    const descriptor = attempt(`open ${path}`, () => openSync(path, 'r'));
     fdatasync(descriptor, () => {
       close(descriptor);
       this.#writingBack = false;

@@ -48,10 +48,18 @@ export interface DataExtent {
   length: number;
 }
 
+/**
+ * What an entry of a block CIM says of the layers below it. A tombstone hides what they hold at its path; an opaque directory hides what they
+ * hold below it; a merge link is another name of the file that they show at `target`. The first and the last are no files.
+ */
+export type LayerMark = { kind: 'tombstone' } | { kind: 'opaque' } | { kind: 'merge-link'; target: string };
+
 export interface FileInfo extends FileMetadata {
   id: FileId;
   isDirectory: boolean;
   reparseTag: number;
+  /** In block CIMs only. */
+  mark?: LayerMark | undefined;
 }
 
 export interface StreamInfo {
