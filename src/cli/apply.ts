@@ -2,11 +2,10 @@
 
 import { CimletError } from '../errors.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
-import type { Engine, Planned } from '../reconciler/engine.ts';
 import { checkSavedPlan } from '../reconciler/saved-plan.ts';
 import type { SavedPlan } from '../reconciler/types.ts';
 import { carryOut } from './carry-out.ts';
-import type { AddCommand, CliContext } from './context.ts';
+import type { AddCommand } from './context.ts';
 import { readManifests } from './manifests.ts';
 import { filenameOption, requireFilenames, targetOption } from './options.ts';
 import { type PlanningOptions, planRequest } from './plan.ts';
@@ -45,8 +44,14 @@ export const addApply: AddCommand = (program, context) => {
       const saved = file === undefined ? undefined : await readSavedPlan(file);
       const options = saved === undefined ? given : optionsOf(saved, given);
       requireFilenames(options, 'apply');
+      const loaded = await interruptible(context, (signal) =>
+        readManifests(context, options.filename, signal),
+      );
       await withWriter(context, options, 'apply', async ({ engine }) => {
-        const planned = await makePlan(context, engine, options, saved);
+        const planned = await interruptible(context, (signal) =>
+          engine.plan(planRequest(loaded, options), signal),
+        );
+        if (saved !== undefined) checkSavedPlan(saved, { plan: planned.plan, files: loaded.files });
         await carryOut(context, {
           plan: planned.plan,
           yes: options.yes === true,
@@ -71,18 +76,4 @@ function optionsOf(saved: SavedPlan, given: ApplyOptions): ApplyOptions {
     target: inputs.targets as ResourceKey[],
     prune: inputs.prune,
   };
-}
-
-function makePlan(
-  context: CliContext,
-  engine: Engine,
-  options: ApplyOptions,
-  saved: SavedPlan | undefined,
-): Promise<Planned> {
-  return interruptible(context, async (signal) => {
-    const loaded = await readManifests(context, options.filename, signal);
-    const planned = await engine.plan(planRequest(loaded, options), signal);
-    if (saved !== undefined) checkSavedPlan(saved, { plan: planned.plan, files: loaded.files });
-    return planned;
-  });
 }

@@ -6,7 +6,7 @@ import type { CliContext } from './context.ts';
 import { formatData, isDataFormat, type OutputFormat } from './output.ts';
 import { openProgress } from './progress.ts';
 import { renderError } from './render-error.ts';
-import { actionLabel, renderPlan } from './render-plan.ts';
+import { actionLabel, isHindered, renderPlan } from './render-plan.ts';
 import { interruptible, listenForInterruption } from './signals.ts';
 import { formatDuration } from './text.ts';
 
@@ -27,7 +27,7 @@ export async function carryOut(context: CliContext, options: CarryOutOptions): P
   const { plan, output } = options;
   const asData = isDataFormat(output);
   if (!asData) terminal.print(renderPlan(plan, terminal));
-  if (plan.blocked.length > 0) context.exitCode = 1;
+  if (isHindered(plan)) context.exitCode = 1;
   if (plan.actions.length === 0) {
     // Nothing to ask or to show, but what crashes left behind is cleaned up.
     const result = await interruptible(context, (signal) =>

@@ -37,11 +37,13 @@ export const addDelete: AddCommand = (program, context) => {
           hint: 'for example: cimlet delete -f manifests/, or cimlet delete mount/app',
         });
       }
+      const { keys, revision } = await interruptible(context, (signal) =>
+        declaredKeys(context, options.filename, signal),
+      );
       await withWriter(context, options, 'delete', async ({ engine }) => {
-        const planned = await interruptible(context, async (signal) => {
-          const { keys, revision } = await declaredKeys(context, options.filename, signal);
-          return engine.planDelete({ keys: [...named, ...keys], revision }, signal);
-        });
+        const planned = await interruptible(context, (signal) =>
+          engine.planDelete({ keys: [...named, ...keys], revision }, signal),
+        );
         await carryOut(context, {
           plan: planned.plan,
           yes: options.yes === true,

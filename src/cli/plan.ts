@@ -19,7 +19,7 @@ import {
 } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
 import { readHostState } from './read-json.ts';
-import { isEmptyPlan, renderPlan } from './render-plan.ts';
+import { isHindered, renderPlan } from './render-plan.ts';
 import { createImageResolver, platformOf } from './resolve-image.ts';
 import { withReader } from './session.ts';
 import { interruptible } from './signals.ts';
@@ -28,7 +28,7 @@ const HELP = `
 Observes the host and writes nothing. What has drifted stands apart from what
 the manifests change. From standard input nothing is pruned.
 
-Exit codes: 0 done; 1 error, or something is blocked.
+Exit codes: 0 done; 1 error, or something is blocked (suspended is not).
   --detailed-exitcode  0 nothing to do, 2 changes, 1 error or blocked
   --exit-code          0 nothing to do, 1 changes, 2 error or blocked
 
@@ -135,8 +135,8 @@ async function writeSavedPlan(
 }
 
 function exitCodeOf(plan: Plan, options: PlanOptions): number {
-  if (plan.blocked.length > 0) return options.exitCode ? 2 : 1;
-  if (isEmptyPlan(plan)) return 0;
+  if (isHindered(plan)) return options.exitCode ? 2 : 1;
+  if (plan.actions.length === 0) return 0;
   if (options.detailedExitcode) return 2;
   return options.exitCode ? 1 : 0;
 }

@@ -69,6 +69,11 @@ export function isEmptyPlan(plan: Plan): boolean {
   return plan.actions.length === 0 && plan.blocked.length === 0;
 }
 
+/** True when something is blocked that should go on; what is suspended is left alone on purpose. */
+export function isHindered(plan: Plan): boolean {
+  return plan.blocked.some(({ code }) => code !== 'suspended');
+}
+
 /** `Plan: 4 to create, ...` or `No changes. ...`: always exactly one line. */
 export function summaryLine(plan: Plan, layout: Pick<PlanLayout, 'paint'>): string {
   if (isEmptyPlan(plan)) {

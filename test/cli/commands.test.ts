@@ -148,7 +148,7 @@ describe('validate', () => {
       expect(code).toBe(1);
       expect(stderr).toMatch(/^-:\d+:\d+: .*\(did you mean .?layers.?\?\)$/m);
     }
-    expect(existsSync(join(root, 'state.db-wal'))).toBe(false);
+    expect(existsSync(root)).toBe(false);
   });
 });
 
@@ -283,6 +283,24 @@ ${manifestOf('moved').replaceAll('../images', join(work, 'images'))}`;
     expect(apply.code).toBe(1);
     expect(JSON.parse(apply.stdout).plan.blocked).toHaveLength(1);
     expect(readdirSync(foreign)).toEqual(['theirs']);
+  });
+
+  test('what is suspended is left alone, which is no error', async () => {
+    const suspended = `apiVersion: cimlet.dev/v1alpha1
+kind: Mount
+metadata: { name: suspended }
+spec: { image: app, path: ${join(work, 'suspended')}, suspend: { reason: moving house } }
+---
+${manifestOf('moved').replaceAll('../images', join(work, 'images'))}`;
+    const plan = ['plan', '-f', '-', '--no-prune'];
+    const text = await run(plan, { input: suspended });
+    expect(text).toMatchObject({ code: 0, stdout: expect.stringContaining('suspended: moving house') });
+    for (const flag of ['--detailed-exitcode', '--exit-code']) {
+      const { code, stdout } = await run([...plan, flag, '--target', 'mount/suspended'], {
+        input: suspended,
+      });
+      expect([code, stdout.split('\n').at(-2)]).toEqual([0, expect.stringContaining('1 blocked')]);
+    }
   });
 
   describe('cim', () => {
