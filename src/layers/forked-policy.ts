@@ -1,29 +1,29 @@
-import { FileAttribute, type FileInfo } from '../cim/types.ts';
 import type { CimWriter } from './cim-writer.ts';
-import type { LayerPolicy, LowerKind } from './layer-policy.ts';
+import { kindOf, type LayerPolicy } from './layer-policy.ts';
 import { childOf, type LayerNode } from './layer-tree.ts';
 
 /** Forked CIMs: the image being written begins as the parent's, so lower content is there and is deleted for real. */
 export function forkedPolicy(writer: CimWriter): LayerPolicy {
   return {
+    linksLast: false,
     lower: (path) => kindOf(writer.stat(path)),
     removeLower: (path) => {
       writer.deletePath(path);
     },
     emptyLower: (path, added) => emptyLower(writer, path, added),
+    enterLower: () => undefined,
+    removeOwn: (path) => {
+      writer.deletePath(path);
+    },
     link: (path, target) => {
       const existing = writer.stat(target);
       if (existing === undefined || existing.isDirectory) return false;
       writer.createHardLink(path, target);
       return true;
     },
+    settle: () => undefined,
+    finish: () => undefined,
   };
-}
-
-function kindOf(info: FileInfo | undefined): LowerKind {
-  if (info === undefined) return 'absent';
-  if (info.reparseTag !== 0 || (info.attributes & FileAttribute.reparsePoint) !== 0) return 'link';
-  return info.isDirectory ? 'directory' : 'file';
 }
 
 function emptyLower(writer: CimWriter, path: string, added: LayerNode): void {

@@ -1,17 +1,32 @@
+import { tmpdir } from 'node:os';
 import { CimletError } from '../errors.ts';
-import { completeBaseLayer, DELTA_PATHS } from './base-layer.ts';
-import type { CimWriter } from './cim-writer.ts';
+import { blockPolicy } from './block-policy.ts';
+import type { BlockCimWriter, CimWriter } from './cim-writer.ts';
 import { forkedPolicy } from './forked-policy.ts';
+import { DELTA_PATHS } from './hives.ts';
 import { LayerProcessor } from './layer-processor.ts';
+import type { LowerView } from './lower-view.ts';
 import { TarReader } from './tar-reader.ts';
 
 export interface ImportOptions {
-  /** The layer has no parent: it gets `Hives/` and `layout`. */
-  isBase: boolean;
+  /** Where the spool file of hives goes, nameless: beside the layer. The system's temporary directory unless told. */
+  spoolDirectory?: string | undefined;
   /** Looked at with every chunk; an abort becomes CimletError `cancelled`. */
   signal?: AbortSignal | undefined;
   /** Called after each tar entry's header with its name, as the tar spells it. */
   onEntry?: ((path: string) => void) | undefined;
+}
+
+export interface ForkedImportOptions extends ImportOptions {
+  /** The layer has no parent: it gets `Hives/` and `layout`. */
+  isBase: boolean;
+  /** The layers below, to merge registry deltas with their hives; without them deltas stay unmerged, with a warning. */
+  lower?: LowerView | undefined;
+}
+
+export interface BlockImportOptions extends ImportOptions {
+  /** The layers below; absent for a base layer, which gets `Hives/` and `layout`. */
+  lower: LowerView | undefined;
 }
 
 export interface ImportResult {
@@ -34,18 +49,62 @@ export interface ImportResult {
 export async function importLayer(
   tar: AsyncIterable<Uint8Array>,
   writer: CimWriter,
-  options: ImportOptions,
+  options: ForkedImportOptions,
 ): Promise<ImportResult> {
-  const processor = new LayerProcessor(writer, forkedPolicy(writer), options);
-  const reader = new TarReader(processor);
-  for await (const chunk of tar) {
-    refuseCancelled(options.signal);
-    reader.write(chunk);
+  const processor = new LayerProcessor(writer, forkedPolicy(writer), {
+    ...options,
+    spoolDirectory: spool(options),
+  });
+  const result = await run(tar, processor, options);
+  return options.isBase || options.lower !== undefined
+    ? result
+    : withWarning(result, unmergedWarning(processor));
+}
+
+/**
+ * Writes a layer tar into a block CIM that holds only this layer; otherwise as `importLayer`. What it takes away of the
+ * layers below become tombstones, and links to their files merge links. A whiteout of what the layers below don't
+ * have is an error.
+ */
+export async function importBlockLayer(
+  tar: AsyncIterable<Uint8Array>,
+  writer: BlockCimWriter,
+  options: BlockImportOptions,
+): Promise<ImportResult> {
+  const isBase = options.lower === undefined;
+  const processor = new LayerProcessor(writer, blockPolicy(writer, options.lower), {
+    ...options,
+    isBase,
+    spoolDirectory: spool(options),
+  });
+  const result = await run(tar, processor, options);
+  return isBase || processor.added('UtilityVM') === undefined ? result : withWarning(result, UVM_WARNING);
+}
+
+const UVM_WARNING = 'utility VM files in a layer above the base are kept, but not merged with those below';
+
+function spool({ spoolDirectory = tmpdir() }: ImportOptions): string {
+  return spoolDirectory;
+}
+
+async function run(
+  tar: AsyncIterable<Uint8Array>,
+  processor: LayerProcessor,
+  { signal, lower }: { signal?: AbortSignal | undefined; lower?: LowerView | undefined },
+): Promise<ImportResult> {
+  try {
+    const reader = new TarReader(processor);
+    for await (const chunk of tar) {
+      refuseCancelled(signal);
+      reader.write(chunk);
+    }
+    refuseCancelled(signal);
+    reader.finish();
+    const warnings = processor.complete(lower);
+    return { files: processor.files, bytes: processor.bytes, warnings };
+  } finally {
+    processor.close();
   }
-  refuseCancelled(options.signal);
-  reader.finish();
-  const warnings = options.isBase ? completeBaseLayer(writer) : deltaWarnings(processor);
-  return { files: processor.files, bytes: processor.bytes, warnings };
 }
 
 function refuseCancelled(signal: AbortSignal | undefined): void {
@@ -53,7 +112,13 @@ function refuseCancelled(signal: AbortSignal | undefined): void {
     throw new CimletError('cancelled', 'import layer: cancelled', { cause: signal.reason });
 }
 
-function deltaWarnings(processor: LayerProcessor): string[] {
-  const deltas = DELTA_PATHS.filter((path) => processor.added(path));
-  return deltas.length === 0 ? [] : [`registry deltas are kept but not merged yet: ${deltas.join(', ')}`];
+function unmergedWarning(processor: LayerProcessor): string | undefined {
+  const deltas = DELTA_PATHS.filter((path) => processor.added(path) !== undefined);
+  return deltas.length === 0
+    ? undefined
+    : `registry deltas are kept but not merged yet: ${deltas.join(', ')}`;
+}
+
+function withWarning(result: ImportResult, warning: string | undefined): ImportResult {
+  return warning === undefined ? result : { ...result, warnings: [...result.warnings, warning] };
 }

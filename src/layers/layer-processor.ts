@@ -1,11 +1,14 @@
 import type { CimStream, FileMetadata } from '../cim/types.ts';
-import { isErrorCode } from '../errors.ts';
-import type { CimWriter } from './cim-writer.ts';
+import { completeBaseLayer } from './base-layer.ts';
+import type { LayerWriter } from './cim-writer.ts';
+import { DeferredEntries, noSuchTarget } from './deferred-entries.ts';
+import { findDeltas, isDeferredFile, writeMergedHive } from './hives.ts';
 import { impliedDirectoryMetadata, type LayerEntry, readLayerEntry } from './layer-entry.ts';
 import { splitPath } from './layer-path.ts';
 import type { LayerPolicy } from './layer-policy.ts';
 import { addChild, childOf, foldName, type LayerNode } from './layer-tree.ts';
-import { entryError, quoteName, type TarHeader } from './tar-format.ts';
+import type { LowerView } from './lower-view.ts';
+import { entryError, forEntry, quoteName, type TarHeader } from './tar-format.ts';
 import type { TarHandler } from './tar-reader.ts';
 
 /**
@@ -17,6 +20,7 @@ import type { TarHandler } from './tar-reader.ts';
  * - A directory that only its children imply takes the times of the first of them and no other metadata; where lower
  *   layers have it, it stays as it is.
  * - An alternate stream follows its file.
+ * - Hives, utility VM boot files and links to them come last, as hcsshim adds them; links last if the policy says so.
  *
  * Memory is bounded by the number of names (about 200 bytes each), never by data.
  */
@@ -25,10 +29,12 @@ export class LayerProcessor implements TarHandler {
   files = 0;
   /** Bytes of data, alternate streams included. */
   bytes = 0;
-  readonly #writer: CimWriter;
+  readonly #writer: LayerWriter;
   readonly #policy: LayerPolicy;
   readonly #onEntry: ((path: string) => void) | undefined;
+  readonly #isBase: boolean;
   readonly #root: LayerNode;
+  readonly #deferred: DeferredEntries;
 
   #stream: CimStream | undefined;
   #header: TarHeader | undefined;
@@ -39,19 +45,21 @@ export class LayerProcessor implements TarHandler {
   #lastParent: { path: string; node: LayerNode } | undefined;
 
   constructor(
-    writer: CimWriter,
+    writer: LayerWriter,
     policy: LayerPolicy,
-    options: { isBase: boolean; onEntry?: ((path: string) => void) | undefined },
+    options: { isBase: boolean; spoolDirectory: string; onEntry?: ((path: string) => void) | undefined },
   ) {
     this.#writer = writer;
     this.#policy = policy;
     this.#onEntry = options.onEntry;
+    this.#isBase = options.isBase;
+    this.#deferred = new DeferredEntries(options.spoolDirectory);
     this.#root = { name: '', kind: 'directory', hasLower: !options.isBase, children: undefined };
   }
 
   entry(header: TarHeader): void {
     this.#header = header;
-    this.#guard(header, () => this.#write(header, readLayerEntry(header)));
+    forEntry(header, () => this.#write(header, readLayerEntry(header)));
     this.#onEntry?.(header.name);
   }
 
@@ -64,12 +72,40 @@ export class LayerProcessor implements TarHandler {
     const header = this.#header;
     const stream = this.#stream;
     this.#stream = undefined;
-    if (header !== undefined && stream !== undefined) this.#guard(header, () => stream.close());
+    if (header !== undefined && stream !== undefined) forEntry(header, () => stream.close());
   }
 
-  /** True when this layer has added `path`. */
-  added(path: string): boolean {
-    return this.#lookUp(path).node !== undefined;
+  /** What this layer has added at `path`. */
+  added(path: string): LayerNode | undefined {
+    return this.#lookUp(path);
+  }
+
+  /**
+   * Adds what waits for the tar's end: deferred files, links, what a base layer gets, hives merged with those of
+   * `lower`, tombstones. Returns warnings.
+   */
+  complete(lower: LowerView | undefined): string[] {
+    const deltas = lower === undefined ? [] : findDeltas(this.#root, (path) => this.#deferred.file(path));
+    this.#policy.settle(this.#root);
+    this.#deferred.writeFiles(this.#writer);
+    this.#deferred.writeLinks({
+      isOwn: (target) => this.#lookUp(target) !== undefined,
+      link: (path, target, isOwn) => this.#policy.link(path, target, isOwn),
+    });
+    const warnings = this.#isBase ? completeBaseLayer(this.#writer, (path) => this.#lookUp(path)) : [];
+    if (lower !== undefined) {
+      for (const hive of deltas) {
+        const merge = () => writeMergedHive(hive, this.#deferred.read(hive.delta), lower, this.#writer);
+        warnings.push(...forEntry(hive.delta.place, merge));
+      }
+    }
+    this.#policy.finish();
+    return warnings;
+  }
+
+  /** Releases the spool. Any number of times. */
+  close(): void {
+    this.#deferred.close();
   }
 
   #write(header: TarHeader, entry: LayerEntry): void {
@@ -82,7 +118,7 @@ export class LayerProcessor implements TarHandler {
       case 'root':
         return;
       case 'whiteout':
-        this.#whiteOut(entry.path);
+        this.#whiteOut(header, entry.path);
         return;
       case 'opaque':
         this.#empty(header, entry.path);
@@ -100,7 +136,9 @@ export class LayerProcessor implements TarHandler {
         break;
       case 'file':
         this.#makeWay(header, entry.path, 'file');
-        this.#stream = this.#create(entry.path, entry.metadata);
+        this.#stream = isDeferredFile(entry.path)
+          ? this.#defer(header, entry.path, entry.metadata)
+          : this.#create(entry.path, entry.metadata);
         break;
     }
     this.#streamOwner = entry.path;
@@ -110,6 +148,11 @@ export class LayerProcessor implements TarHandler {
   #create(path: string, metadata: FileMetadata): CimStream {
     this.files++;
     return this.#writer.createFile(path, metadata);
+  }
+
+  #defer(header: TarHeader, path: string, metadata: FileMetadata): CimStream {
+    this.files++;
+    return this.#deferred.addFile(path, metadata, header);
   }
 
   /** Records the name and removes what can't stay where an entry of this kind is about to be written. */
@@ -123,25 +166,25 @@ export class LayerProcessor implements TarHandler {
     if (own !== undefined) {
       this.#refuseOtherCase(header, parentPath, own, name);
       if (own.kind === kind && kind === 'directory') return;
-      this.#writer.deletePath(path);
+      if (!this.#deferred.drop(path)) this.#policy.removeOwn(path, own.kind, header);
+      if (own.kind === 'directory') this.#deferred.dropBelow(path);
       this.#lastParent = undefined;
       addChild(parent, name, kind, false);
       return;
     }
     const lower = parent.hasLower ? this.#policy.lower(path) : 'absent';
     const staysDirectory = lower === 'directory' && kind === 'directory';
-    if (lower !== 'absent' && !staysDirectory) this.#policy.removeLower(path);
+    if (lower !== 'absent' && !staysDirectory) this.#policy.removeLower(path, header);
     addChild(parent, name, kind, staysDirectory);
   }
 
   #addHardLink(header: TarHeader, path: string, target: string): void {
     if (foldName(path) === foldName(target)) throw entryError(header, 'a hard link to itself');
+    if (isDeferredFile(path)) throw entryError(header, 'a registry hive or boot file can not be a hard link');
     this.#makeWay(header, path, 'file');
-    if (!this.#policy.link(path, target)) {
-      throw entryError(
-        header,
-        `hard link to ${quoteName(target)}: there is no such file in this layer or below`,
-      );
+    if (this.#policy.linksLast || this.#deferred.has(target)) this.#deferred.addLink(path, target, header);
+    else if (!this.#policy.link(path, target, this.#lookUp(target) !== undefined)) {
+      throw noSuchTarget(header, target);
     }
     this.files++;
   }
@@ -150,16 +193,19 @@ export class LayerProcessor implements TarHandler {
     if (entry.path !== this.#streamOwner) {
       throw entryError(header, `an alternate stream must follow its file, ${quoteName(entry.path)}`);
     }
+    if (this.#deferred.has(entry.path)) {
+      throw entryError(header, 'a registry hive or boot file can not have alternate streams');
+    }
     const folded = foldName(entry.stream);
     if (this.#streams.has(folded)) throw entryError(header, 'the file has a stream of that name already');
     this.#streams.add(folded);
     this.#stream = this.#writer.createAlternateStream(entry.path, entry.stream, entry.size);
   }
 
-  #whiteOut(path: string): void {
-    const place = this.#lookUp(path);
-    if (place.node?.kind === 'directory') this.#policy.emptyLower(path, place.node);
-    else if (place.node === undefined && place.hasLower) this.#policy.removeLower(path);
+  #whiteOut(header: TarHeader, path: string): void {
+    const own = this.#lookUp(path);
+    if (own === undefined) this.#policy.removeLower(path, header);
+    else if (own.kind === 'directory') this.#policy.emptyLower(path, own);
   }
 
   #empty(header: TarHeader, path: string): void {
@@ -191,6 +237,7 @@ export class LayerProcessor implements TarHandler {
     const lower = parent.hasLower ? this.#policy.lower(path) : 'absent';
     if (lower === 'file' || lower === 'link') throw this.#belowFile(header, path, lower);
     if (lower === 'absent') this.#create(path, impliedDirectoryMetadata(header)).close();
+    else this.#policy.enterLower(path);
     return addChild(parent, name, 'directory', lower === 'directory');
   }
 
@@ -208,25 +255,9 @@ export class LayerProcessor implements TarHandler {
     );
   }
 
-  /** What this layer has at a path; where it has nothing, whether lower layers may have something there. */
-  #lookUp(path: string): { node: LayerNode | undefined; hasLower: boolean } {
-    let node = this.#root;
-    for (const name of path.split('/')) {
-      const child = childOf(node, name);
-      if (child === undefined) return { node: undefined, hasLower: node.hasLower };
-      node = child;
-    }
-    return { node, hasLower: node.hasLower };
-  }
-
-  /** What the CIM writer says of a bad layer gets the entry's name and place. */
-  #guard(header: TarHeader, action: () => void): void {
-    try {
-      action();
-    } catch (error) {
-      if (!isErrorCode(error, 'corrupt', 'not-found', 'already-exists', 'failed-precondition')) throw error;
-      if (error.message.startsWith('tar entry ')) throw error;
-      throw entryError(header, error.message, { cause: error });
-    }
+  #lookUp(path: string): LayerNode | undefined {
+    let node: LayerNode | undefined = this.#root;
+    for (const name of path.split('/')) node = node && childOf(node, name);
+    return node;
   }
 }

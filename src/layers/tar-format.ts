@@ -3,7 +3,7 @@
  * Sources: POSIX.1-2017 pax "ustar Interchange Format" and "pax Header Block", GNU tar manual "Basic Tar Format".
  */
 
-import { CimletError } from '../errors.ts';
+import { CimletError, isErrorCode } from '../errors.ts';
 
 export const BLOCK = 512;
 
@@ -76,9 +76,15 @@ export function quoteName(name: string): string {
   return JSON.stringify(name.length > 240 ? `${name.slice(0, 160)}…${name.slice(-60)}` : name);
 }
 
+/** An entry, as messages name it. */
+export interface EntryPlace {
+  name: string;
+  offset: number;
+}
+
 /** The error for an entry that breaks a rule: names the entry and where in the tar it starts. */
 export function entryError(
-  entry: { name: string; offset: number },
+  entry: EntryPlace,
   reason: string,
   options: { hint?: string; cause?: unknown } = {},
 ): CimletError {
@@ -87,4 +93,15 @@ export function entryError(
     `tar entry ${quoteName(entry.name)} at offset ${entry.offset}: ${reason}`,
     options,
   );
+}
+
+/** Does something for an entry: what the CIM writer then says of a bad layer gets the entry's name and place. */
+export function forEntry<T>(entry: EntryPlace, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    if (!isErrorCode(error, 'corrupt', 'not-found', 'already-exists', 'failed-precondition')) throw error;
+    if (error.message.startsWith('tar entry ')) throw error;
+    throw entryError(entry, error.message, { cause: error });
+  }
 }
