@@ -233,11 +233,9 @@ function readReparse(header: TarHeader): Buffer {
 }
 
 function readExtendedAttributes(header: TarHeader): Buffer | undefined {
-  let keywords: string[] | undefined;
-  for (const keyword of header.records.keys()) {
-    if (keyword.startsWith(EA_PREFIX)) keywords = [...(keywords ?? []), keyword];
-  }
-  if (keywords === undefined) return undefined;
+  const keywords: string[] = [];
+  for (const keyword of header.records.keys()) if (keyword.startsWith(EA_PREFIX)) keywords.push(keyword);
+  if (keywords.length === 0) return undefined;
   const chain = encodeExtendedAttributes(
     keywords.sort().map((keyword) => ({
       name: keyword.slice(EA_PREFIX.length),

@@ -26,6 +26,9 @@ type State = 'header' | 'extension' | 'data' | 'padding' | 'zero-block' | 'done'
 
 const NO_RECORDS: PaxRecords = new Map();
 
+/** All global PAX headers of a tar together: they are kept, and copied for each local one. What is real is one comment. */
+const MAX_GLOBAL_HEADERS = 64 * 1024;
+
 const ENTRY_TYPES: Record<string, TarEntryType> = {
   '\0': 'file',
   '0': 'file',
@@ -73,6 +76,7 @@ export class TarReader {
   #entryOffset = 0;
   #entryName = '';
   #global: Map<string, string> | undefined;
+  #globalBytes = 0;
   #records: Map<string, string> | undefined;
   #longName: string | undefined;
   #longLink: string | undefined;
@@ -269,6 +273,9 @@ export class TarReader {
     switch (this.#extensionType) {
       case 'x':
       case 'g': {
+        if (this.#extensionType === 'g') this.#globalBytes += body.length;
+        if (this.#globalBytes > MAX_GLOBAL_HEADERS)
+          this.#fail(`global headers of more than ${MAX_GLOBAL_HEADERS} bytes`);
         const records: Map<string, string> =
           this.#extensionType === 'g' ? (this.#global ?? new Map()) : new Map(this.#global);
         const fault = readPaxRecords(body, records);

@@ -239,6 +239,19 @@ describe('malformed headers', () => {
     expect(error.message).toMatch(/offset \d+/);
   });
 
+  it('refuses global headers without end, which would all have to be kept', () => {
+    const one = (n: number) => {
+      const tar = makeTar((writer) =>
+        writer.entry({ name: 'x', type: 'directory', records: { [`V.${n}`]: 'v'.repeat(1000) } }),
+      );
+      // The extended header alone, made a global one.
+      return patched(tar, 156, 'g').subarray(0, -1536);
+    };
+    const error = failure(Buffer.concat(Array.from({ length: 70 }, (_, n) => one(n))));
+    expect(error.code).toBe('corrupt');
+    expect(error.message).toContain('global headers of more than 65536 bytes');
+  });
+
   it('an empty record deletes what a global header said', () => {
     const tar = makeTar((writer) =>
       writer.entry({ name: 'x', type: 'directory', records: { 'A.b': '1', 'A.c': '' } }),
