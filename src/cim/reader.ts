@@ -21,6 +21,7 @@ import {
   FILESYSTEM_SIZE,
   type Filesystem,
   type ImageHeader,
+  MAX_PATH_UNITS,
   type RegionOffset,
   type RegionSet,
   readStreamRecord,
@@ -206,7 +207,7 @@ export class CimReader {
 
   /**
    * Every file and directory below one (the root unless told), a directory before its entries, with paths from it.
-   * A directory that is reached twice (a cycle, or two parents) is a `corrupt` error.
+   * A directory that is reached twice (a cycle, or two parents) is a `corrupt` error, and so is a path too long for the format.
    */
   *walk(from: FileId = this.root): Generator<DirectoryEntry & { path: string }> {
     const seen = new Set([from]);
@@ -219,6 +220,8 @@ export class CimReader {
       }
       const { name, id } = next.value;
       const path = top.prefix + name;
+      if (path.length > MAX_PATH_UNITS)
+        throw corrupt(this.faultAt(id, `its path has more than ${MAX_PATH_UNITS} UTF-16 units`));
       yield { path, name, id };
       if (!this.isDirectory(id)) continue;
       if (seen.has(id)) throw corrupt(this.faultAt(id, `directory ${path} is reached twice`));

@@ -20,6 +20,21 @@ import { HAND_MADE_GUID, HandMadeImage } from './hand-made.ts';
 const temporary = temporaryDirectories();
 
 describe('CimReader', () => {
+  it('refuses to walk deeper than a path can be long', () => {
+    const directory = temporary();
+    const image = new HandMadeImage(88);
+    let id = image.addDirectory([]);
+    for (let depth = 0; depth < 200; depth++) id = image.addDirectory([['d'.repeat(255), id]]);
+    const reader = openCim(image.write(directory, id));
+    try {
+      expect(() => [...reader.walk()]).toThrow(
+        expect.objectContaining({ code: 'corrupt', message: expect.stringContaining('32767') }),
+      );
+    } finally {
+      reader.close();
+    }
+  });
+
   it('finds names whatever their case, in any script', () => {
     const directory = temporary();
     const names = [
