@@ -65,6 +65,8 @@ const SYSTEM_CODES: Record<string, ErrorCode> = {
   EEXIST: 'already-exists',
   ENOTEMPTY: 'already-exists',
   ENOTDIR: 'failed-precondition',
+  ELOOP: 'failed-precondition',
+  ENAMETOOLONG: 'failed-precondition',
   EISDIR: 'failed-precondition',
   EACCES: 'access-denied',
   EPERM: 'access-denied',
@@ -86,16 +88,17 @@ const SYSTEM_HINTS: Partial<Record<ErrorCode, string>> = {
 };
 
 /**
- * Gives a file-system or socket error of Node (one with an `errno` code) its class. `operation` names what was being
- * done and to what ("write layer region /x/y"). Errors that already are CimletErrors pass through; an abort becomes
- * `cancelled`; anything else is a bug and passes through unchanged.
+ * Gives a failed system call of Node (an error with a `code` such as ENOENT) its class; `native` when it has none of its
+ * own, as EIO. `operation` names what was being done and to what ("write layer region /x/y"). Errors that already are
+ * CimletErrors pass through; an abort becomes `cancelled`; anything else is a bug and passes through unchanged.
  */
 export function classify(error: unknown, operation: string, hint?: string): unknown {
   if (error instanceof CimletError || !(error instanceof Error)) return error;
   if (error.name === 'AbortError')
     return new CimletError('cancelled', `${operation}: cancelled`, { cause: error });
-  const systemCode = (error as NodeJS.ErrnoException).code;
-  const code = systemCode === undefined ? undefined : SYSTEM_CODES[systemCode];
+  const { code: systemCode, syscall } = error as NodeJS.ErrnoException;
+  const known = systemCode === undefined ? undefined : SYSTEM_CODES[systemCode];
+  const code = known ?? (syscall === undefined ? undefined : 'native');
   if (code === undefined) return error;
   const reason = error.message.replace(/^E[A-Z]+: /, '').replace(/, \w+( '.*')?$/, '');
   return new CimletError(code, `${operation}: ${reason} (${systemCode})`, {
