@@ -118,7 +118,7 @@ function surveyTree(
   for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
     checkpoint();
     for (const { name, id } of cim.entries(directory)) {
-      if (!isPlainName(name)) oddNames.set(id, [...(oddNames.get(id) ?? []), name]);
+      if (!isPlainName(name)) addTo(oddNames, id, name);
       const known = seen.has(id);
       seen.add(id);
       if (!isPlainDirectory(cim, id)) continue;
@@ -131,6 +131,12 @@ function surveyTree(
     }
   }
   return { inodes: seen.size, oddNames };
+}
+
+function addTo<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
+  const list = lists.get(key);
+  if (list === undefined) lists.set(key, [value]);
+  else list.push(value);
 }
 
 /** A directory with reparse data that makes it a link is shown as the link, without what lies in it. */

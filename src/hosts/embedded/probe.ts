@@ -63,7 +63,7 @@ function kernelView(facts: MountFacts | string): CapabilityState {
     reason,
     hint: `${hint}, or ${HINT_EXTRACT}`,
   });
-  if (typeof facts === 'string') return no(facts, 'run on Linux with glibc 2.36 or newer');
+  if (typeof facts === 'string') return no(facts, 'run on Linux');
   const kernel = `kernel ${facts.kernelRelease}`;
   if (facts.erofs === 'missing') return no(`${kernel} has no EROFS`, 'load or build the erofs module');
   if (!facts.capSysAdmin) return no('mounting needs CAP_SYS_ADMIN', 'run as root');

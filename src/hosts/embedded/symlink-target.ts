@@ -1,5 +1,5 @@
 import { decodeReparse } from '../../layers/reparse.ts';
-import { encodeWtf8 } from './view-name.ts';
+import { encodeText } from '../../layers/tar-text.ts';
 
 /** The kernel takes targets of at most one page, with its terminator. */
 const MAX_TARGET_BYTES = 4095;
@@ -12,7 +12,7 @@ const MAX_TARGET_BYTES = 4095;
 export function symlinkTarget(reparseData: Uint8Array): Buffer | undefined {
   const link = decodeReparse(reparseData);
   if (link === undefined || link.target.includes('\0')) return undefined;
-  const target = encodeWtf8(posixPath(link.target));
+  const target = encodeText(posixPath(link.target));
   return target.length === 0 || target.length > MAX_TARGET_BYTES ? undefined : target;
 }
 

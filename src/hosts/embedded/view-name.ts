@@ -4,26 +4,6 @@ import { createHash } from 'node:crypto';
 
 const MAX_NAME_BYTES = 255;
 
-/**
- * UTF-8 of a UTF-16 text; a surrogate without its partner, which UTF-8 cannot say, becomes the three bytes its number
- * would take (WTF-8), so that no two texts have the same bytes.
- */
-export function encodeWtf8(text: string): Buffer {
-  const plain = Buffer.from(text, 'utf8');
-  if (text.isWellFormed()) return plain;
-  const parts: Buffer[] = [];
-  for (const character of text) {
-    const unit = character.charCodeAt(0);
-    const lone = character.length === 1 && unit >= 0xd800 && unit <= 0xdfff;
-    parts.push(
-      lone
-        ? Buffer.from([0xe0 | (unit >> 12), 0x80 | ((unit >> 6) & 0x3f), 0x80 | (unit & 0x3f)])
-        : Buffer.from(character, 'utf8'),
-    );
-  }
-  return Buffer.concat(parts);
-}
-
 /** Whether the view can show the name as it is. */
 export function isPlainName(name: string): boolean {
   if (name === '.' || name === '..' || name.includes('/') || name.includes('\0')) return false;

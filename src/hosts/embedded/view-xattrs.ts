@@ -5,7 +5,7 @@
 
 import type { FileInfo, StreamInfo } from '../../cim/types.ts';
 import { FileAttribute } from '../../cim/types.ts';
-import { encodeWtf8 } from './view-name.ts';
+import { encodeText } from '../../layers/tar-text.ts';
 
 export interface ViewXattr {
   name: string;
@@ -45,7 +45,7 @@ export function viewXattrs(request: XattrRequest): ViewXattr[] {
   if (info.extendedAttributes !== undefined && info.extendedAttributes.length > 0)
     add('ea', info.extendedAttributes);
   if (info.reparseData !== undefined && info.reparseData.length > 0) add('reparse', info.reparseData);
-  if (request.realNames.length > 0) add('name', encodeWtf8(request.realNames.join('/')));
+  if (request.realNames.length > 0) add('name', encodeText(request.realNames.join('/')));
   return [...xattrs, ...streamXattrs(request, prefix)];
 }
 
@@ -84,7 +84,7 @@ function streamListing(streams: readonly StreamInfo[]): Buffer {
   const lines: Buffer[] = [];
   let bytes = 0;
   for (const [index, { name, size }] of streams.entries()) {
-    const line = Buffer.concat([Buffer.from(`${size} `), encodeWtf8(name), Buffer.from('\n')]);
+    const line = Buffer.concat([Buffer.from(`${size} `), encodeText(name), Buffer.from('\n')]);
     bytes += line.length;
     if (bytes > MAX_VALUE_BYTES - 32) {
       lines.push(Buffer.from(`+${streams.length - index}\n`));

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { encodeWtf8, isPlainName, viewNames } from '../../../src/hosts/embedded/view-name.ts';
+import { isPlainName, viewNames } from '../../../src/hosts/embedded/view-name.ts';
+import { encodeText } from '../../../src/layers/tar-text.ts';
 
 it.each([
   ['plain.txt', true],
@@ -18,9 +19,9 @@ it.each([
 });
 
 it('encodes lone surrogates as WTF-8 and everything else as UTF-8', () => {
-  expect(encodeWtf8('a\ud800b').toString('hex')).toBe('61eda08062');
-  expect(encodeWtf8('\udfff').toString('hex')).toBe('edbfbf');
-  expect(encodeWtf8('\u{1f600}é').toString()).toBe('\u{1f600}é');
+  expect(encodeText('a\ud800b').toString('hex')).toBe('61eda08062');
+  expect(encodeText('\udfff').toString('hex')).toBe('edbfbf');
+  expect(encodeText('\u{1f600}é').toString()).toBe('\u{1f600}é');
 });
 
 it('gives a name its own even when that is taken', () => {
