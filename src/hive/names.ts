@@ -29,12 +29,12 @@ export function hashName(name: string): number {
 
 export interface StoredName {
   bytes: Buffer;
-  /** One byte per unit, which every name of units below 256 gets; otherwise UTF-16LE. */
+  /** One byte per unit, which every name of units below 256 gets; otherwise UTF-16LE. Windows says so of no name "". */
   compressed: boolean;
 }
 
 export function encodeName(name: string): StoredName {
-  const compressed = isLatin1(name);
+  const compressed = name !== '' && isLatin1(name);
   return { bytes: Buffer.from(name, compressed ? 'latin1' : 'utf16le'), compressed };
 }
 
