@@ -10,6 +10,7 @@ import { attempt } from './faults.ts';
 import {
   objectIdFileName,
   PAGE_SIZE,
+  REGION_HEADER_SIZE,
   REGION_TYPES,
   type RegionOffset,
   RegionType,
@@ -107,7 +108,8 @@ export class ObjectStore {
   #isIntact(objects: InheritedObjects, offset: number, length: number, digest: Buffer): boolean {
     if (objects.intact.has(offset)) return true;
     const at = { region: objects.region, offset };
-    if (offset + length > objects.size || !this.#parent?.digest(at, length).equals(digest)) return false;
+    if (offset < REGION_HEADER_SIZE || offset + length > objects.size) return false;
+    if (!this.#parent?.digest(at, length).equals(digest)) return false;
     objects.intact.add(offset);
     return true;
   }

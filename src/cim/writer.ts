@@ -43,7 +43,12 @@ export function createCimWriter(options: CimWriterOptions): CimWriter {
     if ((parent?.regions.length ?? 0) + REGION_TYPES.length > MAX_REGIONS)
       throw new CimletError('failed-precondition', `${operation}: the chain has too many region files`);
     const target = new DirectoryTarget(directory, imageFileName(name), regionGuid);
-    return new CimWriter({ name, regionGuid, parent, store: new ObjectStore(target, parent) });
+    try {
+      return new CimWriter({ name, regionGuid, parent, store: new ObjectStore(target, parent) });
+    } catch (error) {
+      target.discard();
+      throw error;
+    }
   } catch (error) {
     parent?.close();
     throw error;

@@ -125,6 +125,20 @@ describe('a fork', () => {
     });
   });
 
+  it('relies on no object ID that points outside the objects', () => {
+    const directory = temporary();
+    writeBase(directory);
+    const path = join(directory, `objectid_${GUIDS[0]}_1`);
+    const ids = readFileSync(path);
+    // The table's only entry: the offset of kept/big.
+    ids.writeBigUInt64LE(0n, 48 + 32);
+    writeFileSync(path, ids);
+    writeImage(directory, 1, (writer) => putFile(writer, 'copy', patternBytes(20_000, 1)));
+    withReader(directory, 1, (reader) => {
+      expect(reader.extent(reader.lookup('copy')!)?.region).toBe(4);
+    });
+  });
+
   it('shares the file tables and directories it does not change', () => {
     const directory = temporary();
     writeImage(directory, 0, (writer) => {
