@@ -4,12 +4,12 @@
  */
 
 import { FileAttribute, type FileMetadata } from '../cim/types.ts';
-import { CimletError } from '../errors.ts';
 import { encodeExtendedAttributes } from './extended-attributes.ts';
 import { filetimeFromUnix } from './filetime.ts';
 import { normalizePath, pathFault, rootFault, splitPath, streamNameFault } from './layer-path.ts';
 import { parsePaxTime } from './pax.ts';
 import { encodeReparse } from './reparse.ts';
+import { encodeSddl } from './sddl.ts';
 import { descriptorFault } from './security-descriptor.ts';
 import { entryError, quoteName, type TarHeader } from './tar-format.ts';
 
@@ -210,16 +210,26 @@ function decodeBase64(header: TarHeader, keyword: string, text: string): Buffer 
 function readSecurityDescriptor(header: TarHeader): Buffer | undefined {
   const raw = header.records.get('MSWINDOWS.rawsd');
   if (raw === undefined) {
-    if (!header.records.has('MSWINDOWS.sd')) return undefined;
-    throw new CimletError(
-      'unsupported-host',
-      `tar entry ${quoteName(header.name)} at offset ${header.offset}: security descriptors in text form (MSWINDOWS.sd) are not supported yet`,
-      { hint: 'export the layer again with a current tool, which writes MSWINDOWS.rawsd' },
-    );
+    const text = header.records.get('MSWINDOWS.sd');
+    return text === undefined ? undefined : readSddl(header, text);
   }
   const descriptor = decodeBase64(header, 'MSWINDOWS.rawsd', raw);
   const fault = descriptorFault(descriptor);
   if (fault !== undefined) throw entryError(header, `malformed security descriptor: ${fault}`);
+  return descriptor;
+}
+
+/** Old layers have descriptors as text. */
+function readSddl(header: TarHeader, text: string): Buffer {
+  const descriptor = encodeSddl(text);
+  if ('fault' in descriptor) {
+    throw entryError(
+      header,
+      `malformed MSWINDOWS.sd at character ${descriptor.position + 1}: ${descriptor.fault}`,
+    );
+  }
+  const fault = descriptorFault(descriptor);
+  if (fault !== undefined) throw entryError(header, `MSWINDOWS.sd: ${fault}`);
   return descriptor;
 }
 

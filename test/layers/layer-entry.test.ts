@@ -224,11 +224,30 @@ describe('metadata', () => {
     expect(() => readLayerEntry({ ...header({ records }), ...overrides })).toThrow(message);
   });
 
-  it('says that descriptors in text form are not supported yet', () => {
-    expect(() => readLayerEntry(header({ records: { 'MSWINDOWS.sd': 'O:SY' } }))).toThrow(
+  it('reads descriptors in text form, unless there is a raw one', () => {
+    const sddl = { 'MSWINDOWS.sd': 'O:SY' };
+    const entry = readLayerEntry(header({ records: sddl }));
+    expect(entry).toMatchObject({
+      metadata: {
+        securityDescriptor: Buffer.from(
+          '0100008014000000000000000000000000000000010100000000000512000000',
+          'hex',
+        ),
+      },
+    });
+    const raw = DESCRIPTOR.toString('base64');
+    expect(readLayerEntry(header({ records: { ...sddl, 'MSWINDOWS.rawsd': raw } }))).toMatchObject({
+      metadata: { securityDescriptor: DESCRIPTOR },
+    });
+  });
+
+  it('refuses a malformed descriptor in text form at its entry, offset and character', () => {
+    expect(() => readLayerEntry(header({ records: { 'MSWINDOWS.sd': 'O:SYD:(A;;XX;;;BA)' } }))).toThrow(
       expect.objectContaining({
-        code: 'unsupported-host',
-        message: expect.stringContaining('not supported yet'),
+        code: 'corrupt',
+        message: expect.stringMatching(
+          /offset \d+: malformed MSWINDOWS\.sd at character 11: unknown right "XX"/,
+        ),
       }),
     );
   });
