@@ -13,5 +13,11 @@ export function viewOf(request: MountRequest): MountedView {
 }
 
 export function isSameView(a: MountedView, b: MountedView): boolean {
-  return a.path === b.path && a.chainId === b.chainId && a.format === b.format && a.view === b.view;
+  return (
+    a.path === b.path &&
+    a.chainId === b.chainId &&
+    a.format === b.format &&
+    a.view === b.view &&
+    a.access === b.access
+  );
 }
