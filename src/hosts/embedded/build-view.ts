@@ -4,6 +4,7 @@ import { rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { openCim } from '../../cim/reader.ts';
 import { writeErofs } from '../../erofs/writer.ts';
+import { syncFilesystem } from '../../native/linux/sync.ts';
 import { openCimView } from './cim-view.ts';
 import { syncDirectory } from './directories.ts';
 import { extractTree } from './extract-tree.ts';
@@ -32,7 +33,10 @@ export async function extractView(job: ExtractJob, control: JobControl): Promise
   const cim = openCim(job.cim);
   try {
     const view = openCimView(cim, { ...job, volumeName: VIEW_VOLUME_NAME, checkpoint: control.checkpoint });
-    return await extractTree(view, job.target, control);
+    const result = await extractTree(view, job.target, control);
+    // Renamed into place next: a crash must not leave a tree of empty files that counts as whole.
+    await syncFilesystem(job.target);
+    return result;
   } finally {
     cim.close();
   }

@@ -4,7 +4,7 @@ import { rename } from 'node:fs/promises';
 import { CimletError, classify, describeError } from '../../errors.ts';
 import type { ChainId, CommittedLayer, EffectContext, MountedView, MountRequest } from '../host.ts';
 import { isSameView, viewOf } from '../mounted-view.ts';
-import { ensureDirectory, missingDirectories, removeTree } from './directories.ts';
+import { ensureDirectory, missingDirectories, removeTree, syncDirectory } from './directories.ts';
 import { soundLayer } from './layer-store.ts';
 import { cimPath, extractedPath, type Layout, viewPath } from './layout.ts';
 import { readMountInfo } from './mount-info.ts';
@@ -163,6 +163,7 @@ async function extract(
     const { warnings } = await runJob<'extract'>({ kind: 'extract', cim, target, uuid }, context);
     for (const warning of warnings) context.warn?.(warning);
     await rename(target, record.source);
+    await syncDirectory(layout.extracted);
   } catch (error) {
     await removeTree(target);
     throw withRepairHint(error, cim);

@@ -16,6 +16,7 @@ export const libc = library(null, {
   fsmount: [long, [long, int, uint, uint], 'syscall'],
   move_mount: [long, [long, int, str, int, str, uint], 'syscall'],
   umount2: [int, [str, int]],
+  syncfs: [int, [int]],
   ioctl: [int, [int, ulong, pointer]],
   lgetxattr: [long, [pointer, str, pointer, size_t]],
   lsetxattr: [int, [pointer, str, pointer, size_t, int]],
