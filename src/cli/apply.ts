@@ -42,7 +42,8 @@ export const addApply: AddCommand = (program, context) => {
     .action(async (file: string | undefined, _options, command) => {
       const given = command.optsWithGlobals() as ApplyOptions;
       const saved = file === undefined ? undefined : await readSavedPlan(file);
-      const options = saved === undefined ? given : optionsOf(saved, given);
+      const isRootTold = command.getOptionValueSourceWithGlobals('root') !== 'default';
+      const options = saved === undefined ? given : optionsOf(saved, given, isRootTold);
       requireFilenames(options, 'apply');
       const loaded = await interruptible(context, (signal) =>
         readManifests(context, options.filename, signal),
@@ -63,15 +64,16 @@ export const addApply: AddCommand = (program, context) => {
 };
 
 /** A saved plan says itself what it was made from. */
-function optionsOf(saved: SavedPlan, given: ApplyOptions): ApplyOptions {
+function optionsOf(saved: SavedPlan, given: ApplyOptions, isRootTold: boolean): ApplyOptions {
   if (given.filename.length > 0 || given.target.length > 0) {
     throw new CimletError('failed-precondition', 'apply: a saved plan takes neither -f nor --target', {
       hint: 'the plan knows the manifests and targets it was made from',
     });
   }
-  const { inputs } = saved;
+  const { inputs, plan } = saved;
   return {
     ...given,
+    root: isRootTold ? given.root : plan.host.root,
     filename: inputs.arguments,
     target: inputs.targets as ResourceKey[],
     prune: inputs.prune,

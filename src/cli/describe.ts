@@ -62,6 +62,7 @@ export const addDescribe: AddCommand = (program, context) => {
           ...resources.map((each) => describeResource(each, status, events(each.key), layout)),
           ...snapshots.map((each) => describeSnapshot(each, events(snapshotKey(each)), layout)),
         ];
+        if (descriptions.length === 0) terminal.printError(`Nothing found in ${options.root}.`);
         descriptions.forEach((lines, index) => {
           if (index > 0) terminal.print('');
           terminal.print(lines);

@@ -48,7 +48,7 @@ export const addGet: AddCommand = (program, context) => {
         return;
       }
       const layout: Layout = {
-        width: terminal.width,
+        width: options.output === 'wide' ? Number.POSITIVE_INFINITY : terminal.width,
         paint: terminal.paint,
         wide: options.output === 'wide',
         qualified: wanted.sections.length > 1,

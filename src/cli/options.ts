@@ -26,7 +26,7 @@ export function addGlobalOptions(program: Command, defaultRoot: string): void {
       new Option('--root <directory>', 'where state and layers are kept')
         .default(defaultRoot)
         .env('CIMLET_ROOT')
-        .argParser((value) => resolve(value)),
+        .argParser(parseRoot),
     )
     .addOption(
       new Option('--host <host>', 'which host does the work')
@@ -39,6 +39,12 @@ export function addGlobalOptions(program: Command, defaultRoot: string): void {
         .default('text'),
     )
     .option('--no-color', 'print without colour (so does NO_COLOR=1)');
+}
+
+/** An empty text, as an unset variable leaves it, would be the current directory. */
+function parseRoot(text: string): string {
+  if (text === '') throw new InvalidArgumentError('Name a directory.');
+  return resolve(text);
 }
 
 export function filenameOption(): Option {

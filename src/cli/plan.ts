@@ -58,7 +58,9 @@ export const addPlan: AddCommand = (program, context) => {
     .addOption(targetOption())
     .option('--no-prune', 'keep what the manifests no longer declare')
     .option('--out <file>', 'save the plan, for apply FILE to do exactly that')
-    .addOption(new Option('--offline', 'plan from the files alone, with no host').conflicts('observed'))
+    .addOption(
+      new Option('--offline', 'plan from the files alone, with no host').conflicts(['observed', 'out']),
+    )
     .option('--observed <file>', 'plan for the host whose observe -o json is in FILE')
     .addOption(new Option('--detailed-exitcode', 'exit with 2 when there are changes').conflicts('exitCode'))
     .option('--exit-code', 'exit with 1 when there are changes, as diff does')

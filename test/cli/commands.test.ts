@@ -113,6 +113,25 @@ describe('usage', () => {
     expect(await run(args)).toEqual({ code: 1, stdout: '', stderr });
   });
 
+  test('an empty root is not the current directory', async () => {
+    for (const result of [
+      await run(['get', 'all', '--root', '']),
+      await run(['get', 'all'], { env: { CIMLET_ROOT: '' } }),
+    ])
+      expect(result).toMatchObject({ code: 1, stderr: expect.stringContaining('Name a directory.') });
+  });
+
+  test('a plan that knows no host is not saved', async () => {
+    const file = join(work, 'offline.json');
+    expect((await run(['plan', '-f', manifests, '--offline', '--out', file])).code).toBe(1);
+    expect(existsSync(file)).toBe(false);
+  });
+
+  test('nothing to describe says so', async () => {
+    const nothing = { code: 0, stdout: '', stderr: `Nothing found in ${root}.\n` };
+    expect(await run(['describe', 'mounts'])).toEqual(nothing);
+  });
+
   test('a target of no known kind', async () => {
     const { code, stderr } = await run(['plan', '-f', manifests, '--target', 'pod/x']);
     expect(code).toBe(1);
@@ -199,6 +218,8 @@ describe('the life of an image', () => {
     expect(table.stdout).toMatch(
       /^NAME +READY +STATUS +PATH +VIEW +ACCESS +AGE\ncopy +True +\w+ +\/.*copy +Extracted +ReadOnly +\d+s\n$/,
     );
+    const wide = await run(['get', 'mounts', '-o', 'wide']);
+    expect(wide.stdout).toMatch(/ applied folder@sha256:[0-9a-f]+\n$/);
     const { items } = JSON.parse((await run(['get', 'snapshots', '-o', 'json'])).stdout);
     expect(items).toHaveLength(2);
     const described = await run(['describe', 'snapshot', items[0].name.slice(7, 19)]);
@@ -251,7 +272,10 @@ describe('the life of an image', () => {
     expect(existsSync(join(work, 'copy/Windows'))).toBe(true);
 
     writeFileSync(join(manifests, 'app.yaml'), manifestOf('moved'));
-    expect(await run(['apply', file])).toMatchObject({ code: 0, stderr: '' });
+    // The plan knows its root; another one is refused.
+    const other = await run(['apply', file, '--root', join(work, 'other')]);
+    expect(other.stderr).toMatch(/it was made for embedded host .*root, not for embedded host .*other/);
+    expect(await runCimlet(['apply', file])).toMatchObject({ code: 0, stderr: '' });
     expect(existsSync(join(work, 'moved/Windows'))).toBe(true);
     expect(existsSync(join(work, 'copy/Windows'))).toBe(false);
   });

@@ -24,6 +24,7 @@ const PACKED = [
   'bin',
   'schemas',
   'docs',
+  'examples',
   'LICENSE',
 ];
 
@@ -54,6 +55,8 @@ test('the package holds emitted JavaScript and schemas, no sources', () => {
   const names = readdirSync(installed);
   expect(names).toEqual(expect.arrayContaining(['bin', 'dist', 'schemas', 'LICENSE']));
   expect(names).not.toContain('src');
+  // Not the image that the demo may have left there, nor what makes it: that needs the sources.
+  expect(readdirSync(join(installed, 'examples'))).toEqual(['manifests']);
 });
 
 describe.each(Object.entries(NODES))('installed, on %s', (_name, node) => {
