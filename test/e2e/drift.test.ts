@@ -378,9 +378,9 @@ describe.runIf(kernel)('edited manifests:', () => {
     const world = await applied();
     umount(world.mountPoint);
     world.app({ mountSpec: 'suspend: {reason: maintenance, by: ops}' });
-    const { stdout } = await world.run(['plan', '-f', world.manifest], 1);
+    const { stdout } = await world.run(['plan', '-f', world.manifest]);
     expect(stdout).toMatch(/Mount\/app.*\n.*suspended.*maintenance/);
-    await world.apply(1);
+    await world.apply();
     expect(mountsBelow(world.directory)).toEqual([]);
     world.app();
     await expectPlan(world, ['!Mount/app repair unmounted']);

@@ -29,7 +29,7 @@ export async function pathStateOf(
   for (const record of records) {
     if (record.request.path !== path) continue;
     const { state } = await mountStateOf(record, table);
-    if (state === 'mounted')
+    if (state === 'mounted' || (await isOwnLink(record)))
       return { kind: 'own-mount', detail: `our view of ${record.request.chain.at(-1)}` };
   }
   const mount = topMountAt(table, await realLocation(path));
@@ -49,6 +49,20 @@ export async function pathStateOf(
     if (isErrorCode(classified, 'not-found')) return { kind: 'absent' };
     if (isErrorCode(classified, 'access-denied', 'failed-precondition'))
       return { kind: 'unreadable', detail: classified.message };
+    throw classified;
+  }
+}
+
+/** Whether an extracted view's link is there, though what it leads to may be gone. */
+async function isOwnLink({ request: { view, path }, source }: MountRecord): Promise<boolean> {
+  if (view !== 'Extracted') return false;
+  try {
+    return (await readlink(path)) === source;
+  } catch (error) {
+    // EINVAL: what is there is no link.
+    if ((error as NodeJS.ErrnoException).code === 'EINVAL') return false;
+    const classified = classify(error, `look at ${path}`);
+    if (isErrorCode(classified, 'not-found', 'failed-precondition', 'access-denied')) return false;
     throw classified;
   }
 }
