@@ -47,6 +47,23 @@ export class FileSource implements ByteSource {
   }
 }
 
+const CHUNK = 1024 * 1024;
+
+/** Some bytes of a source in order; each piece is good until the next. */
+export function* readPieces(
+  source: ByteSource,
+  position: number,
+  length: number,
+  what: string,
+): Generator<Buffer> {
+  const chunk = Buffer.allocUnsafeSlow(Math.min(CHUNK, length));
+  for (let done = 0; done < length; done += chunk.length) {
+    const piece = chunk.subarray(0, Math.min(chunk.length, length - done));
+    source.readInto(piece, position + done, what);
+    yield piece;
+  }
+}
+
 /** Some bytes of a source, whole. */
 export function readBytes(source: ByteSource, position: number, length: number, what: string): Buffer {
   const bytes = Buffer.allocUnsafeSlow(length);

@@ -27,6 +27,16 @@ export function faultOf(error: unknown): CimFault | undefined {
   return 'file' in cause && 'offset' in cause && 'message' in cause ? (cause as CimFault) : undefined;
 }
 
+/** Runs a check of bytes that begin at `base` of their file: its fault's offset becomes one of the file. */
+export function withBase<T>(base: number, check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    const fault = faultOf(error);
+    throw fault === undefined ? error : corrupt({ ...fault, offset: base + fault.offset });
+  }
+}
+
 /** Runs a file-system action; its error gets its class and the operation's name. */
 export function attempt<T>(operation: string, action: () => T): T {
   try {

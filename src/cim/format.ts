@@ -157,7 +157,7 @@ export function encodeGuid(guid: string): Buffer {
   return bytes;
 }
 
-function decodeGuid(bytes: Buffer, position: number): string {
+export function decodeGuid(bytes: Buffer, position: number): string {
   const group = (start: number, end: number) => bytes.toString('hex', position + start, position + end);
   const swapped = (start: number, end: number) =>
     Buffer.from(bytes.subarray(position + start, position + end))

@@ -4,8 +4,9 @@
  */
 
 import { renameSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { CimletError } from '../errors.ts';
+import { temporaryContainer } from './container-target.ts';
 import { removeFile, syncDirectory } from './durable-files.ts';
 import { attempt } from './faults.ts';
 import { REGION_TYPES, type RegionSet } from './format.ts';
@@ -40,6 +41,20 @@ export function listCimFiles(directory: string, name: string): CimFile[] {
     const size = fileSize(join(directory, file));
     return size === undefined ? [] : [{ name: file, size }];
   });
+}
+
+/** Gives a container file that was written anew its final name, durably; doing it again is fine. */
+export function publishContainer(file: string): void {
+  publishFile(dirname(file), basename(file));
+  syncDirectory(dirname(file));
+}
+
+/** Removes a container file, finished or not. Nothing there is fine. */
+export function removeContainer(file: string): void {
+  if (fileSize(dirname(file)) === undefined) return;
+  removeFile(file);
+  removeFile(temporaryContainer(file));
+  syncDirectory(dirname(file));
 }
 
 /**

@@ -26,7 +26,6 @@ import {
   type RegionSet,
   readStreamRecord,
   readTableEntry,
-  requireVersion,
   STREAM_SIZE,
   type StreamRecord,
   StreamType,
@@ -36,8 +35,9 @@ import {
 } from './format.ts';
 import { fileSize, readImageHeader, setFileNames } from './image.ts';
 import { LINK_TABLE_HEADER_SIZE, LinkTable } from './link-table.ts';
+import { type ImageKind, type OpenCimOptions, type OpenImage, openImage } from './open-image.ts';
 import { locatePeBytes, type PeImage, readPeImage } from './pe-image.ts';
-import { digestStored, type Region, RegionFiles } from './region-files.ts';
+import { digestStored, type Region, type RegionFiles } from './region-files.ts';
 import { StoredTables } from './stored-tables.ts';
 import type { DataExtent, DirectoryEntry, FileId, FileInfo, StreamInfo } from './types.ts';
 import { decodeUpcase, upcaseUnits } from './upcase.ts';
@@ -48,18 +48,20 @@ const MAX_CACHED_BLOB = 64 * 1024;
 const DEFAULT_CHUNK = 1024 * 1024;
 const FILE_ID_SIZE = 4;
 
-/** Opens a `.cim` file of format version 1 with all its region files. */
-export function openCim(path: string): CimReader {
-  const header = readImageHeader(path);
-  requireVersion(path, header.version);
-  const files = RegionFiles.open(path, [...header.parents, header.own]);
+/**
+ * Opens an image of format version 1 with all its regions: a `.cim` file, `x.bcim/name.cim` or `/dev/loop0/name.cim` in a container, or the
+ * container alone when it has one CIM only. Errors: `failed-precondition` for a merged CIM whose sources are not those it was merged from,
+ * `corrupt` for another root hash than the one given.
+ */
+export function openCim(path: string, options: OpenCimOptions = {}): CimReader {
+  const image = openImage(path, options);
   try {
-    const reader = new CimReader(path, header, files);
+    const reader = new CimReader(image);
     if (!reader.isDirectory(reader.root))
       throw corrupt(reader.faultAt(reader.root, 'the root is not a directory'));
     return reader;
   } catch (error) {
-    files.close();
+    image.files.close();
     throw error;
   }
 }
@@ -109,6 +111,7 @@ function inspectContents(path: string): Pick<CimDescription, 'contents' | 'probl
 
 export class CimReader {
   readonly path: string;
+  readonly kind: ImageKind;
   readonly header: ImageHeader;
   readonly filesystem: Filesystem;
   /** ID of the root directory. */
@@ -125,9 +128,10 @@ export class CimReader {
   );
   readonly #blobs: BlobSource;
 
-  /** Use `openCim`. Takes over `files`. */
-  constructor(path: string, header: ImageHeader, files: RegionFiles) {
+  /** Use `openCim`. Takes over the image's files. */
+  constructor({ path, kind, header, files }: Pick<OpenImage, 'path' | 'kind' | 'header' | 'files'>) {
     this.path = path;
+    this.kind = kind;
     this.header = header;
     this.#files = files;
     const at = this.#required(header.filesystem, 'the filesystem object');

@@ -2,7 +2,18 @@
 
 import { extendedAttributesFault, reparseDataFault, securityDescriptorFault } from './blobs.ts';
 import type { FaultList } from './faults.ts';
-import { defaultStream, FileField, fileBlobs, isDirectory, KNOWN_FLAGS, streamTable } from './file-record.ts';
+import {
+  defaultStream,
+  FILE_RECORD_SIZE,
+  FileField,
+  type FileSlot,
+  fileBlobs,
+  isDirectory,
+  KNOWN_FLAGS,
+  MARK_FLAGS,
+  markKind,
+  streamTable,
+} from './file-record.ts';
 import {
   FILES_PER_TABLE,
   PAGE_SIZE,
@@ -14,6 +25,7 @@ import {
   StreamType,
 } from './format.ts';
 import type { LinkTable } from './link-table.ts';
+import { nameFault } from './names.ts';
 import { readPeImage } from './pe-image.ts';
 import type { CimReader } from './reader.ts';
 import type { RegionFiles } from './region-files.ts';
@@ -73,8 +85,13 @@ class FileVerifier {
   #file(id: FileId): void {
     const slot = this.#reader.slot(id);
     const flags = slot.table.readUInt16LE(slot.position + FileField.flags);
-    if ((flags & ~KNOWN_FLAGS) !== 0)
-      this.#fileFault(id, `file ${id} has unknown flags 0x${flags.toString(16)}`);
+    const known = this.#reader.kind === 'block' ? KNOWN_FLAGS | MARK_FLAGS : KNOWN_FLAGS;
+    if ((flags & ~known) !== 0) this.#fileFault(id, `file ${id} has unknown flags 0x${flags.toString(16)}`);
+    const mark = this.#reader.kind === 'block' ? markKind(slot) : undefined;
+    if (mark === 'tombstone' || mark === 'merge-link') {
+      this.#mark(id, slot, mark);
+      return;
+    }
     if (isDirectory(slot)) {
       const { at, size } = defaultStream(slot);
       if (size > 0 && at === undefined) this.#fileFault(id, `directory ${id} has entries nowhere`);
@@ -90,6 +107,20 @@ class FileVerifier {
         this.#stream(id, readStreamRecord(table.bytes, table.valuePosition(i)), `stream ${i} of file ${id}`);
     }
     this.#blobs(id);
+  }
+
+  /** A tombstone has nothing else, a merge link its target. */
+  #mark(id: FileId, { table, position }: FileSlot, mark: 'tombstone' | 'merge-link'): void {
+    const rest = Buffer.from(table.subarray(position, position + FILE_RECORD_SIZE));
+    rest.writeUInt16LE(0, FileField.flags);
+    if (mark === 'merge-link') rest.writeBigUInt64LE(0n, FileField.reparseData);
+    if (rest.some((byte) => byte !== 0)) this.#fileFault(id, `the ${mark} ${id} has properties of a file`);
+    if (mark === 'tombstone') return;
+    const target = this.#faults.collect(() => this.#reader.stat(id))?.mark;
+    if (target?.kind !== 'merge-link') return;
+    const names = target.target.split('/');
+    const fault = names.map(nameFault).find((found) => found !== undefined);
+    if (fault !== undefined) this.#fileFault(id, `the target of the merge link ${id}: ${fault}`);
   }
 
   #streamTable(id: FileId): { at: RegionOffset | undefined; table: LinkTable | undefined } {

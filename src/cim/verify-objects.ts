@@ -1,6 +1,6 @@
 /** The regions of an image and their object IDs, every digest recomputed. */
 
-import type { FaultList } from './faults.ts';
+import { type FaultList, withBase } from './faults.ts';
 import { RegionType } from './format.ts';
 import { ObjectIdFile } from './object-ids.ts';
 import { digestStored, type Region, type RegionFiles } from './region-files.ts';
@@ -18,7 +18,7 @@ export function verifyRegion(region: Region, number: number, files: RegionFiles,
     idFault(0, 'the object ID file is missing; the image reads without it');
     return;
   }
-  const ids = faults.collect(() => new ObjectIdFile(path, bytes));
+  const ids = faults.collect(() => withBase(base, () => new ObjectIdFile(path, bytes)));
   if (ids === undefined) return;
   if (ids.header.type !== region.type)
     idFault(34, `object IDs of region type ${ids.header.type}, not ${region.type}`);

@@ -5,27 +5,29 @@
 
 import { isErrorCode } from '../errors.ts';
 import { type CimFault, corruptAt, FaultList, faultOf } from './faults.ts';
-import { FILES_PER_TABLE, type ImageHeader, MAX_PATH_UNITS, requireVersion } from './format.ts';
-import { readImageHeader } from './image.ts';
+import { FILES_PER_TABLE, MAX_PATH_UNITS } from './format.ts';
+import { type OpenCimOptions, type OpenImage, openImage } from './open-image.ts';
 import { CimReader } from './reader.ts';
-import { RegionFiles } from './region-files.ts';
 import type { FileId } from './types.ts';
+import { verifyContainer } from './verify-container.ts';
 import { verifyFiles } from './verify-files.ts';
 import { verifyRegion } from './verify-objects.ts';
 
 export type { CimFault } from './faults.ts';
 
 /**
- * All faults of an image and of the region files it inherits; none for a sound one. Bad content never throws; a `.cim` that cannot
- * be read at all (`not-found`, `access-denied`) does.
+ * All faults of an image and of the region files it inherits, or of its container, whose every byte is checked; none for a sound one. Of a
+ * merged image's sources the regions are checked, not the rest of their containers. Bad content never throws; what cannot be read at all
+ * (`not-found`, `access-denied`) does, and so do wrong sources (`failed-precondition`).
  */
-export function verifyCim(path: string): CimFault[] {
+export function verifyCim(path: string, options: OpenCimOptions = {}): CimFault[] {
   const faults = new FaultList();
-  const header = faults.collect(() => readCheckedHeader(path));
-  if (header === undefined) return faults.list;
-  const files = RegionFiles.open(path, [...header.parents, header.own], (fault) => faults.addBroken(fault));
+  const image = faults.collect(() => openChecked(path, options, faults));
+  if (image === undefined) return faults.list;
+  const { files, container } = image;
   try {
-    const reader = faults.collect(() => new CimReader(path, header, files));
+    if (container !== undefined) verifyContainer(container, faults);
+    const reader = faults.collect(() => new CimReader(image));
     files.regions.forEach((region, number) => {
       verifyRegion(region, number, files, faults);
     });
@@ -39,15 +41,13 @@ export function verifyCim(path: string): CimFault[] {
   }
 }
 
-function readCheckedHeader(path: string): ImageHeader {
-  const header = readImageHeader(path);
+function openChecked(path: string, options: OpenCimOptions, faults: FaultList): OpenImage {
   try {
-    requireVersion(path, header.version);
+    return openImage(path, options, (fault) => faults.addBroken(fault));
   } catch (error) {
     if (!isErrorCode(error, 'unsupported-host')) throw error;
     throw corruptAt(path, 16, error.message);
   }
-  return header;
 }
 
 /** The tree from the root: every ID exists, and every directory has one parent. */

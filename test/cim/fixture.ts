@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach } from 'vitest';
+import type { ImageWriter } from '../../src/cim/image-writer.ts';
 import { publishCim } from '../../src/cim/publish.ts';
 import { type CimReader, openCim } from '../../src/cim/reader.ts';
 import { FileAttribute, type FileMetadata } from '../../src/cim/types.ts';
@@ -43,12 +44,12 @@ export function directoryMetadata(more: Partial<FileMetadata> = {}): FileMetadat
   return fileMetadata(0, { attributes: FileAttribute.directory, ...more });
 }
 
-export function putDirectory(writer: CimWriter, path: string): void {
+export function putDirectory(writer: ImageWriter, path: string): void {
   writer.createFile(path, directoryMetadata()).close();
 }
 
 export function putFile(
-  writer: CimWriter,
+  writer: ImageWriter,
   path: string,
   data: Uint8Array | string,
   more?: Partial<FileMetadata>,
@@ -59,7 +60,7 @@ export function putFile(
   stream.close();
 }
 
-export function putStream(writer: CimWriter, path: string, name: string, data: Uint8Array | string): void {
+export function putStream(writer: ImageWriter, path: string, name: string, data: Uint8Array | string): void {
   const bytes = Buffer.from(data);
   const stream = writer.createAlternateStream(path, name, bytes.length);
   stream.write(bytes);

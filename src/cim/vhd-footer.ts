@@ -1,0 +1,3 @@
+export function vhdFooterAtEnd(_path: string): boolean {
+  return false;
+}
