@@ -226,8 +226,12 @@ class TreeWriter {
   #writeSegments(data: Buffer): number {
     const { offset, bytes } = this.#cells.allocate(BIG_DATA_SIZE);
     const segments: number[] = [];
-    for (let at = 0; at < data.length; at += SEGMENT_SIZE)
-      segments.push(this.#writeBytes(data.subarray(at, at + SEGMENT_SIZE)));
+    for (let at = 0; at < data.length; at += SEGMENT_SIZE) {
+      // The last segment gets a whole cell too: Windows does so, and readers depend on it.
+      const segment = this.#cells.allocate(SEGMENT_SIZE);
+      data.copy(segment.bytes, 0, at);
+      segments.push(segment.offset);
+    }
     if (segments.length > 0xffff) throw new Error(`write hive: a value cannot have ${data.length} bytes`);
     bytes.write('db', 0, 'latin1');
     bytes.writeUInt16LE(segments.length, 2);

@@ -87,12 +87,12 @@ export function richHive(): Hive {
 
 export interface TreeOptions {
   names: fc.Arbitrary<string>;
-  layers: fc.Arbitrary<LayerSemantics>;
+  /** Absent: nothing is layered. */
+  layers?: fc.Arbitrary<LayerSemantics>;
 }
 
 const PLAIN: TreeOptions = {
   names: fc.constantFrom('a', 'A', 'b', 'B', 'Key', 'é', 'É', 'ß', 'ж', '日', '\ud800', '\u{1f600}', 'c d'),
-  layers: fc.constant('merge'),
 };
 
 export const LAYERED: TreeOptions = {
@@ -102,7 +102,7 @@ export const LAYERED: TreeOptions = {
 
 /** Any hive with few names, so that two of them have keys in common. */
 export function arbitraryHive({ names, layers }: TreeOptions = PLAIN): fc.Arbitrary<Hive> {
-  const layered = layers !== PLAIN.layers;
+  const layered = layers !== undefined;
   const unique = { selector: (item: { name: string }) => upcaseName(item.name), maxLength: 4 };
   const value = fc.record({
     name: fc.oneof(names, fc.constant('')),
@@ -121,7 +121,7 @@ export function arbitraryHive({ names, layers }: TreeOptions = PLAIN): fc.Arbitr
         security,
         flags: fc.constantFrom(0, KeyFlag.noDelete, KeyFlag.symbolicLink, 0x1280),
         virtualization: fc.nat(0xffff),
-        layer: layers,
+        layer: layers ?? fc.constant('merge' as const),
         inheritsClass: layered ? fc.boolean() : fc.constant(false),
         values,
         subkeys: fc.oneof(

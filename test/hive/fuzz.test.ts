@@ -36,7 +36,8 @@ function expectHiveOrCorrupt(bytes: Buffer): void {
     expect(isErrorCode(error, 'corrupt'), String(error)).toBe(true);
     return;
   }
-  expect(readHive(writeHive(hive), 'again')).toEqual({ ...hive, dirty: false });
+  const written = writeHive(hive);
+  expect(writeHive(readHive(written, 'written')).equals(written)).toBe(true);
   if (hive.root.layer !== 'tombstone') writeHive(mergeHives(SOUND, hive));
 }
 
@@ -47,9 +48,11 @@ describe('damaged hives', () => {
       expect(() => readHive(bytes.subarray(0, length), 'cut')).toThrow(/^read hive cut: /);
   });
 
-  it('survive any single bit flipped in their first bin', () => {
-    const bytes = writeHive(SOUND);
-    for (let bit = 0; bit < 2048 * 8; bit++) {
+  it('survive any single bit flipped', () => {
+    const { root } = SOUND;
+    const subkeys = root.subkeys.filter(({ name }) => name !== 'big');
+    const bytes = writeHive({ ...SOUND, root: { ...root, subkeys } });
+    for (let bit = 0; bit < 1280 * 8; bit++) {
       const at = 4096 + (bit >> 3);
       bytes.writeUInt8(bytes.readUInt8(at) ^ (1 << (bit & 7)), at);
       expectHiveOrCorrupt(bytes);
