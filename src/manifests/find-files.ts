@@ -53,18 +53,19 @@ export async function findManifestFiles(
   return found;
 }
 
-/** Folders are followed through symbolic links, each real one once on the way down, so that links can't lead in circles. */
+/** Folders are followed through symbolic links, each real one once, so that links can't lead in circles or multiply. */
 async function searchFolder(
   name: string,
   path: string,
   relativeName: string,
-  above: ReadonlySet<string>,
+  searched: Set<string>,
   found: ManifestInput,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   signal?.throwIfAborted();
   const real = await realpath(path);
-  if (above.has(real)) return;
+  if (searched.has(real)) return;
+  searched.add(real);
   const entries = await readdir(path, { withFileTypes: true });
   entries.sort((a, b) => (a.name < b.name ? -1 : 1));
   for (const entry of entries) {
@@ -76,14 +77,7 @@ async function searchFolder(
     };
     try {
       if (await isFolder(entry, below.path)) {
-        await searchFolder(
-          below.name,
-          below.path,
-          below.relativeName,
-          new Set([...above, real]),
-          found,
-          signal,
-        );
+        await searchFolder(below.name, below.path, below.relativeName, searched, found, signal);
       } else if (isManifestName(entry.name)) {
         // Opening a pipe would wait for a writer; only one the user named is worth that.
         if (entry.isFile() || entry.isSymbolicLink()) found.files.push(below);

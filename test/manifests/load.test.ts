@@ -38,6 +38,16 @@ describe('where manifests come from', () => {
       expect(await namesIn([b, a, b, folder])).toEqual(['b', 'a']);
     }));
 
+  it('each real folder once, however many links lead there', () =>
+    withFolder({ 'level-0/a.yaml': image('a') }, async (folder) => {
+      for (let level = 1; level <= 40; level++) {
+        await mkdir(join(folder, `level-${level}`));
+        for (const name of ['left', 'right'])
+          await symlink(`../level-${level - 1}`, join(folder, `level-${level}`, name));
+      }
+      expect(await namesIn([join(folder, 'level-40')])).toEqual(['a']);
+    }));
+
   it('links to files and folders, but not in circles', () =>
     withFolder({ 'real/a.yaml': image('a') }, async (folder) => {
       await mkdir(join(folder, 'manifests'));
