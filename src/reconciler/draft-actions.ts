@@ -1,6 +1,6 @@
 /** What is desired against what is there, resource by resource: one action each, or none. */
 
-import type { LayerRef } from '../hosts/host.ts';
+import type { ChainId } from '../hosts/host.ts';
 import { type MountResource, type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { ChainFacts } from '../state/records.ts';
 import { compareText } from './canonical.ts';
@@ -60,7 +60,6 @@ export function draftActions(
       verdicts,
       situation,
       options,
-      snapshots,
       draft,
     });
     if (action === undefined) {
@@ -95,7 +94,6 @@ interface DraftContext {
   verdicts: ReadonlyMap<ResourceKey, MountVerdict>;
   situation: Situation;
   options: PlanOptions;
-  snapshots: SnapshotPlan;
   draft: Draft;
 }
 
@@ -167,10 +165,8 @@ function draftChain(
   const facts: ChainFacts = { format: chain.format, chainIds: chain.layers.map(({ chainId }) => chainId) };
   const applied = record?.appliedDigest === undefined ? undefined : record.facts.chain;
   const change = ((): { verb: Verb; reason: Reason } | undefined => {
-    if (
-      !situation.recordsKnown &&
-      chain.layers.every(({ chainId }) => isSound({ chainId, format: chain.format }, context))
-    )
+    // A damaged layer is drift of the layer, not of the chain.
+    if (!situation.recordsKnown && chain.layers.every(({ chainId }) => isThere(chainId, chain, situation)))
       return undefined;
     if (applied === undefined)
       return { verb: 'create', reason: { code: 'new', message: 'not on this host yet' } };
@@ -197,9 +193,8 @@ function draftChain(
   };
 }
 
-function isSound(ref: LayerRef, context: DraftContext): boolean {
-  const id = snapshotId(ref);
-  return context.situation.layers.has(id) && !context.snapshots.actions.has(id);
+function isThere(chainId: ChainId, { format }: DesiredChain, situation: Situation): boolean {
+  return situation.layers.has(snapshotId({ chainId, format }));
 }
 
 function describeIds(chain: ChainFacts): string {
