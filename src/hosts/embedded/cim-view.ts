@@ -88,7 +88,7 @@ export function openCimView(
 }
 
 /** Seconds and nanoseconds since 1970 of a FILETIME. */
-export function posixTime(fileTime: bigint): ErofsTime {
+function posixTime(fileTime: bigint): ErofsTime {
   const sinceEpoch = fileTime - UNIX_EPOCH;
   const rest = ((sinceEpoch % 10_000_000n) + 10_000_000n) % 10_000_000n;
   return { seconds: (sinceEpoch - rest) / 10_000_000n, nanoseconds: Number(rest) * 100 };

@@ -6,7 +6,6 @@ import { CimletError, classify } from '../../errors.ts';
 import { Errno, systemError } from './errno.ts';
 import { libc, outcome } from './libc.ts';
 
-const LOOP_CLR_FD = 0x4c01;
 const LOOP_CONFIGURE = 0x4c0a;
 const LOOP_CTL_GET_FREE = 0x4c82;
 const LO_FLAGS_READ_ONLY = 1;
@@ -46,18 +45,6 @@ export async function attachLoop(file: string): Promise<LoopDevice> {
     await backing.close();
   }
   throw new CimletError('busy', `${operation}: ${ATTEMPTS} devices that were free have been taken`);
-}
-
-/** Detaches a loop device now, or after its last use. For devices left behind by others; ours detach by themselves. */
-export async function detachLoop(path: string): Promise<void> {
-  const operation = `detach loop device ${path}`;
-  const device = await openOr(path, operation);
-  try {
-    const result = await ioctl(device.fd, LOOP_CLR_FD, null);
-    if (result < 0) throw systemError(operation, -result);
-  } finally {
-    await device.close();
-  }
 }
 
 async function openFree(operation: string): Promise<{ path: string; handle: FileHandle }> {

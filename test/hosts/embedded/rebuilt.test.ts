@@ -13,8 +13,8 @@ const kernel = requireOrSkip('kernel EROFS mounts', capabilities['view.Kernel'].
 const BASE = Buffer.alloc(300_000, 'base');
 const TOP = Buffer.alloc(200_000, 'top');
 
-async function shown() {
-  const bench = await openBench();
+async function shown(forceLoop = false) {
+  const bench = await openBench({ forceLoop });
   const requests = await makeStack(
     join(bench.directory, 'blobs'),
     [
@@ -43,8 +43,11 @@ async function expectSound(host: Host, path: string): Promise<void> {
 }
 
 describe.runIf(kernel)('a mounted view whose layers were damaged', () => {
-  it('shows them whole once they are built anew, even while it is in use', async () => {
-    const bench = await shown();
+  it.each([
+    ['files', false],
+    ['loop devices', true],
+  ])('shows them whole once they are built anew, even while it is in use (%s)', async (_name, forceLoop) => {
+    const bench = await shown(forceLoop);
     const { host, requests, request } = bench;
     const user = openSync(join(request.path, 'base'), 'r');
     try {
