@@ -218,20 +218,32 @@ function findLateObstacles(
 ): Map<ResourceKey, Obstacle> {
   const late = new Map<ResourceKey, Obstacle>();
   const waiting = new Map<ResourceKey, MountChange>();
+  const waiters = new Map<ResourceKey, ResourceKey[]>();
   for (const [key, verdict] of verdicts) {
-    if (verdict.kind === 'change' && verdict.occupant !== undefined) waiting.set(key, verdict);
+    if (verdict.kind !== 'change' || verdict.occupant === undefined) continue;
+    waiting.set(key, verdict);
+    waiters.set(verdict.occupant, [...(waiters.get(verdict.occupant) ?? []), key]);
   }
   if (waiting.size === 0) return late;
   const byId = new Map(actions.map((action) => [action.id, action]));
   const stuck = new Set(orderActions(actions).cyclic.map(({ id }) => id));
-  for (const [key, { request }] of waiting) {
-    const absent = byId.get(key)?.dependsOn.some((id) => !byId.has(id)) ?? false;
-    if (!absent && !stuck.has(key)) continue;
-    late.set(key, {
-      code: 'already-exists',
-      message: `${request.path} shows another Mount, which ${absent ? 'stays' : 'waits for this one'}`,
-      hint: 'mount elsewhere first, then here',
-    });
+  const blockWithWaiters = (first: ResourceKey, why: string) => {
+    const pending = [{ key: first, why }];
+    for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+      const path = waiting.get(next.key)?.request.path;
+      if (path === undefined || late.has(next.key)) continue;
+      late.set(next.key, {
+        code: 'already-exists',
+        message: `${path} shows another Mount, which ${next.why}`,
+        hint: 'mount elsewhere first, then here',
+      });
+      // Its own view stays where it is, so that nobody gets its place either.
+      for (const key of waiters.get(next.key) ?? []) pending.push({ key, why: 'stays' });
+    }
+  };
+  for (const key of waiting.keys()) {
+    if (byId.get(key)?.dependsOn.some((id) => !byId.has(id))) blockWithWaiters(key, 'stays');
   }
+  for (const key of waiting.keys()) if (stuck.has(key)) blockWithWaiters(key, 'waits for this one');
   return late;
 }

@@ -213,6 +213,34 @@ describe('planning an apply', () => {
     expect(kept.blocked[0]?.message).toBe('/mnt/one shows Mount/one');
   });
 
+  it('blocks a whole row of mounts at once whose last one has nowhere to go', async () => {
+    const row = (shift: number) =>
+      Array.from({ length: 400 }, (_, index) =>
+        mount(`m${index}`, { chain: 'app', path: `/mnt/${index + shift}` }),
+      );
+    await world.apply([APP[0]!, APP[1]!, ...row(0)]);
+    world.host.placeAt('/mnt/400', { kind: 'file' });
+    let observations = 0;
+    const planned = await world.engine.plan(
+      { resources: [APP[0]!, APP[1]!, ...row(1)], revision: 'r2', sourceId: 'here' },
+      new AbortController().signal,
+    );
+    const observed = {
+      ...planned.observed,
+      get capabilities() {
+        observations++;
+        return planned.observed.capabilities;
+      },
+    };
+    const records = world.state.records();
+    const resolved = new Map([['app', resolvedImage('ab')]]);
+    const options = { targets: [], prune: true, revision: 'r2', sourceId: 'here' };
+    planApply({ resources: planned.resources, resolved, observed, records, root: '/', options });
+    expect(planned.plan.blocked).toHaveLength(400);
+    // Some per mount, not some per mount for each mount.
+    expect(observations).toBeLessThan(400 * 20);
+  });
+
   it('keeps to targets and what they need', async () => {
     world.images.set('other', 'xy');
     const all = [...APP, image('other'), chain('other'), mount('other')];
