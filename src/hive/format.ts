@@ -9,7 +9,6 @@ import { CimletError } from '../errors.ts';
 import type { LayerSemantics } from './model.ts';
 
 export const BASE_BLOCK_SIZE = 4096;
-export const CHECKSUM_OFFSET = 508;
 export const BIN_ALIGNMENT = 4096;
 export const BIN_HEADER_SIZE = 32;
 export const CELL_ALIGNMENT = 8;
@@ -32,8 +31,6 @@ export const INLINE_BIT = 0x80000000;
 /** What fits beside a bin's header into 4 KiB: longer lists are split and joined by an `ri` list, as Windows does. */
 export const MAX_LEAF_ENTRIES = 507;
 
-export const FileType = { primary: 0 } as const;
-
 /** Bits of a key node's flags that say how it is stored, or what is only true in memory. */
 export const StorageFlag = {
   volatile: 0x0001,
@@ -44,26 +41,6 @@ export const StorageFlag = {
 export const STORAGE_FLAGS = 0x0001 | 0x0002 | 0x0004 | 0x0020;
 
 export const ValueFlag = { compressedName: 0x0001, tombstone: 0x0002 } as const;
-
-/** Flag of the base block: the hive may hold layered keys. */
-export const LAYERED_KEYS_FLAG = 0x2;
-
-/** Offsets in the base block. */
-export const BaseField = {
-  primarySequence: 4,
-  secondarySequence: 8,
-  timestamp: 12,
-  majorVersion: 20,
-  minorVersion: 24,
-  fileType: 28,
-  fileFormat: 32,
-  rootCell: 36,
-  binsSize: 40,
-  clusteringFactor: 44,
-  fileName: 48,
-  flags: 144,
-} as const;
-export const FILE_NAME_SIZE = 64;
 
 /** Offsets in a key node. */
 export const KeyField = {
@@ -115,14 +92,6 @@ export function decodeLayer(byte: number): { layer: LayerSemantics; inheritsClas
 
 export function encodeLayer(layer: LayerSemantics, inheritsClass: boolean): number {
   return SEMANTICS.indexOf(layer) | (inheritsClass ? INHERIT_CLASS_BIT : 0);
-}
-
-/** The checksum of a base block: its first 508 bytes as words, joined by XOR; never 0 or 0xffffffff. */
-export function baseBlockChecksum(block: Buffer): number {
-  let sum = 0;
-  for (let at = 0; at < CHECKSUM_OFFSET; at += 4) sum ^= block.readInt32LE(at);
-  if (sum === -1) return 0xfffffffe;
-  return sum === 0 ? 1 : sum >>> 0;
 }
 
 export function alignUp(size: number, alignment: number): number {

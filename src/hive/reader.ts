@@ -3,19 +3,11 @@
  * the file holds in segments. Every malformed structure is a `corrupt` error with its offset in the file.
  */
 
-import { CimletError } from '../errors.ts';
+import { decodeBaseBlock, ROOT_CELL_FIELD } from './base-block.ts';
 import { type Cell, HiveCells } from './cells.ts';
 import {
-  BASE_BLOCK_SIZE,
-  BaseField,
-  BIN_ALIGNMENT,
-  baseBlockChecksum,
-  CHECKSUM_OFFSET,
-  corruptHive,
   decodeLayer,
-  FILE_NAME_SIZE,
   FIRST_MINOR_WITH_SEGMENTS,
-  FileType,
   INLINE_BIT,
   INLINE_SIZE,
   KEY_NODE_SIZE,
@@ -55,50 +47,10 @@ const NO_DATA = Buffer.alloc(0);
  * The result refers to `bytes`, which must not change afterwards.
  */
 export function readHive(bytes: Buffer, name: string): Hive {
-  const { minorVersion, binsSize, ...hive } = readBaseBlock(bytes, name);
+  const { minorVersion, rootCell, binsSize, ...hive } = decodeBaseBlock(bytes, name);
   const cells = new HiveCells(bytes, name, binsSize);
-  const root = new TreeReader(cells, minorVersion).readRoot(bytes.readUInt32LE(BaseField.rootCell));
+  const root = new TreeReader(cells, minorVersion).readRoot(rootCell);
   return { root, ...hive };
-}
-
-interface BaseBlock extends Omit<Hive, 'root'> {
-  minorVersion: number;
-  binsSize: number;
-}
-
-function readBaseBlock(bytes: Buffer, name: string): BaseBlock {
-  const fault = (offset: number, message: string): CimletError => corruptHive(name, offset, message);
-  if (bytes.toString('latin1', 0, 4) !== 'regf') throw fault(0, 'not a registry hive (no "regf")');
-  if (bytes.length < BASE_BLOCK_SIZE) throw fault(bytes.length, 'the file ends within its base block');
-  if (bytes.readUInt32LE(CHECKSUM_OFFSET) !== baseBlockChecksum(bytes))
-    throw fault(CHECKSUM_OFFSET, 'the checksum of the base block is wrong');
-  const minorVersion = requireVersion(bytes, name);
-  const fileType = bytes.readUInt32LE(BaseField.fileType);
-  if (fileType !== FileType.primary)
-    throw fault(BaseField.fileType, `not a hive but a transaction log (file type ${fileType})`);
-  const binsSize = bytes.readUInt32LE(BaseField.binsSize);
-  if (binsSize % BIN_ALIGNMENT !== 0)
-    throw fault(BaseField.binsSize, `hive bins cannot have ${binsSize} bytes`);
-  if (binsSize > bytes.length - BASE_BLOCK_SIZE)
-    throw fault(bytes.length, `the file ends within its ${binsSize} bytes of hive bins`);
-  const fileName = bytes.toString('utf16le', BaseField.fileName, BaseField.fileName + FILE_NAME_SIZE);
-  return {
-    minorVersion,
-    binsSize,
-    timestamp: bytes.readBigUInt64LE(BaseField.timestamp),
-    fileName: fileName.replace(/\0.*$/s, ''),
-    dirty: bytes.readUInt32LE(BaseField.primarySequence) !== bytes.readUInt32LE(BaseField.secondarySequence),
-  };
-}
-
-function requireVersion(bytes: Buffer, name: string): number {
-  const major = bytes.readUInt32LE(BaseField.majorVersion);
-  const minor = bytes.readUInt32LE(BaseField.minorVersion);
-  if (major === 1 && minor >= 2 && minor <= 6) return minor;
-  throw new CimletError(
-    'corrupt',
-    `read hive ${name}: format version ${major}.${minor} cannot be read, only 1.2 to 1.6`,
-  );
 }
 
 class TreeReader {
@@ -115,7 +67,7 @@ class TreeReader {
   }
 
   readRoot(offset: number): HiveKey {
-    return this.#readKey(offset, BaseField.rootCell, undefined, 0);
+    return this.#readKey(offset, ROOT_CELL_FIELD, undefined, 0);
   }
 
   /** `from` is where the offset stands in the file; `parent` the parent's offset, undefined for the root. */

@@ -3,21 +3,16 @@
  * in the order of the tree without gaps to reuse, as after a defragmentation by Windows.
  */
 
+import { encodeBaseBlock } from './base-block.ts';
 import { CellAllocator, type NewCell } from './cell-allocator.ts';
 import {
-  BASE_BLOCK_SIZE,
-  BaseField,
-  baseBlockChecksum,
-  CHECKSUM_OFFSET,
   encodeLayer,
-  FILE_NAME_SIZE,
   INLINE_BIT,
   INLINE_SIZE,
   KEY_NODE_SIZE,
   KEY_SECURITY_SIZE,
   KEY_VALUE_SIZE,
   KeyField,
-  LAYERED_KEYS_FLAG,
   LIST_HEADER_SIZE,
   MAX_LEAF_ENTRIES,
   NOWHERE,
@@ -41,7 +36,6 @@ import {
 } from './model.ts';
 import { encodeName, hashName } from './names.ts';
 
-const MAX_FILE_NAME = FILE_NAME_SIZE / 2 - 1;
 const BIG_DATA_SIZE = 8;
 
 /**
@@ -51,28 +45,12 @@ const BIG_DATA_SIZE = 8;
 export function writeHive(hive: Hive): Buffer {
   const cells = new CellAllocator(hive.timestamp);
   const writer = new TreeWriter(cells);
-  const root = writer.writeRoot(hive.root);
+  const rootCell = writer.writeRoot(hive.root);
   cells.close();
-  const base = encodeBaseBlock(hive, root, cells.size, writer.hasLayers);
+  const { timestamp, fileName } = hive;
+  const { hasLayers } = writer;
+  const base = encodeBaseBlock({ timestamp, fileName, rootCell, binsSize: cells.size, hasLayers });
   return Buffer.concat([base, ...cells.bins]);
-}
-
-function encodeBaseBlock(hive: Hive, root: number, binsSize: number, hasLayers: boolean): Buffer {
-  const block = Buffer.alloc(BASE_BLOCK_SIZE);
-  block.write('regf', 0, 'latin1');
-  block.writeUInt32LE(1, BaseField.primarySequence);
-  block.writeUInt32LE(1, BaseField.secondarySequence);
-  block.writeBigUInt64LE(hive.timestamp, BaseField.timestamp);
-  block.writeUInt32LE(1, BaseField.majorVersion);
-  block.writeUInt32LE(hasLayers ? 6 : 5, BaseField.minorVersion);
-  block.writeUInt32LE(1, BaseField.fileFormat);
-  block.writeUInt32LE(root, BaseField.rootCell);
-  block.writeUInt32LE(binsSize, BaseField.binsSize);
-  block.writeUInt32LE(1, BaseField.clusteringFactor);
-  block.write(hive.fileName.slice(-MAX_FILE_NAME), BaseField.fileName, 'utf16le');
-  block.writeUInt32LE(hasLayers ? LAYERED_KEYS_FLAG : 0, BaseField.flags);
-  block.writeUInt32LE(baseBlockChecksum(block), CHECKSUM_OFFSET);
-  return block;
 }
 
 interface SecurityCell extends NewCell {
