@@ -67,9 +67,10 @@ class BlockPolicy implements LayerPolicy {
     }
   }
 
-  removeOwn(path: string, kind: LayerNode['kind'], place: EntryPlace): void {
-    if (kind !== 'directory') return; // The writer replaces files.
-    throw entryError(place, `the layer adds ${quoteName(path)} twice, the first time as a directory`);
+  removeOwn(path: string, from: LayerNode['kind'], to: LayerNode['kind'], place: EntryPlace): void {
+    // The writer replaces a file by a file; it deletes nothing.
+    if (from !== 'directory' && to !== 'directory') return;
+    throw entryError(place, `the layer adds ${quoteName(path)} twice, as a ${from} and as a ${to}`);
   }
 
   link(path: string, target: string, isOwn: boolean): boolean {

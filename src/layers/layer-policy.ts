@@ -23,8 +23,8 @@ export interface LayerPolicy {
   emptyLower(path: string, added: LayerNode): void;
   /** Something comes below a directory that only lower layers have so far. */
   enterLower(path: string): void;
-  /** Takes away what this layer added at `path`, for something of another kind or another file. */
-  removeOwn(path: string, kind: LayerNode['kind'], place: EntryPlace): void;
+  /** Takes away what this layer added at `path`, a node of kind `from`, for something of kind `to`. */
+  removeOwn(path: string, from: LayerNode['kind'], to: LayerNode['kind'], place: EntryPlace): void;
   /**
    * Makes `path` another name of the file `target`, which this layer added (`isOwn`) or a lower one has; `false` when
    * there is no such file.

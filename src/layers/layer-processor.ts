@@ -166,7 +166,7 @@ export class LayerProcessor implements TarHandler {
     if (own !== undefined) {
       this.#refuseOtherCase(header, parentPath, own, name);
       if (own.kind === kind && kind === 'directory') return;
-      if (!this.#deferred.drop(path)) this.#policy.removeOwn(path, own.kind, header);
+      if (!this.#deferred.drop(path)) this.#policy.removeOwn(path, own.kind, kind, header);
       if (own.kind === 'directory') this.#deferred.dropBelow(path);
       this.#lastParent = undefined;
       addChild(parent, name, kind, false);

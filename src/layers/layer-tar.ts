@@ -52,7 +52,14 @@ export class LayerTarWriter {
 
   /** An alternate stream of the file written just before. */
   stream(path: string, name: string, content: Uint8Array | string): void {
-    this.#tar.file({ name: `${path}:${name}`, mode: 0o644, ...this.#lastTimes }, toBytes(content));
+    const bytes = toBytes(content);
+    this.beginStream(path, name, bytes.length);
+    this.write(bytes);
+  }
+
+  /** An alternate stream whose `size` bytes follow through `write`. */
+  beginStream(path: string, name: string, size: number): void {
+    this.#tar.entry({ name: `${path}:${name}`, type: 'file', size, mode: 0o644, ...this.#lastTimes });
   }
 
   hardLink(path: string, target: string): void {
