@@ -2,6 +2,7 @@
 
 import { closeSync, openSync, readSync } from 'node:fs';
 import { attempt, corruptAt } from './faults.ts';
+import { PAGE_SIZE } from './format.ts';
 
 export interface ByteSource {
   readonly path: string;
@@ -69,4 +70,10 @@ export function readBytes(source: ByteSource, position: number, length: number, 
   const bytes = Buffer.allocUnsafeSlow(length);
   source.readInto(bytes, position, what);
   return bytes;
+}
+
+/** A page, or what there is of it. */
+export function readPage(file: FileSource, position: number): Buffer {
+  const page = Buffer.alloc(PAGE_SIZE);
+  return page.subarray(0, file.readSome(page, position));
 }

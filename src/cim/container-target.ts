@@ -35,7 +35,7 @@ import { type CimFile, imageFileName } from './image.ts';
 import { type ImageTarget, TEMPORARY_PREFIX } from './image-target.ts';
 import type { ObjectIndex } from './object-ids.ts';
 import { RegionWriter } from './region-writer.ts';
-import { vhdFooterAtEnd } from './vhd-footer.ts';
+import { readVhdFooter } from './vhd-footer.ts';
 
 const COPY_CHUNK = 1024 * 1024;
 
@@ -234,7 +234,7 @@ function readBefore(path: string, image: string): { directory: ContainerDirector
     const operation = `add ${image} to container ${path}`;
     const { directory, header, seal, kind } = container;
     const closed =
-      seal !== undefined ? 'sealed' : kind === 'file' && vhdFooterAtEnd(path) ? 'a VHD' : undefined;
+      seal !== undefined ? 'sealed' : kind === 'file' && readVhdFooter(path) ? 'a VHD' : undefined;
     if (closed !== undefined)
       throw new CimletError('failed-precondition', `${operation}: it is ${closed} already`);
     if (directory.cims.some(({ name }) => name === image))

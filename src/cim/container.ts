@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { fstatSync, type Stats, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { CimletError, classify } from '../errors.ts';
-import { type ByteSource, FileSource, readBytes, readPieces } from './byte-source.ts';
+import { type ByteSource, FileSource, readBytes, readPage, readPieces } from './byte-source.ts';
 import {
   CONTAINER_MAGIC,
   type ContainedCim,
@@ -181,10 +181,4 @@ function requireRootHash({ path, seal }: Container, rootHash: string): void {
   throw new CimletError('corrupt', `open container ${path}: ${found}, expected is ${rootHash}`, {
     hint: 'it is not the container that was expected, or it was changed; write it again',
   });
-}
-
-/** A page, or what there is of it. */
-function readPage(file: FileSource, position: number): Buffer {
-  const page = Buffer.alloc(PAGE_SIZE);
-  return page.subarray(0, file.readSome(page, position));
 }

@@ -4,8 +4,7 @@
  * error that names the file, what, and the offset.
  */
 
-import { basename, dirname, join } from 'node:path';
-import { CimletError, isErrorCode } from '../errors.ts';
+import { CimletError } from '../errors.ts';
 import { ByteCache } from './byte-cache.ts';
 import { type CimFault, corrupt, corruptAt } from './faults.ts';
 import {
@@ -23,7 +22,6 @@ import {
   type ImageHeader,
   MAX_PATH_UNITS,
   type RegionOffset,
-  type RegionSet,
   readStreamRecord,
   readTableEntry,
   STREAM_SIZE,
@@ -33,7 +31,6 @@ import {
   type TableEntry,
   UPCASE_LENGTH,
 } from './format.ts';
-import { fileSize, readImageHeader, setFileNames } from './image.ts';
 import { LINK_TABLE_HEADER_SIZE, LinkTable } from './link-table.ts';
 import { type ImageKind, type OpenCimOptions, type OpenImage, openImage } from './open-image.ts';
 import { locatePeBytes, type PeImage, readPeImage } from './pe-image.ts';
@@ -63,49 +60,6 @@ export function openCim(path: string, options: OpenCimOptions = {}): CimReader {
   } catch (error) {
     image.files.close();
     throw error;
-  }
-}
-
-export interface CimDescription {
-  path: string;
-  version: { major: number; minor: number };
-  regionGuid: string;
-  /** The ancestors' region sets, base first. */
-  parents: RegionSet[];
-  /** The `.cim`, then the files of the ancestors, then its own. `size` is absent when the file is. */
-  files: { name: string; size: number | undefined; inherited: boolean }[];
-  /** What only an image of version 1 with all its files tells. */
-  contents?: { fileIds: number; fileTables: number; root: FileId; regions: { type: number; size: number }[] };
-  /** Why there are no `contents`. */
-  problem?: string;
-}
-
-/** What the header of a `.cim` file says, and which files it names, for the versions that Windows writes (2.x, 3.x) too. */
-export function inspectCim(path: string): CimDescription {
-  const { version, own, parents } = readImageHeader(path);
-  const file = (inherited: boolean) => (name: string) => ({
-    name,
-    size: fileSize(join(dirname(path), name)),
-    inherited,
-  });
-  const files = [
-    file(false)(basename(path)),
-    ...parents.flatMap(setFileNames).map(file(true)),
-    ...setFileNames(own).map(file(false)),
-  ];
-  return { path, version, regionGuid: own.guid, parents, files, ...inspectContents(path) };
-}
-
-function inspectContents(path: string): Pick<CimDescription, 'contents' | 'problem'> {
-  try {
-    const reader = openCim(path);
-    reader.close();
-    const regions = reader.regions.map(({ type, size }) => ({ type, size }));
-    const { fileCount, tables, root } = reader;
-    return { contents: { fileIds: fileCount, fileTables: tables.length, root, regions } };
-  } catch (error) {
-    if (!isErrorCode(error, 'corrupt', 'unsupported-host')) throw error;
-    return { problem: error.message };
   }
 }
 

@@ -5,7 +5,9 @@ import type { Container } from './container.ts';
 import { type ContainedCim, type ContainerPart, PartKind, type Span } from './container-format.ts';
 import { type FaultList, withBase } from './faults.ts';
 import { encodeRegionHeader, REGION_HEADER_SIZE } from './format.ts';
+import { treeGeometry } from './merkle.ts';
 import { ObjectIdFile } from './object-ids.ts';
+import { checkEnd } from './seal.ts';
 
 const USED_OF_HEADER = 512;
 
@@ -23,7 +25,7 @@ class ContainerVerifier {
   }
 
   run(): void {
-    const { header, directory } = this.#container;
+    const { path, header, directory, seal } = this.#container;
     const used = [{ offset: 0, length: USED_OF_HEADER }, header.directory, ...directory.retired];
     directory.retired.forEach((span, i) => {
       this.#digest(span, `retired directory ${i}`);
@@ -37,6 +39,9 @@ class ContainerVerifier {
         } else this.#faults.collect(() => used.push(...this.#usedOfData(cim, part)));
       }
     this.#zerosBetween(used);
+    this.#faults.collect(() =>
+      checkEnd(path, seal === undefined ? header.end : treeGeometry(seal.sealedLength).end),
+    );
   }
 
   #digest({ offset, length, digest }: Span, what: string): void {

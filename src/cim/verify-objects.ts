@@ -7,8 +7,9 @@ import { digestStored, type Region, type RegionFiles } from './region-files.ts';
 
 /** A region's header, and its object IDs with every digest. */
 export function verifyRegion(region: Region, number: number, files: RegionFiles, faults: FaultList): void {
-  const stored = files.readObjectIds(number);
-  if (faults.isBroken(region.path) || stored === undefined) return;
+  if (faults.isBroken(region.path)) return;
+  const stored = faults.collect(() => files.readObjectIds(number));
+  if (stored === undefined) return;
   if (region.type > RegionType.smallData)
     faults.add(files.faultAt({ region: number, offset: 34 }, `region type ${region.type} is unknown`));
   const { path, base, bytes } = stored;

@@ -1,8 +1,9 @@
 /** `cimlet cim ls|stat|cat|tree|verify|inspect` */
 
 import type { Command } from 'commander';
+import { inspectCim } from '../cim/inspect.ts';
 import type { CimReader } from '../cim/reader.ts';
-import { inspectCim, openCim } from '../cim/reader.ts';
+import { openCim } from '../cim/reader.ts';
 import type { DirectoryEntry, FileInfo } from '../cim/types.ts';
 import { verifyCim } from '../cim/verify.ts';
 import { CimletError } from '../errors.ts';

@@ -4,7 +4,8 @@ import { cpSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'no
 import { basename, join } from 'node:path';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { inspectCim, openCim } from '../../src/cim/reader.ts';
+import { inspectCim } from '../../src/cim/inspect.ts';
+import { openCim } from '../../src/cim/reader.ts';
 import type { FileId } from '../../src/cim/types.ts';
 import { verifyCim } from '../../src/cim/verify.ts';
 import { createCimWriter } from '../../src/cim/writer.ts';

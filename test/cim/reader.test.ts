@@ -1,7 +1,8 @@
 import { readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { inspectCim, openCim } from '../../src/cim/reader.ts';
+import { inspectCim } from '../../src/cim/inspect.ts';
+import { openCim } from '../../src/cim/reader.ts';
 import { verifyCim } from '../../src/cim/verify.ts';
 import { createCimWriter } from '../../src/cim/writer.ts';
 import {
