@@ -87,7 +87,9 @@ function findDrift(
 function withDrift(record: ResourceRecord, drift: readonly string[], now: string): Condition[] {
   const isReady = record.conditions.some(({ type, status }) => type === 'Ready' && status === 'True');
   if (drift.length === 0 || !isReady) return record.conditions;
-  const message = `${drift.join('; ')} (apply repairs it)`;
+  const { driftPolicy } = record.spec as { driftPolicy?: unknown };
+  const remedy = driftPolicy === 'Report' ? 'only reported: driftPolicy is Report' : 'apply repairs it';
+  const message = `${drift.join('; ')} (${remedy})`;
   return nextConditions(
     record.conditions,
     { state: 'stalled', reason: 'Drifted', message },

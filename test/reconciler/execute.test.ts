@@ -277,6 +277,17 @@ describe('a run killed after any effect', () => {
 });
 
 describe('status', () => {
+  it('does not promise to repair drift that is only reported', async () => {
+    const quiet = [...APP.slice(0, 2), mount('app', { driftPolicy: 'Report' })];
+    await world.apply(quiet);
+    world.host.dropMount(world.state.records().mounts[0]!.volumeGuid);
+    const status = await world.engine.status(new AbortController().signal);
+    const view = status.resources.find(({ key }) => key === 'Mount/app');
+    expect(view?.conditions[0]?.message).toBe(
+      '/mnt/app is not mounted any more (only reported: driftPolicy is Report)',
+    );
+  });
+
   it('shows drift in conditions before it is repaired', async () => {
     await world.apply(APP);
     world.host.dropMount(world.state.records().mounts[0]!.volumeGuid);
