@@ -48,6 +48,29 @@ export async function* openLayerStream(
   }
 }
 
+/**
+ * Yields the uncompressed tar of a whole file about which nothing is known yet. `onStored` gets the file's own bytes,
+ * each once, for whoever wants to know its digest. Throws as `openLayerStream` does, except for digests.
+ */
+export async function* decodeFile(
+  { file, size }: { file: string; size: number },
+  operation: string,
+  signal: AbortSignal,
+  onStored: (chunk: Buffer) => void,
+): AsyncGenerator<Buffer, void, undefined> {
+  let handle: FileHandle | undefined;
+  try {
+    throwIfAborted(signal, operation);
+    handle = await open(file, 'r');
+    const source = new BlobSource(handle, { offset: 0, size }, operation, signal, onStored);
+    yield* decode(detectCompression(await source.peek(4)), source, operation);
+  } catch (error) {
+    throw classify(error, operation);
+  } finally {
+    await handle?.close();
+  }
+}
+
 async function* decodeAndVerify(
   handle: FileHandle,
   blob: LayerBlob,
@@ -107,14 +130,14 @@ function decode(compression: Compression, source: BlobSource, operation: string)
 /** The bytes of a blob in order, each seen exactly once by `onRead`. */
 class BlobSource {
   readonly #handle: FileHandle;
-  readonly #blob: LayerBlob;
+  readonly #blob: Pick<LayerBlob, 'offset' | 'size'>;
   readonly #operation: string;
   readonly #signal: AbortSignal | undefined;
   readonly #onRead: (chunk: Buffer, done: number) => void;
 
   constructor(
     handle: FileHandle,
-    blob: LayerBlob,
+    blob: Pick<LayerBlob, 'offset' | 'size'>,
     operation: string,
     signal: AbortSignal | undefined,
     onRead: (chunk: Buffer, done: number) => void,
