@@ -75,6 +75,10 @@ export interface UnpackRequest {
   parents: readonly ChainId[];
   format: LayerFormat;
   blob: LayerBlob;
+  /** Seal it, so that it has a root hash. Default: no. */
+  seal?: boolean | undefined;
+  /** End it with a VHD footer, so that it can be attached as a disk. Default: no. */
+  vhdFooter?: boolean | undefined;
 }
 
 export interface LayerRef {
@@ -90,8 +94,10 @@ export interface CommittedLayer extends LayerRef {
   files: number;
   /** Identifies the code that wrote it; layers forked from one another must agree. */
   builder: string;
-  /** Seal's root hash, when sealed. */
+  /** Seal's root hash, `sha256:...`, when sealed. */
   rootHash?: string | undefined;
+  /** Present and true when it ends with a VHD footer. */
+  vhdFooter?: boolean | undefined;
 }
 
 /** A fault found by observation: the layer must be built again. Codes are machine-readable plan reasons. */
@@ -111,6 +117,50 @@ export interface ObservedLayer extends CommittedLayer {
   faults: LayerFault[];
 }
 
+export interface MergeRequest {
+  /** Base first, two layers or more. */
+  chain: readonly ChainId[];
+  format: LayerFormat;
+  /** Seal the merged CIM; all its layers must be sealed. Default: no. */
+  seal?: boolean | undefined;
+  vhdFooter?: boolean | undefined;
+}
+
+/** A merged CIM. There is at most one for a topmost layer and format, which therefore name it. */
+export interface MergedChain {
+  /** Base first. */
+  chain: ChainId[];
+  format: LayerFormat;
+  /** Bytes on disk: metadata only. */
+  bytes: number;
+  /** Identifies the code that wrote it. */
+  builder: string;
+  /** Seal's root hash, `sha256:...`, when sealed. */
+  rootHash?: string | undefined;
+  /** Present and true when it ends with a VHD footer. */
+  vhdFooter?: boolean | undefined;
+}
+
+/**
+ * A fault of a merged CIM. `source-missing` (a layer is gone or damaged) passes when that layer is built again as it
+ * was; with any other the chain must be merged again.
+ */
+export interface MergeFault {
+  code:
+    | 'file-missing'
+    | 'file-size'
+    | 'file-corrupt'
+    | 'source-missing'
+    | 'source-changed'
+    | 'builder-changed';
+  message: string;
+  path?: string | undefined;
+}
+
+export interface ObservedMerge extends MergedChain {
+  faults: MergeFault[];
+}
+
 export interface MountRequest {
   volumeGuid: VolumeGuid;
   path: string;
@@ -119,6 +169,8 @@ export interface MountRequest {
   format: LayerFormat;
   access: MountAccess;
   view: ViewKind;
+  /** Root hash that what is shown must have: the merged CIM's, or a single layer's. */
+  expectedRootHash?: string | undefined;
 }
 
 export interface MountedView {
@@ -129,6 +181,8 @@ export interface MountedView {
   format: LayerFormat;
   view: ViewKind;
   access: MountAccess;
+  /** Root hash of what was shown when it was mounted, when that was sealed. */
+  rootHash?: string | undefined;
 }
 
 export interface ObservedMount extends MountedView {
@@ -168,6 +222,7 @@ export interface HostState {
   root: string;
   capabilities: Capabilities;
   layers: ObservedLayer[];
+  merges: ObservedMerge[];
   mounts: ObservedMount[];
   /** One entry for each path asked for. */
   paths: Record<string, PathState>;
@@ -197,9 +252,10 @@ export interface Host {
 
   /**
    * Decodes, verifies (digest and diff ID) and writes one layer under temporary names, durable but not visible.
+   * Sealing and footer belong to writing, since a committed layer never changes: write, close, seal, footer, commit.
    * Throws `corrupt` for bad input with path and offset, `failed-precondition` for a missing or faulty parent.
-   * A committed layer without faults is left alone; one with faults is written anew, and commit puts it in the old
-   * one's place, under its children and mounts.
+   * A committed layer that has no faults and the seal and footer asked for (or more) is left alone; any other is
+   * written anew, and commit puts it in the old one's place, under its children and mounts.
    */
   unpackLayer(request: UnpackRequest, context: EffectContext): Promise<void>;
 
@@ -209,14 +265,23 @@ export interface Host {
    */
   commitLayer(ref: LayerRef, context: EffectContext): Promise<CommittedLayer>;
 
-  /** Rename to `rm-*`, then delete. Refuses (`failed-precondition`) while a child layer or a mount needs it. Missing is fine. */
+  /**
+   * Rename to `rm-*`, then delete, the merged CIM on it as well. Refuses (`failed-precondition`) while a child layer or
+   * a mount needs it. Missing is fine.
+   */
   removeLayer(ref: LayerRef, context: EffectContext): Promise<void>;
 
-  /** Writes the metadata-only merged CIM of a chain beside its top layer. */
-  mergeChain(chain: readonly ChainId[], format: LayerFormat, context: EffectContext): Promise<void>;
+  /**
+   * Writes the metadata-only merged CIM of a chain beside its top layer, through which a BlockCIM chain of two layers
+   * or more is shown. One without faults that has the seal and footer asked for (or more) is left alone; any other is
+   * replaced, under its mounts. Throws `invalid-manifest` for fewer than two layers or a format that isn't merged,
+   * `failed-precondition` when a layer isn't committed, or is damaged, or only some layers are sealed, or the seal is
+   * asked for and none is.
+   */
+  mergeChain(request: MergeRequest, context: EffectContext): Promise<MergedChain>;
 
-  /** Seals a layer (Merkle tree, dm-verity) and returns its root hash, `sha256:...`. */
-  sealLayer(ref: LayerRef, context: EffectContext): Promise<string>;
+  /** Removes the merged CIM on a topmost layer. Refuses (`failed-precondition`) while a mount needs it. Missing is fine. */
+  removeMerge(top: LayerRef, context: EffectContext): Promise<void>;
 
   /** Writes the layer back as a tar stream to `file` (its diff against its parent). */
   exportLayer(ref: LayerRef, file: string, context: EffectContext): Promise<void>;
@@ -229,8 +294,9 @@ export interface Host {
   /**
    * Shows a chain at a path. Creates missing directories of the path. Already mounted as asked: nothing is done.
    * Throws `already-exists` when something foreign is at the path (nothing is touched), `failed-precondition` when a
-   * layer isn't committed or the volume GUID already shows something else, `invalid-manifest` for a path that isn't
-   * absolute or lies inside or above the root.
+   * layer isn't committed, the merged CIM it needs isn't there or has faults, or the volume GUID already shows
+   * something else, `corrupt` naming both when the root hash isn't the one expected, `invalid-manifest` for a path that
+   * isn't absolute or lies inside or above the root.
    */
   mount(request: MountRequest, context: EffectContext): Promise<MountedView>;
 

@@ -18,7 +18,7 @@
  * |            | work.cancelled                            | stalled                                         |
  *
  * A state with an effect is left only by the effect's result; `work.cancelled` meanwhile is remembered. Nothing is
- * persisted: whoever starts again observes, and enters where the host says. Merging comes with block CIMs.
+ * persisted: whoever starts again observes, and enters where the host says. Merging: merge-machine.ts.
  */
 
 import { assign, fromPromise, setup } from 'xstate';

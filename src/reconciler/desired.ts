@@ -2,15 +2,10 @@
 
 import { CimletError } from '../errors.ts';
 import type { Capabilities, ChainId, DiffId, LayerBlob, LayerFormat } from '../hosts/host.ts';
-import { chainIds } from '../hosts/identity.ts';
-import {
-  type LayerChainResource,
-  type MountResource,
-  type Resource,
-  type ResourceKey,
-  resourceKey,
-} from '../manifests/resources.ts';
+import type { ResolvedArchive } from '../images/archive.ts';
+import { type MountResource, type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { ResourceRecord } from '../state/records.ts';
+import { deriveChain, findChainObstacle, findExpectationObstacle } from './derive-chain.ts';
 import { findPathCollisions, findPathProblem, type HostKind } from './mount-paths.ts';
 import { dependenciesOf, sortByDependency } from './resource-graph.ts';
 import type { Blocked, Plan, ResolvedImage } from './types.ts';
@@ -19,14 +14,19 @@ export interface DesiredLayer {
   chainId: ChainId;
   diffId: DiffId;
   blob: LayerBlob;
-  /** The Image it comes from. */
-  image: string;
+  /** The Image it is a layer of, or the archive it is, as the manifest names it. */
+  from: { image: string } | { archive: string };
 }
 
 export interface DesiredChain {
   format: LayerFormat;
   /** Base first. */
   layers: DesiredLayer[];
+  /** A merged CIM is written over the layers. */
+  merged: boolean;
+  /** `integrity: Verified`: layers and merged CIM are sealed. */
+  verified: boolean;
+  vhdFooter: boolean;
 }
 
 export interface Desired {
@@ -42,6 +42,8 @@ export interface Desired {
 export interface DesiredInput {
   resources: readonly Resource[];
   resolved: ReadonlyMap<string, ResolvedImage | CimletError>;
+  /** By `archiveKey`. */
+  archives: ReadonlyMap<string, ResolvedArchive | CimletError>;
   /** Undefined offline. */
   capabilities: Capabilities | undefined;
   host: HostKind;
@@ -50,9 +52,6 @@ export interface DesiredInput {
   /** Asked for each Mount whose chain is known: what on the host stands in its way. */
   assessMount: (mount: MountResource, chain: DesiredChain) => Obstacle | undefined;
 }
-
-const CIM_FORMATS: readonly LayerFormat[] = ['ForkedCIM', 'BlockCIM'];
-const WINDOWS_FORMATS: readonly LayerFormat[] = ['BlockCIM', 'ForkedCIM', 'WCIFS'];
 
 /** Why a resource can't go on. */
 export type Obstacle = Omit<Blocked, 'key' | 'position'> & { position?: Blocked['position'] };
@@ -166,7 +165,7 @@ function resolve(resource: Resource, input: DesiredInput, desired: Desired): Obs
     const chain = desired.chains.get(`LayerChain/${resource.spec.chain}`);
     if (chain === undefined) throw new Error(`${key} was reached before its chain`);
     desired.chains.set(key, chain);
-    return findFormatObstacle(chain.format, 'mount', input.capabilities);
+    return findChainObstacle(resource, chain, input.capabilities);
   }
   return deriveChain(resource, input, desired);
 }
@@ -174,104 +173,5 @@ function resolve(resource: Resource, input: DesiredInput, desired: Desired): Obs
 function assess(mount: MountResource, input: DesiredInput, desired: Desired): Obstacle | undefined {
   const chain = desired.chains.get(resourceKey(mount));
   if (chain === undefined) throw new Error(`${resourceKey(mount)} has no chain to show`);
-  return input.assessMount(mount, chain);
-}
-
-function deriveChain(
-  resource: LayerChainResource | MountResource,
-  input: DesiredInput,
-  desired: Desired,
-): Obstacle | undefined {
-  const key = resourceKey(resource);
-  const names =
-    resource.kind === 'LayerChain'
-      ? resource.spec.layers.flatMap(({ image }) => image ?? [])
-      : resource.spec.image === undefined
-        ? []
-        : [resource.spec.image];
-  const layers: Omit<DesiredLayer, 'chainId'>[] = [];
-  let os: string | undefined;
-  for (const name of names) {
-    const image = desired.images.get(name);
-    if (image === undefined) throw new Error(`${key} was reached before Image/${name}`);
-    if (os !== undefined && image.platform.os !== os) {
-      return {
-        code: 'invalid-manifest',
-        message: `spec.layers mixes layers for ${os} and for ${image.platform.os} (Image/${name})`,
-      };
-    }
-    os = image.platform.os;
-    for (const { diffId, blob } of image.layers) layers.push({ diffId, blob, image: name });
-  }
-  if (os === undefined || layers.length === 0) {
-    return {
-      code: 'invalid-manifest',
-      message: `it has no layers: ${names.map((name) => `Image/${name}`).join(', ')} is empty`,
-    };
-  }
-  const asked = resource.kind === 'LayerChain' ? resource.spec.format : undefined;
-  const format = chooseFormat(os, asked, input.recordOf(key)?.facts.chain?.format, input.capabilities);
-  const obstacle =
-    findMisfit(os, format) ??
-    findFormatObstacle(format, 'write', input.capabilities) ??
-    (resource.kind === 'Mount' ? findFormatObstacle(format, 'mount', input.capabilities) : undefined);
-  if (obstacle !== undefined) return obstacle;
-  if (asked === undefined && input.capabilities === undefined) {
-    desired.notes.push({ key, message: `format ${format} assumed: the host chooses it` });
-  }
-  const ids = chainIds(layers.map(({ diffId }) => diffId));
-  desired.chains.set(key, {
-    format,
-    layers: layers.map((layer, index) => ({ ...layer, chainId: ids[index] as ChainId })),
-  });
-  return undefined;
-}
-
-/** What was asked for, else what the chain was made with, else what suits the image's os and the host best. */
-function chooseFormat(
-  os: string,
-  asked: LayerFormat | undefined,
-  recorded: LayerFormat | undefined,
-  capabilities: Capabilities | undefined,
-): LayerFormat {
-  if (asked !== undefined) return asked;
-  if (recorded !== undefined && findMisfit(os, recorded) === undefined) return recorded;
-  if (os !== 'windows') return 'LCOW';
-  if (capabilities === undefined) return 'ForkedCIM';
-  const fitting = WINDOWS_FORMATS.find(
-    (format) => capabilities[`${format}.write`].available && capabilities[`${format}.mount`].available,
-  );
-  return fitting ?? 'ForkedCIM';
-}
-
-function findMisfit(os: string, format: LayerFormat): Obstacle | undefined {
-  if (os === 'windows') {
-    if (format !== 'LCOW') return undefined;
-    return {
-      code: 'invalid-manifest',
-      message: 'spec.format: LCOW holds Linux layers, and this image is for windows',
-      hint: 'leave spec.format out, or set ForkedCIM',
-    };
-  }
-  if (format === 'LCOW') return undefined;
-  const family = CIM_FORMATS.includes(format) ? 'CIM formats hold' : `${format} holds`;
-  return {
-    code: 'invalid-manifest',
-    message: `spec.format: ${family} Windows layers, and this image is for ${os}: its format is LCOW`,
-    hint: 'leave spec.format out, or set LCOW, on a host that supports it (see cimlet doctor)',
-  };
-}
-
-function findFormatObstacle(
-  format: LayerFormat,
-  ability: 'write' | 'mount',
-  capabilities: Capabilities | undefined,
-): Obstacle | undefined {
-  const state = capabilities?.[`${format}.${ability}`];
-  if (state === undefined || state.available) return undefined;
-  return {
-    code: 'unsupported-host',
-    message: `this host can't ${ability} ${format} layers: ${state.reason ?? 'not available'}`,
-    hint: state.hint,
-  };
+  return findExpectationObstacle(mount, chain) ?? input.assessMount(mount, chain);
 }

@@ -1,16 +1,23 @@
 /** What is desired against what is there, resource by resource: one action each, or none. */
 
-import type { ChainId } from '../hosts/host.ts';
+import type { LayerRef } from '../hosts/host.ts';
 import { type MountResource, type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { ChainFacts } from '../state/records.ts';
 import { compareText } from './canonical.ts';
 import type { Desired, DesiredChain } from './desired.ts';
 import type { PlanOptions } from './plan.ts';
+import { collectMergeNeeds, type MergePlan, planMerges, repairBelowMerges } from './plan-merges.ts';
 import { findSpecChange, type MountChange, type MountVerdict } from './plan-mounts.ts';
 import { describeChain } from './plan-removals.ts';
-import { collectNeeds, planSnapshots, type SnapshotPlan } from './plan-snapshots.ts';
+import {
+  collectNeeds,
+  findSealedBases,
+  isReplaced,
+  planSnapshots,
+  type SnapshotPlan,
+} from './plan-snapshots.ts';
 import { dependenciesOf } from './resource-graph.ts';
-import { intentDigest, type Situation, snapshotId } from './situation.ts';
+import { intentDigest, mergeId, type Situation, snapshotId } from './situation.ts';
 import type { Plan, PlannedAction, Reason, ResolvedImage, Verb } from './types.ts';
 
 /** Actions for what is desired, not yet ordered. */
@@ -26,11 +33,11 @@ export function draftActions(
   options: PlanOptions,
 ): Draft {
   const draft: Draft = { actions: [], notes: [] };
-  const needs = collectNeeds(
-    desired.resources,
-    desired.chains,
-    (key) => verdicts.get(key)?.kind === 'change',
-  );
+  const { resources, chains } = desired;
+  const isActing = (key: ResourceKey) => verdicts.get(key)?.kind === 'change';
+  const sealedBases = findSealedBases(chains.values(), situation);
+  const needs = collectNeeds(resources, chains, isActing, sealedBases);
+  const mergeNeeds = collectMergeNeeds(resources, chains, isActing, sealedBases);
   const imageActions = new Map<string, PlannedAction>();
   const readyAfterImage = (image: string): string[] => {
     const action = imageActions.get(image);
@@ -45,12 +52,22 @@ export function draftActions(
     const action = draftImage(resource, image, situation, options);
     if (action !== undefined) imageActions.set(resource.metadata.name, action);
   }
+  repairBelowMerges(
+    mergeNeeds,
+    needs,
+    (id) => {
+      const need = needs.get(id);
+      return need !== undefined && isReplaced(id, need, situation);
+    },
+    situation,
+  );
   const snapshots = planSnapshots(needs, situation, readyAfterImage);
+  const merges = planMerges(mergeNeeds, snapshots, situation);
   const readyAfter = new Map<ResourceKey, string[]>();
   for (const resource of desired.resources) {
     const key = resourceKey(resource);
     const chain = desired.chains.get(key);
-    const layersReady = chain === undefined ? [] : readyAfterChain(chain, snapshots);
+    const layersReady = chain === undefined ? [] : readyAfterChain(chain, snapshots, merges);
     const waits = [
       ...layersReady,
       ...dependenciesOf(resource).flatMap((needed) => readyAfter.get(needed) ?? []),
@@ -72,8 +89,8 @@ export function draftActions(
     });
     readyAfter.set(key, [action.id]);
   }
-  draft.actions.push(...snapshots.actions.values());
-  draft.notes.push(...snapshots.notes);
+  draft.actions.push(...snapshots.actions.values(), ...merges.actions.values());
+  draft.notes.push(...snapshots.notes, ...merges.notes);
   return draft;
 }
 
@@ -82,8 +99,9 @@ function findIncompleteImages(desired: Desired, situation: Situation): Set<strin
   if (situation.observed === undefined) return undefined;
   const incomplete = new Set<string>();
   for (const { format, layers } of desired.chains.values()) {
-    for (const { chainId, image } of layers) {
-      if (!situation.layers.has(snapshotId({ chainId, format }))) incomplete.add(image);
+    for (const { chainId, from } of layers) {
+      if ('image' in from && !situation.layers.has(snapshotId({ chainId, format })))
+        incomplete.add(from.image);
     }
   }
   return incomplete;
@@ -162,17 +180,21 @@ function draftChain(
   const key = resourceKey(resource);
   const { situation, options } = context;
   const record = situation.resources.get(key);
-  const facts: ChainFacts = { format: chain.format, chainIds: chain.layers.map(({ chainId }) => chainId) };
+  const facts = {
+    format: chain.format,
+    chainIds: chain.layers.map(({ chainId }) => chainId),
+    ...(chain.merged ? { merged: true as const } : {}),
+  };
   const applied = record?.appliedDigest === undefined ? undefined : record.facts.chain;
   const change = ((): { verb: Verb; reason: Reason } | undefined => {
     // A damaged layer is drift of the layer, not of the chain.
-    if (!situation.recordsKnown && chain.layers.every(({ chainId }) => isThere(chainId, chain, situation)))
-      return undefined;
+    if (!situation.recordsKnown && isThere(chain, situation)) return undefined;
     if (applied === undefined)
       return { verb: 'create', reason: { code: 'new', message: 'not on this host yet' } };
     const specChange = findSpecChange(record, intentDigest(resource), options.sourceId);
     if (describeIds(applied) !== describeIds(facts)) {
-      const code = specChange === undefined ? 'image-changed' : 'layers-changed';
+      const isImageOnly = chain.layers.every(({ from }) => 'image' in from);
+      const code = specChange === undefined && isImageOnly ? 'image-changed' : 'layers-changed';
       return { verb: 'replace', reason: { code, message: `was ${describeChain(applied)}` } };
     }
     return specChange === undefined ? undefined : { verb: 'change', reason: specChange };
@@ -193,8 +215,12 @@ function draftChain(
   };
 }
 
-function isThere(chainId: ChainId, { format }: DesiredChain, situation: Situation): boolean {
-  return situation.layers.has(snapshotId({ chainId, format }));
+function isThere({ layers, format, merged }: DesiredChain, situation: Situation): boolean {
+  const chainId = layers.at(-1)?.chainId;
+  return (
+    layers.every((layer) => situation.layers.has(snapshotId({ chainId: layer.chainId, format }))) &&
+    (!merged || chainId === undefined || situation.merges.has(mergeId({ chainId, format })))
+  );
 }
 
 function describeIds(chain: ChainFacts): string {
@@ -217,9 +243,11 @@ function draftMount(mount: MountResource, change: MountChange): PlannedAction {
   };
 }
 
-function readyAfterChain(chain: DesiredChain, snapshots: SnapshotPlan): string[] {
-  const top = chain.layers.at(-1);
-  if (top === undefined) return [];
-  const action = snapshots.readyAfter.get(snapshotId({ chainId: top.chainId, format: chain.format }));
+function readyAfterChain(chain: DesiredChain, snapshots: SnapshotPlan, merges: MergePlan): string[] {
+  const chainId = chain.layers.at(-1)?.chainId;
+  if (chainId === undefined) return [];
+  const top: LayerRef = { chainId, format: chain.format };
+  const merge = chain.merged ? merges.actions.get(mergeId(top))?.id : undefined;
+  const action = merge ?? snapshots.readyAfter.get(snapshotId(top));
   return action === undefined ? [] : [action];
 }

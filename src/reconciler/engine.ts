@@ -3,10 +3,13 @@
 import pLimit from 'p-limit';
 import { CimletError } from '../errors.ts';
 import type { Host, HostState } from '../hosts/host.ts';
+import { KeyedLock } from '../hosts/keyed-lock.ts';
+import type { ResolvedArchive } from '../images/archive.ts';
 import type { Clock } from '../machines/drive-machine.ts';
 import type { ImageResource, Resource, ResourceKey } from '../manifests/resources.ts';
 import type { StateRecords } from '../state/records.ts';
 import type { State } from '../state/state.ts';
+import { resolveArchives } from './archives.ts';
 import { canonicalJson } from './canonical.ts';
 import { type ExecuteOptions, executePlan } from './execute.ts';
 import type { ResolveImage } from './perform.ts';
@@ -60,6 +63,7 @@ export interface Engine {
 
 export function createEngine(services: EngineServices): Engine {
   const { host, state } = services;
+  const locks = new KeyedLock();
   const observe: Engine['observe'] = (resources, signal) => {
     const paths = resources.flatMap((resource) => (resource.kind === 'Mount' ? [resource.spec.path] : []));
     return host.observe({ signal, paths: [...new Set(paths)] });
@@ -69,11 +73,12 @@ export function createEngine(services: EngineServices): Engine {
     plan: async (request, signal) => {
       const records = state.records();
       const resources = selectResources(request, records);
-      const [observed, resolved] = await Promise.all([
+      const [observed, resolved, archives] = await Promise.all([
         observe(resources, signal),
         resolveImages(resources, services.resolveImage, signal),
+        resolveArchives(resources, signal),
       ]);
-      const plan = planRequest(request, { resolved, observed, records, root: host.root });
+      const plan = planRequest(request, { resolved, archives, observed, records, root: host.root });
       return { plan, resources, observed, sourceId: request.sourceId };
     },
     planDelete: async ({ keys, revision }, signal) => {
@@ -81,7 +86,7 @@ export function createEngine(services: EngineServices): Engine {
       const plan = planDelete({ keys, observed, records: state.records(), revision });
       return { plan, resources: [], observed, sourceId: '' };
     },
-    apply: (planned, options) => executePlan(planned, services, options),
+    apply: (planned, options) => executePlan(planned, { ...services, locks }, options),
     status: async (signal) =>
       mergeStatus(state.records(), await observe([], signal), new Date().toISOString()),
   };
@@ -95,14 +100,18 @@ export async function planElsewhere(
 ): Promise<Plan> {
   const { observed, root } = options;
   const resources = selectResources(request, undefined);
-  const resolved = await resolveImages(resources, options.resolveImage, signal);
-  return planRequest(request, { resolved, observed, records: undefined, root });
+  const [resolved, archives] = await Promise.all([
+    resolveImages(resources, options.resolveImage, signal),
+    resolveArchives(resources, signal),
+  ]);
+  return planRequest(request, { resolved, archives, observed, records: undefined, root });
 }
 
 function planRequest(
   request: PlanRequest,
   world: {
     resolved: ReadonlyMap<string, ResolvedImage | CimletError>;
+    archives: ReadonlyMap<string, ResolvedArchive | CimletError>;
     observed: HostState | undefined;
     records: StateRecords | undefined;
     root: string;

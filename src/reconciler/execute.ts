@@ -2,6 +2,7 @@
 
 import { CimletError } from '../errors.ts';
 import type { Host, HostState } from '../hosts/host.ts';
+import type { KeyedLock } from '../hosts/keyed-lock.ts';
 import type { Clock } from '../machines/drive-machine.ts';
 import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { ResourceIntent } from '../state/records.ts';
@@ -10,6 +11,7 @@ import { nextConditions, type Outcome, reasonOf } from './conditions.ts';
 import { performAction, type ResolveImage } from './perform.ts';
 import { dependenciesOf } from './resource-graph.ts';
 import { retryPolicyOf, timeoutMsOf } from './retry-policy.ts';
+import { RootHashes } from './root-hashes.ts';
 import { type Concurrency, DEFAULT_CONCURRENCY, runActions } from './schedule.ts';
 import { settleRecords } from './settle.ts';
 import { intentDigest, mayPrune } from './situation.ts';
@@ -27,6 +29,8 @@ export interface ExecuteServices {
   host: Host;
   state: State;
   resolveImage: ResolveImage;
+  /** Shared by all that execute plans on this host at the same time. */
+  locks: KeyedLock;
   concurrency?: Concurrency | undefined;
   clock?: Clock | undefined;
 }
@@ -59,17 +63,21 @@ export async function executePlan(
 
   if (observed.leftovers.length > 0) await cleanLeftovers(services, signal);
   settleRecords(state, observed, plan);
+  const rootHashes = new RootHashes(observed);
+  rootHashes.record(state);
   status.begin();
 
   const run = async (action: PlannedAction): Promise<void> => {
     const started = performance.now();
-    const key = action.kind === 'Snapshot' ? action.neededBy : (action.id as ResourceKey);
+    const key = ownKey(action) ?? action.neededBy;
     const resource = key === undefined ? undefined : resources.get(key);
     emit({ type: 'action.started', action });
     try {
       await performAction(action, {
         host,
         state,
+        locks: services.locks,
+        rootHashes,
         signal,
         clock: services.clock,
         retry: retryPolicyOf(resource),
@@ -113,8 +121,14 @@ export async function executePlan(
       emit({ type: 'action.skipped', action, because });
     },
   });
+  rootHashes.record(state);
   status.finish();
   return result;
+}
+
+/** The resource an action is about; layers and merged CIMs are nobody's own. */
+function ownKey({ kind, name }: PlannedAction): ResourceKey | undefined {
+  return kind === 'Snapshot' || kind === 'Merge' ? undefined : `${kind}/${name}`;
 }
 
 /** Leftovers hinder nothing: what can't be removed now stays listed, and the next run tries again. */
@@ -148,8 +162,6 @@ function createStatusWriter(
     const now = new Date().toISOString();
     state.setConditions(key, nextConditions(record.conditions, outcome, record.generation, now));
   };
-  const ownKey = (action: PlannedAction): ResourceKey | undefined =>
-    action.kind === 'Snapshot' ? undefined : (action.id as ResourceKey);
   /** Whose condition a failure shows in: a chain with an action of its own is skipped and says so itself. */
   const affectedKey = (action: PlannedAction): ResourceKey | undefined =>
     ownKey(action) ??

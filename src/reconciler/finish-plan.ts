@@ -5,7 +5,7 @@ import { compareText } from './canonical.ts';
 import type { Situation } from './situation.ts';
 import type { ActionKind, Plan, PlannedAction } from './types.ts';
 
-const RANKS: Record<ActionKind, number> = { Image: 0, Snapshot: 1, LayerChain: 2, Mount: 3 };
+const RANKS: Record<ActionKind, number> = { Image: 0, Snapshot: 1, Merge: 2, LayerChain: 3, Mount: 4 };
 
 /** Actions with what they wait for first, otherwise by kind and name. `cyclic` are those that wait for themselves. */
 export function orderActions(actions: readonly PlannedAction[]): {

@@ -2,15 +2,20 @@
 
 import { stat } from 'node:fs/promises';
 import { CimletError, classify, isErrorCode } from '../errors.ts';
-import type { EffectContext, Host, LayerBlob, Progress } from '../hosts/host.ts';
+import type { EffectContext, Host, LayerBlob, LayerRef, Progress } from '../hosts/host.ts';
+import type { KeyedLock } from '../hosts/keyed-lock.ts';
 import { type Clock, type DriveOptions, driveMachine } from '../machines/drive-machine.ts';
 import { createImageMachine } from '../machines/image-machine.ts';
+import { createMergeMachine } from '../machines/merge-machine.ts';
 import { createMountMachine } from '../machines/mount-machine.ts';
 import type { RetryPolicy } from '../machines/retry.ts';
 import { createSnapshotMachine } from '../machines/snapshot-machine.ts';
 import type { ImageResource, ResourceKey } from '../manifests/resources.ts';
-import type { ResourceFacts } from '../state/records.ts';
+import type { ChainFacts, ResourceFacts } from '../state/records.ts';
 import type { State } from '../state/state.ts';
+import { isShownMerged } from './derive-chain.ts';
+import type { RootHashes } from './root-hashes.ts';
+import { mergeId } from './situation.ts';
 import type { PlannedAction, ResolvedImage, Work } from './types.ts';
 
 export type ResolveImage = (image: ImageResource, signal: AbortSignal) => Promise<ResolvedImage>;
@@ -19,6 +24,9 @@ export interface PerformContext {
   host: Host;
   state: State;
   resolveImage: (name: string, signal: AbortSignal) => Promise<ResolvedImage>;
+  /** Held while a chain is merged, across all runs of the engine. */
+  locks: KeyedLock;
+  rootHashes: RootHashes;
   retry: RetryPolicy;
   /** Of one attempt, in milliseconds. */
   timeoutMs: number | undefined;
@@ -41,16 +49,26 @@ export async function performAction(action: PlannedAction, context: PerformConte
       return buildLayer(action, work, context);
     case 'removeLayer':
       return removeLayer(work, context);
+    case 'mergeChain':
+    case 'removeMerge':
+      return performMerge(work, context);
     case 'mountView':
     case 'dismountView':
       return performMount(action, work, context);
     case 'recordChain':
-      return context.state.recordApplied(`LayerChain/${work.chain}`, {
-        chain: { format: work.format, chainIds: work.chainIds },
-      });
+      return recordChain(work, context);
     case 'forget':
       return context.state.forgetResource(work.key);
   }
+}
+
+function recordChain(work: WorkOf<'recordChain'>, { state, rootHashes }: PerformContext): void {
+  const { chain, format, chainIds, merged } = work;
+  const facts: ChainFacts = { format, chainIds, ...(merged === true ? { merged } : {}) };
+  const rootHash = rootHashes.of(facts);
+  state.recordApplied(`LayerChain/${chain}`, {
+    chain: { ...facts, ...(rootHash === undefined ? {} : { rootHash }) },
+  });
 }
 
 async function performImage(work: WorkOf<'resolveImage'>, context: PerformContext): Promise<void> {
@@ -115,6 +133,7 @@ async function buildLayer(
         host.commitLayer(ref, effect),
       );
       state.recordSnapshot(layer);
+      context.rootHashes.addLayer(layer);
       return layer;
     },
     removeLayer: (ref) => host.removeLayer(ref, context),
@@ -138,6 +157,37 @@ async function removeLayer(work: WorkOf<'removeLayer'>, context: PerformContext)
   state.forgetSnapshot(work.ref);
 }
 
+/** No intent is recorded: whose merged CIM it is, its topmost layer says. */
+async function performMerge(
+  work: WorkOf<'mergeChain' | 'removeMerge'>,
+  context: PerformContext,
+): Promise<void> {
+  const { host } = context;
+  const top: LayerRef = work.do === 'mergeChain' ? topOf(work.request) : work.top;
+  const machine = createMergeMachine({
+    mergeChain: async (request) => {
+      const merge = await attempt(context, `merge chain ${top.chainId}`, (effect) =>
+        host.mergeChain(request, effect),
+      );
+      context.rootHashes.addMerge(top, merge);
+      return merge;
+    },
+    removeMerge: (ref) =>
+      attempt(context, `remove merged CIM on ${ref.chainId}`, (effect) => host.removeMerge(ref, effect)),
+  });
+  const goal =
+    work.do === 'mergeChain'
+      ? ({ state: 'merged', request: work.request } as const)
+      : ({ state: 'absent', top } as const);
+  await context.locks.run(mergeId(top), () => drive(machine, { goal, retry: context.retry }, context));
+}
+
+function topOf({ chain, format }: WorkOf<'mergeChain'>['request']): LayerRef {
+  const chainId = chain.at(-1);
+  if (chainId === undefined) throw new Error('a chain without layers is to be merged');
+  return { chainId, format };
+}
+
 async function performMount(
   action: PlannedAction,
   work: WorkOf<'mountView' | 'dismountView'>,
@@ -152,11 +202,15 @@ async function performMount(
       if (chainId === undefined) throw new Error(`${key} has no layers`);
       state.intendMount({ volumeGuid, name: action.name, path, chainId, format, view, access });
       const mounted = await attempt(context, `mount ${path}`, (effect) => host.mount(request, effect));
+      const merged = isShownMerged(format, request.chain.length);
+      const { rootHash } = mounted;
+      const seal = rootHash === undefined ? {} : { rootHash };
+      const since = new Date().toISOString();
       state.transaction(() => {
         state.recordMount(mounted);
         state.recordApplied(key, {
-          chain: { format, chainIds: [...request.chain] },
-          mount: { volumeGuid, path, view: mounted.view, access, since: new Date().toISOString() },
+          chain: { format, chainIds: [...request.chain], ...(merged ? { merged } : {}), ...seal },
+          mount: { volumeGuid, path, view: mounted.view, access, ...seal, since },
         });
       });
       return mounted;

@@ -6,7 +6,7 @@ import { type MountResource, type ResourceKey, resourceKey } from '../manifests/
 import type { ResourceRecord } from '../state/records.ts';
 import type { DesiredChain } from './desired.ts';
 import { comparablePath } from './mount-paths.ts';
-import { intentDigest, type Situation } from './situation.ts';
+import { intentDigest, mergeId, type Situation, snapshotId } from './situation.ts';
 import type { Blocked, Reason, Verb } from './types.ts';
 
 export interface MountChange {
@@ -50,7 +50,10 @@ export function assessMount(question: MountQuestion): MountVerdict {
     format: chain.format,
     access: mount.spec.access ?? 'ReadOnly',
     view: choice.view,
+    ...(mount.spec.expectedRootHash === undefined ? {} : { expectedRootHash: mount.spec.expectedRootHash }),
   };
+  const unexpected = findUnexpectedRootHash(request, chain, situation);
+  if (unexpected !== undefined) return { kind: 'blocked', obstacle: unexpected };
   const change = findChange(question, request, there, record);
   if (change === undefined) return { kind: 'unchanged' };
   if (change.drift && mount.spec.driftPolicy === 'Report') {
@@ -69,6 +72,26 @@ export function assessMount(question: MountQuestion): MountVerdict {
   };
 }
 
+/** A chain that is whole has its root hash already; of any other the host says so when it mounts. */
+function findUnexpectedRootHash(
+  { chain: chainIds, expectedRootHash: expected }: MountRequest,
+  chain: DesiredChain,
+  situation: Situation,
+): Pick<Blocked, 'code' | 'message' | 'hint'> | undefined {
+  const top = chainIds.at(-1);
+  if (expected === undefined || top === undefined) return undefined;
+  const { format } = chain;
+  const layers = chainIds.map((chainId) => situation.layers.get(snapshotId({ chainId, format })));
+  const shown = chain.merged ? situation.merges.get(mergeId({ chainId: top, format })) : layers.at(-1);
+  if (shown?.rootHash === undefined || shown.rootHash === expected) return undefined;
+  if ([...layers, shown].some((part) => part === undefined || part.faults.length > 0)) return undefined;
+  return {
+    code: 'corrupt',
+    message: `spec.expectedRootHash is ${expected}, and the chain's root hash is ${shown.rootHash}`,
+    hint: 'if the layers are the ones meant, set spec.expectedRootHash to the root hash they have',
+  };
+}
+
 function findChange(
   question: MountQuestion,
   request: MountRequest,
@@ -77,8 +100,7 @@ function findChange(
 ): Pick<MountChange, 'verb' | 'drift' | 'reasons' | 'replaces'> | undefined {
   const { mount, situation } = question;
   const isApplied = record?.appliedDigest !== undefined;
-  const wasApplied =
-    isApplied && differences(recordedView(record), request, record, mount, situation).length === 0;
+  const wasApplied = isApplied && differences(recordedView(record), request, record, question).length === 0;
   const own = situation.mountRecords.get(request.volumeGuid);
   const interrupted: Reason = { code: 'interrupted', message: 'an earlier run was stopped halfway' };
 
@@ -92,7 +114,7 @@ function findChange(
       return {
         verb: 'replace',
         drift: false,
-        reasons: differences(recordedView(record), request, record, mount, situation),
+        reasons: differences(recordedView(record), request, record, question),
         replaces: request.volumeGuid,
       };
     }
@@ -101,7 +123,7 @@ function findChange(
     return { verb: 'create', drift: false, reasons: [{ code: 'new', message: 'not on this host yet' }] };
   }
 
-  const reasons = differences(there, request, record, mount, situation);
+  const reasons = differences(there, request, record, question);
   if (reasons.length > 0) {
     return {
       verb: wasApplied ? 'repair' : 'replace',
@@ -138,21 +160,21 @@ export function findSpecChange(
   return undefined;
 }
 
-type ComparedView = Pick<ObservedMount, 'path' | 'chainId' | 'format' | 'view' | 'access'>;
+type ComparedView = Pick<ObservedMount, 'path' | 'chainId' | 'format' | 'view' | 'access' | 'rootHash'>;
 
 function recordedView(record: ResourceRecord): ComparedView | undefined {
   const { mount, chain } = record.facts;
   const chainId = chain?.chainIds.at(-1);
   if (mount === undefined || chain === undefined || chainId === undefined) return undefined;
-  return { path: mount.path, view: mount.view, access: mount.access, chainId, format: chain.format };
+  const { path, view, access, rootHash } = mount;
+  return { path, view, access, chainId, format: chain.format, rootHash };
 }
 
 function differences(
   view: ComparedView | undefined,
   request: MountRequest,
   record: ResourceRecord | undefined,
-  mount: MountResource,
-  situation: Situation,
+  { mount, chain, situation }: MountQuestion,
 ): Reason[] {
   if (view === undefined) return [{ code: 'new', message: 'not on this host yet' }];
   const reasons: Reason[] = [];
@@ -171,6 +193,12 @@ function differences(
   }
   if (view.access !== request.access) {
     reasons.push({ code: 'spec-changed', message: `access from ${view.access} to ${request.access}` });
+  }
+  const { rootHash } = view;
+  const expected = request.expectedRootHash;
+  if (chain.verified && (rootHash === undefined || (expected !== undefined && rootHash !== expected))) {
+    const shown = rootHash === undefined ? 'unsealed layers' : `root hash ${rootHash}`;
+    if (reasons.length === 0) reasons.push({ code: 'seal-changed', message: `shows ${shown}` });
   }
   return reasons;
 }

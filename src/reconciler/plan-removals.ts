@@ -90,7 +90,8 @@ export function planResourceRemovals(
 export function describeChain(chain: ChainFacts | undefined): string | undefined {
   if (chain === undefined) return undefined;
   const count = chain.chainIds.length;
-  return `${chain.format}, ${count} layer${count === 1 ? '' : 's'}, top ${chain.chainIds.at(-1)}`;
+  const merged = chain.merged === true ? ' merged' : '';
+  return `${chain.format}, ${count} layer${count === 1 ? '' : 's'}${merged}, top ${chain.chainIds.at(-1)}`;
 }
 
 /** A chain some action stops using, so that its top layer may only go afterwards. */

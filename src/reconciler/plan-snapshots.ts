@@ -1,6 +1,6 @@
 /** Which layers have to be built: each chain ID once per format, however many want it. */
 
-import type { ChainId, LayerFormat } from '../hosts/host.ts';
+import type { ChainId, LayerFormat, ObservedLayer } from '../hosts/host.ts';
 import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { DesiredChain, DesiredLayer } from './desired.ts';
 import { type Situation, snapshotId } from './situation.ts';
@@ -15,6 +15,8 @@ export interface SnapshotNeed {
   others: number;
   /** False when all that need it only want drift reported. */
   repairs: boolean;
+  seal: boolean;
+  vhdFooter: boolean;
 }
 
 export interface SnapshotPlan {
@@ -32,6 +34,7 @@ export function collectNeeds(
   resources: readonly Resource[],
   chains: ReadonlyMap<ResourceKey, DesiredChain>,
   isActing: (key: ResourceKey) => boolean,
+  sealedBases: ReadonlySet<string>,
 ): Map<string, SnapshotNeed> {
   const needs = new Map<string, SnapshotNeed>();
   for (const resource of resources) {
@@ -42,6 +45,8 @@ export function collectNeeds(
     const acting = isActing(key);
     if (borrowed && !acting) continue;
     const repairs = resource.spec.driftPolicy !== 'Report' || acting;
+    const seal = isSealed(chain, sealedBases);
+    const { vhdFooter } = chain;
     chain.layers.forEach((layer, index) => {
       const id = snapshotId({ chainId: layer.chainId, format: chain.format });
       const known = needs.get(id);
@@ -53,14 +58,47 @@ export function collectNeeds(
           neededBy: key,
           others: 0,
           repairs,
+          seal,
+          vhdFooter,
         });
       } else {
         known.repairs ||= repairs;
+        known.vhdFooter ||= vhdFooter;
         if (!borrowed) known.others++;
       }
     });
   }
   return needs;
+}
+
+/**
+ * The base layers, by snapshot ID, of chains that are sealed as a whole. Integrity is all or none in a chain, and
+ * chains share their layers from the base up: one that wants the seal, or has it, decides for all on the same base.
+ */
+export function findSealedBases(chains: Iterable<DesiredChain>, situation: Situation): Set<string> {
+  const sealed = new Set<string>();
+  for (const chain of chains) {
+    const { format, layers } = chain;
+    const hasSeal = layers.some(
+      ({ chainId }) => situation.layers.get(snapshotId({ chainId, format }))?.rootHash !== undefined,
+    );
+    if (chain.verified || hasSeal) sealed.add(baseOf(chain));
+  }
+  return sealed;
+}
+
+export function isSealed(chain: DesiredChain, sealedBases: ReadonlySet<string>): boolean {
+  return sealedBases.has(baseOf(chain));
+}
+
+function baseOf({ format, layers }: DesiredChain): string {
+  const base = layers[0];
+  return base === undefined ? '' : snapshotId({ chainId: base.chainId, format });
+}
+
+/** Whether the layer is going to be built again as another: merged CIMs over it don't fit it any more. */
+export function isReplaced(id: string, need: SnapshotNeed, situation: Situation): boolean {
+  return assess(id, need, situation)?.verb === 'replace';
 }
 
 export function planSnapshots(
@@ -96,10 +134,26 @@ export function planSnapshots(
       name: chainId,
       ...verdict,
       bytes: blob.size,
-      detail: `${format} layer ${parents.length + 1} of ${need.neededBy}, diff ID ${diffId}`,
-      dependsOn: [...new Set([...(below === undefined ? [] : [below]), ...readyAfterImage(layer.image)])],
+      detail: `${format} layer ${parents.length + 1} of ${need.neededBy}, ${need.seal ? 'sealed, ' : ''}diff ID ${diffId}`,
+      dependsOn: [
+        ...new Set([
+          ...(below === undefined ? [] : [below]),
+          ...('image' in layer.from ? readyAfterImage(layer.from.image) : []),
+        ]),
+      ],
       neededBy: need.neededBy,
-      work: { do: 'buildLayer', request: { chainId, diffId, parents, format, blob } },
+      work: {
+        do: 'buildLayer',
+        request: {
+          chainId,
+          diffId,
+          parents,
+          format,
+          blob,
+          ...(need.seal ? { seal: true } : {}),
+          ...(need.vhdFooter ? { vhdFooter: true } : {}),
+        },
+      },
     });
     plan.readyAfter.set(id, id);
   }
@@ -132,7 +186,7 @@ function assess(
   const record = situation.snapshots.get(id);
   const wasCommitted = record?.state === 'committed' || (!situation.recordsKnown && layer !== undefined);
   const faults = layer?.faults.filter(({ code }) => code !== 'parent-missing') ?? [];
-  if (layer !== undefined && faults.length === 0) return undefined;
+  if (layer !== undefined && faults.length === 0) return assessFinish(layer, need);
 
   const needed: Reason = {
     code: 'needed-by',
@@ -154,4 +208,19 @@ function assess(
     return { verb: 'create', drift: false, reasons: [interrupted, needed] };
   }
   return { verb: 'create', drift: false, reasons: [needed] };
+}
+
+/** A layer without faults may lack its seal or footer: it never changes once it is committed, so it is built anew. */
+function assessFinish(
+  layer: ObservedLayer,
+  need: SnapshotNeed,
+): { verb: Verb; drift: boolean; reasons: Reason[] } | undefined {
+  const reasons: Reason[] = [];
+  if (need.seal && layer.rootHash === undefined) {
+    const message = `it is not sealed: ${need.neededBy}, or a chain on the same base, wants integrity: Verified`;
+    reasons.push({ code: 'seal-changed', message });
+  }
+  if (need.vhdFooter && layer.vhdFooter !== true)
+    reasons.push({ code: 'footer-changed', message: 'it has no VHD footer' });
+  return reasons.length === 0 ? undefined : { verb: 'replace', drift: false, reasons };
 }

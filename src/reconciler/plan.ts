@@ -6,13 +6,15 @@
 import type { CimletError } from '../errors.ts';
 import type { HostState, VolumeGuid } from '../hosts/host.ts';
 import { mountVolumeGuid } from '../hosts/identity.ts';
+import type { ResolvedArchive } from '../images/archive.ts';
 import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { ResourceRecord, StateRecords } from '../state/records.ts';
 import { compareText } from './canonical.ts';
-import { deriveDesired, type Obstacle } from './desired.ts';
+import { type DesiredChain, deriveDesired, type Obstacle } from './desired.ts';
 import { draftActions } from './draft-actions.ts';
 import { finishPlan, orderActions } from './finish-plan.ts';
 import { comparablePath } from './mount-paths.ts';
+import { planMergeRemovals } from './plan-merges.ts';
 import { assessMount, type MountChange, type MountVerdict } from './plan-mounts.ts';
 import {
   chooseRemovals,
@@ -38,6 +40,8 @@ export interface PlanInput {
   resources: readonly Resource[];
   /** By Image name; an Image that failed to resolve is blocked with its error. */
   resolved: ReadonlyMap<string, ResolvedImage | CimletError>;
+  /** By `archiveKey`; a chain whose archive failed to resolve is blocked with its error. Default: none. */
+  archives?: ReadonlyMap<string, ResolvedArchive | CimletError> | undefined;
   /** Undefined offline. */
   observed: HostState | undefined;
   /** Undefined when planning for another machine: what is there then counts as applied. */
@@ -61,6 +65,7 @@ export function planApply(input: PlanInput): Plan {
     const desired = deriveDesired({
       resources: selected,
       resolved: input.resolved,
+      archives: input.archives ?? new Map(),
       capabilities: situation.observed?.capabilities,
       host: situation.host,
       root: situation.root,
@@ -83,27 +88,50 @@ export function planApply(input: PlanInput): Plan {
       for (const [key, obstacle] of late) obstacles.set(key, obstacle);
       continue;
     }
-    const layers = options.prune
-      ? planLayerRemovals({
+    const unused = options.prune
+      ? planUnused(
           situation,
-          needed: layersThatStay(situation, desired.chains, pruning.removals, [
-            ...draft.actions,
-            ...removals,
-          ]),
-          left: findLeftChains(situation, desired.chains, draft.actions, pruning.removals),
-          onlyLeft: options.targets.length > 0,
-        })
+          desired.chains,
+          pruning.removals,
+          draft.actions,
+          removals,
+          options.targets.length > 0,
+        )
       : [];
     return finishPlan({
       mode: 'apply',
       revision: options.revision,
       situation,
-      actions: [...draft.actions, ...removals, ...layers],
+      actions: [...draft.actions, ...removals, ...unused],
       blocked: [...desired.blocked.values()],
       notes: [...desired.notes, ...draft.notes, ...pruning.notes],
       resources: selected.map(resourceKey),
     });
   }
+}
+
+/** Removes layers and merged CIMs that nobody needs any more. */
+function planUnused(
+  situation: Situation,
+  chains: ReadonlyMap<ResourceKey, DesiredChain>,
+  removals: ReadonlyMap<ResourceKey, ResourceRecord>,
+  changes: readonly PlannedAction[],
+  departures: readonly PlannedAction[],
+  onlyLeft: boolean,
+): PlannedAction[] {
+  const actions = [...changes, ...departures];
+  const left = findLeftChains(situation, chains, changes, removals);
+  const needed = layersThatStay(situation, chains, removals, actions);
+  const layers = planLayerRemovals({ situation, needed, left, onlyLeft });
+  const merges = planMergeRemovals({
+    situation,
+    chains,
+    removals,
+    actions: [...actions, ...layers],
+    left,
+    onlyLeft,
+  });
+  return [...layers, ...merges];
 }
 
 export interface DeleteInput {
@@ -133,15 +161,7 @@ export function planDelete(input: DeleteInput): Plan {
     mode: 'delete',
     revision: input.revision,
     situation,
-    actions: [
-      ...actions,
-      ...planLayerRemovals({
-        situation,
-        needed: layersThatStay(situation, new Map(), removals, actions),
-        left: findLeftChains(situation, new Map(), actions, removals),
-        onlyLeft: false,
-      }),
-    ],
+    actions: [...actions, ...planUnused(situation, new Map(), removals, [], actions, false)],
     blocked: [],
     notes,
     resources: keys,

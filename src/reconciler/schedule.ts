@@ -20,6 +20,8 @@ export const DEFAULT_CONCURRENCY: Concurrency = {
 const CLASSES: Record<Work['do'], WorkClass> = {
   resolveImage: 'resolving',
   buildLayer: 'unpacking',
+  mergeChain: 'merging',
+  removeMerge: 'removing',
   recordChain: 'recording',
   mountView: 'mounting',
   dismountView: 'mounting',

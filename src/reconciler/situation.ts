@@ -1,6 +1,13 @@
 /** What was observed and what is recorded, indexed for planning. */
 
-import type { HostState, LayerRef, ObservedLayer, ObservedMount, VolumeGuid } from '../hosts/host.ts';
+import type {
+  HostState,
+  LayerRef,
+  ObservedLayer,
+  ObservedMerge,
+  ObservedMount,
+  VolumeGuid,
+} from '../hosts/host.ts';
 import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { MountRecord, ResourceRecord, SnapshotRecord, StateRecords } from '../state/records.ts';
 import { digestOf } from './canonical.ts';
@@ -12,6 +19,10 @@ export interface Situation {
   host: HostKind;
   root: string;
   layers: ReadonlyMap<string, ObservedLayer>;
+  /** By `mergeId` of the topmost layer. */
+  merges: ReadonlyMap<string, ObservedMerge>;
+  /** Merged CIMs that the records say were written. */
+  mergedBefore: ReadonlySet<string>;
   mounts: ReadonlyMap<VolumeGuid, ObservedMount>;
   /** What is mounted by us, by comparable path. */
   mountedAt: ReadonlyMap<string, ObservedMount>;
@@ -24,6 +35,11 @@ export interface Situation {
 
 export function snapshotId(ref: LayerRef): string {
   return `Snapshot/${ref.format}/${ref.chainId}`;
+}
+
+/** Names the merged CIM on a topmost layer. */
+export function mergeId(top: LayerRef): string {
+  return `Merge/${top.format}/${top.chainId}`;
 }
 
 /** Identifies what a resource asks for: its spec and whether it may be pruned; not labels and comments. */
@@ -47,6 +63,15 @@ export function indexSituation(
     host,
     root: observed?.root ?? root,
     layers: new Map(observed?.layers.map((layer) => [snapshotId(layer), layer])),
+    merges: indexMerges(observed),
+    mergedBefore: new Set(
+      records?.resources.flatMap(({ facts: { chain } }) => {
+        const chainId = chain?.merged === true ? chain.chainIds.at(-1) : undefined;
+        return chain === undefined || chainId === undefined
+          ? []
+          : [mergeId({ chainId, format: chain.format })];
+      }),
+    ),
     mounts: new Map(mounts.map((mount) => [mount.volumeGuid, mount])),
     mountedAt: new Map(
       mounts
@@ -60,4 +85,14 @@ export function indexSituation(
     snapshots: new Map(records?.snapshots.map((record) => [snapshotId(record), record])),
     mountRecords: new Map(records?.mounts.map((record) => [record.volumeGuid, record])),
   };
+}
+
+/** What the host has merged, by `mergeId` of the topmost layer. */
+export function indexMerges(observed: HostState | undefined): Map<string, ObservedMerge> {
+  return new Map(
+    observed?.merges.flatMap((merge) => {
+      const chainId = merge.chain.at(-1);
+      return chainId === undefined ? [] : [[mergeId({ chainId, format: merge.format }), merge] as const];
+    }),
+  );
 }

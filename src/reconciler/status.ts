@@ -1,12 +1,12 @@
 /** What `get` and `describe` show: records merged with what the host shows now. */
 
-import type { HostState, ObservedLayer, ObservedMount } from '../hosts/host.ts';
+import type { HostState, ObservedLayer, ObservedMerge, ObservedMount } from '../hosts/host.ts';
 import { mountVolumeGuid } from '../hosts/identity.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
 import type { Condition, ResourceRecord, SnapshotRecord, StateRecords } from '../state/records.ts';
 import { nextConditions } from './conditions.ts';
 import { keyOfRecord } from './plan-removals.ts';
-import { snapshotId } from './situation.ts';
+import { indexMerges, mergeId, snapshotId } from './situation.ts';
 
 export interface ResourceStatus extends ResourceRecord {
   key: ResourceKey;
@@ -26,6 +26,9 @@ export interface SnapshotStatus {
   bytes: number;
   files?: number | undefined;
   builder?: string | undefined;
+  /** Of its seal. */
+  rootHash?: string | undefined;
+  vhdFooter?: boolean | undefined;
   faults: ObservedLayer['faults'];
   neededBy?: ResourceKey | undefined;
   createdAt?: string | undefined;
@@ -41,10 +44,11 @@ export interface Status {
 /** Pure. `now`: ISO 8601, for conditions that turned with what was observed. */
 export function mergeStatus(records: StateRecords, observed: HostState, now: string): Status {
   const layers = new Map(observed.layers.map((layer) => [snapshotId(layer), layer]));
+  const merges = indexMerges(observed);
   const mounts = new Map(observed.mounts.map((mount) => [mount.volumeGuid, mount]));
   const resources = records.resources.map((record): ResourceStatus => {
     const mounted = record.kind === 'Mount' ? mounts.get(mountVolumeGuid(record.name)) : undefined;
-    const drift = findDrift(record, layers, mounted);
+    const drift = findDrift(record, layers, merges, mounted);
     return {
       ...record,
       key: keyOfRecord(record),
@@ -64,6 +68,7 @@ export function mergeStatus(records: StateRecords, observed: HostState, now: str
 function findDrift(
   record: ResourceRecord,
   layers: ReadonlyMap<string, ObservedLayer>,
+  merges: ReadonlyMap<string, ObservedMerge>,
   mounted: ObservedMount | undefined,
 ): string[] {
   if (record.appliedDigest === undefined) return [];
@@ -75,12 +80,19 @@ function findDrift(
     if (layer === undefined) drift.push(`layer ${chainId} is gone`);
     for (const fault of layer?.faults ?? []) drift.push(`layer ${chainId}: ${fault.message}`);
   }
+  const top = chain?.chainIds.at(-1);
+  if (chain?.merged === true && top !== undefined) {
+    const merge = merges.get(mergeId({ chainId: top, format: chain.format }));
+    if (merge === undefined) drift.push(`the merged CIM on ${top} is gone`);
+    for (const { code, message } of merge?.faults ?? [])
+      if (code !== 'source-missing') drift.push(`the merged CIM on ${top}: ${message}`);
+  }
   if (mount === undefined) return drift;
   if (mounted === undefined || mounted.state === 'missing')
     drift.push(`${mount.path} is not mounted any more`);
   else if (mounted.state === 'covered')
     drift.push(mounted.message ?? `something is mounted over ${mount.path}`);
-  else if (mounted.chainId !== chain?.chainIds.at(-1)) drift.push(`${mount.path} shows ${mounted.chainId}`);
+  else if (mounted.chainId !== top) drift.push(`${mount.path} shows ${mounted.chainId}`);
   return drift;
 }
 
@@ -106,11 +118,14 @@ function statusOfRecord(record: SnapshotRecord, layer: ObservedLayer | undefined
     state: record.state === 'committed' ? settled : record.state,
     bytes: layer?.bytes ?? record.bytes,
     files: layer?.files,
+    rootHash: layer?.rootHash,
+    vhdFooter: layer?.vhdFooter,
     faults,
   };
 }
 
 function statusOfStranger(layer: ObservedLayer): SnapshotStatus {
-  const { chainId, format, diffId, parent, bytes, files, builder, faults } = layer;
-  return { chainId, format, diffId, parent, state: 'unrecorded', bytes, files, builder, faults };
+  const { chainId, format, diffId, parent, bytes, files, builder, rootHash, vhdFooter, faults } = layer;
+  const facts = { chainId, format, diffId, parent, bytes, files, builder, rootHash, vhdFooter, faults };
+  return { ...facts, state: 'unrecorded' };
 }

@@ -7,6 +7,7 @@ import type {
   LayerBlob,
   LayerFormat,
   LayerRef,
+  MergeRequest,
   MountRequest,
   UnpackRequest,
   VolumeGuid,
@@ -32,6 +33,10 @@ export type ReasonCode =
   | 'parent-missing'
   | 'parent-rebuilt'
   | 'builder-changed'
+  | 'seal-changed'
+  | 'footer-changed'
+  | 'merge-missing'
+  | 'source-changed'
   | 'interrupted'
   | 'unmounted'
   | 'covered'
@@ -50,7 +55,9 @@ export type { ResolvedImage } from '../images/types.ts';
 export type Work =
   | { do: 'resolveImage'; image: string; digest: Digest; blobs: LayerBlob[] }
   | { do: 'buildLayer'; request: UnpackRequest }
-  | { do: 'recordChain'; chain: string; format: LayerFormat; chainIds: ChainId[] }
+  | { do: 'mergeChain'; request: MergeRequest }
+  | { do: 'removeMerge'; top: LayerRef }
+  | { do: 'recordChain'; chain: string; format: LayerFormat; chainIds: ChainId[]; merged?: true }
   | {
       do: 'mountView';
       request: MountRequest;
@@ -61,13 +68,13 @@ export type Work =
   | { do: 'removeLayer'; ref: LayerRef }
   | { do: 'forget'; key: ResourceKey };
 
-export type ActionKind = Kind | 'Snapshot';
+export type ActionKind = Kind | 'Snapshot' | 'Merge';
 
 export interface PlannedAction {
-  /** `Image/app`, `LayerChain/app`, `Mount/app`, or `Snapshot/<format>/<chain ID>`. */
+  /** `Image/app`, `LayerChain/app`, `Mount/app`, `Snapshot/<format>/<chain ID>`, or `Merge/<format>/<chain ID>`. */
   id: string;
   kind: ActionKind;
-  /** Resource name, or the chain ID of a snapshot. */
+  /** Resource name, or the chain ID of a snapshot or of a merged chain's topmost layer. */
   name: string;
   verb: Verb;
   /** True when the host moved away from what was applied, false when the manifests (or the image) changed. */
@@ -79,7 +86,7 @@ export interface PlannedAction {
   detail: string;
   /** Ids of the actions that must succeed first. */
   dependsOn: string[];
-  /** Of a snapshot: the first resource, in plan order, that needs it; its retry and timeout apply. */
+  /** Of a snapshot or merged CIM: the first resource, in plan order, that needs it; its retry and timeout apply. */
   neededBy?: ResourceKey | undefined;
   work: Work;
 }

@@ -34,6 +34,10 @@ export interface ChainFacts {
   format: LayerFormat;
   /** Base first. */
   chainIds: ChainId[];
+  /** Present and true when it is shown through a merged CIM. */
+  merged?: boolean | undefined;
+  /** Of the merged CIM, or of the only layer, when that is sealed. */
+  rootHash?: string | undefined;
 }
 
 export interface MountFacts {
@@ -41,6 +45,8 @@ export interface MountFacts {
   path: string;
   view: ViewKind;
   access: MountAccess;
+  /** Of what was shown when it was mounted, when that was sealed. */
+  rootHash?: string | undefined;
   /** ISO 8601. */
   since: string;
 }

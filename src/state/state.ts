@@ -33,6 +33,8 @@ export interface State {
   intendResource(intent: ResourceIntent): ResourceRecord;
   /** Records that the intended spec was applied in full. */
   recordApplied(key: ResourceKey, facts: ResourceFacts): void;
+  /** Records facts that changed with the host, not with the spec. */
+  recordFacts(key: ResourceKey, facts: ResourceFacts): void;
   setConditions(key: ResourceKey, conditions: readonly Condition[]): void;
   forgetResource(key: ResourceKey): void;
 
@@ -114,6 +116,13 @@ function createState(db: Database): State {
       db.run(
         `UPDATE resources SET applied_digest = spec_digest, applied_revision = revision, facts = ?, updated_at = ?
          WHERE kind = ? AND name = ?`,
+        JSON.stringify(facts),
+        now(),
+        ...splitKey(key),
+      ),
+    recordFacts: (key, facts) =>
+      db.run(
+        'UPDATE resources SET facts = ?, updated_at = ? WHERE kind = ? AND name = ?',
         JSON.stringify(facts),
         now(),
         ...splitKey(key),

@@ -87,6 +87,7 @@ function hostState(change: Partial<HostState> = {}): HostState {
     root: '/r',
     capabilities: capabilityTable({}, 'no'),
     layers: [layer(base), layer(top)],
+    merges: [],
     mounts: [mounted],
     paths: {},
     leftovers: [],

@@ -54,6 +54,8 @@ export interface HostFixture {
   damageLayer(ref: LayerRef): Promise<void>;
   /** Loses the layer's snapshot folder. */
   loseSnapshot(ref: LayerRef): Promise<void>;
+  /** Loses the merged CIM's file on a topmost layer. */
+  damageMerge?(top: LayerRef): Promise<void>;
 }
 
 export interface ConformanceCase {
@@ -66,14 +68,14 @@ const FORMAT = 'ForkedCIM';
 const LAYERS: readonly Capability[] = ['ForkedCIM.write'];
 const MOUNTS: readonly Capability[] = ['ForkedCIM.write', 'ForkedCIM.mount'];
 
-const context: EffectContext = { signal: new AbortController().signal };
+export const context: EffectContext = { signal: new AbortController().signal };
 
-async function look(host: Host, paths: readonly string[] = []): Promise<HostState> {
+export async function look(host: Host, paths: readonly string[] = []): Promise<HostState> {
   return host.observe({ signal: context.signal, paths });
 }
 
 /** Unpack requests for a stack of layers, base first. */
-async function stack(fixture: HostFixture, ...layers: LayerFiles[]): Promise<UnpackRequest[]> {
+export async function stack(fixture: HostFixture, ...layers: LayerFiles[]): Promise<UnpackRequest[]> {
   const sources: LayerSource[] = [];
   for (const files of layers) sources.push(await fixture.makeLayer(files));
   const chain = chainIds(sources.map(({ diffId }) => diffId));
@@ -86,37 +88,37 @@ async function stack(fixture: HostFixture, ...layers: LayerFiles[]): Promise<Unp
   }));
 }
 
-async function build(host: Host, requests: readonly UnpackRequest[]): Promise<void> {
+export async function build(host: Host, requests: readonly UnpackRequest[]): Promise<void> {
   for (const request of requests) {
     await host.unpackLayer(request, context);
     await host.commitLayer(request, context);
   }
 }
 
-function mountOf(fixture: HostFixture, requests: readonly UnpackRequest[], name = 'm'): MountRequest {
+export function mountOf(fixture: HostFixture, requests: readonly UnpackRequest[], name = 'm'): MountRequest {
   return {
     volumeGuid: mountVolumeGuid(name),
     path: `${fixture.workspace}/${name}`,
     chain: requests.map(({ chainId }) => chainId),
-    format: FORMAT,
+    format: requests[0]?.format ?? FORMAT,
     access: 'ReadOnly',
     view: fixture.view,
   };
 }
 
-function first<T>(items: readonly T[]): T {
+export function first<T>(items: readonly T[]): T {
   const [item] = items;
   assert(item !== undefined);
   return item;
 }
 
-function last<T>(items: readonly T[]): T {
+export function last<T>(items: readonly T[]): T {
   const item = items.at(-1);
   assert(item !== undefined);
   return item;
 }
 
-async function rejects(promise: Promise<unknown>, code: string, message?: RegExp): Promise<void> {
+export async function rejects(promise: Promise<unknown>, code: string, message?: RegExp): Promise<void> {
   await assert.rejects(promise, (error: Error & { code?: string }) => {
     assert.equal(error.code, code, `expected ${code}, got ${error.code}: ${error.stack}`);
     if (message !== undefined) assert.match(error.message, message);
@@ -124,12 +126,12 @@ async function rejects(promise: Promise<unknown>, code: string, message?: RegExp
   });
 }
 
-function otherDigest(text: string): string {
+export function otherDigest(text: string): string {
   return `sha256:${createHash('sha256').update(text).digest('hex')}`;
 }
 
-const BASE: LayerFiles = { 'a.txt': 'a', 'dir/b.txt': 'b', 'dir/c.txt': 'c'.repeat(10_000) };
-const UPPER: LayerFiles = { 'a.txt': 'A', 'dir/b.txt': null, 'new/d.txt': 'd' };
+export const BASE: LayerFiles = { 'a.txt': 'a', 'dir/b.txt': 'b', 'dir/c.txt': 'c'.repeat(10_000) };
+export const UPPER: LayerFiles = { 'a.txt': 'A', 'dir/b.txt': null, 'new/d.txt': 'd' };
 
 export const hostCases: readonly ConformanceCase[] = [
   {
@@ -157,8 +159,8 @@ export const hostCases: readonly ConformanceCase[] = [
         ['WCIFS.write', () => host.unpackLayer({ ...request, format: 'WCIFS' }, context)],
         ['LCOW.write', () => host.unpackLayer({ ...request, format: 'LCOW' }, context)],
         ['BlockCIM.mount', () => host.mount({ ...mountOf(fixture, [request]), format: 'BlockCIM' }, context)],
-        ['merge', () => host.mergeChain(chain, FORMAT, context)],
-        ['seal', () => host.sealLayer({ chainId, format: FORMAT }, context)],
+        ['merge', () => host.mergeChain({ chain: [chainId, chainId], format: 'BlockCIM' }, context)],
+        ['seal', () => host.unpackLayer({ ...request, seal: true }, context)],
         [
           'export',
           () => host.exportLayer({ chainId, format: FORMAT }, `${fixture.workspace}/x.tar`, context),
@@ -190,7 +192,8 @@ export const hostCases: readonly ConformanceCase[] = [
       assert.equal(state.formatVersion, 1);
       assert.equal(state.root, fixture.host.root);
       assert.equal(state.host.kind, fixture.host.kind);
-      assert.deepEqual([state.layers, state.mounts, state.leftovers, state.paths], [[], [], [], {}]);
+      assert.deepEqual([state.layers, state.merges, state.mounts, state.leftovers], [[], [], [], []]);
+      assert.deepEqual(state.paths, {});
       assert.equal(await fixture.fingerprint(), before);
     },
   },
@@ -364,6 +367,7 @@ export const hostCases: readonly ConformanceCase[] = [
       await rejects(host.unpackLayer(request, aborted), 'cancelled');
       await rejects(host.commitLayer(request, aborted), 'cancelled');
       await rejects(host.removeLayer(request, aborted), 'cancelled');
+      await rejects(host.removeMerge(request, aborted), 'cancelled');
       await rejects(host.mount(mountOf(fixture, requests), aborted), 'cancelled');
       await rejects(host.dismount(mountVolumeGuid('m'), aborted), 'cancelled');
       await rejects(host.cleanLeftovers(aborted), 'cancelled');

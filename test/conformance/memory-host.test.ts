@@ -3,14 +3,18 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { readLayerTree } from '../../src/hosts/memory/layer-reader.ts';
-import { MemoryHost } from '../../src/hosts/memory/memory-host.ts';
+import { BLOCK_CAPABILITIES, MemoryHost } from '../../src/hosts/memory/memory-host.ts';
 import { hostConformance } from '../support/host-conformance.ts';
 import { layerItems, writeLayerBlob } from '../support/host-layers.ts';
 import type { HostFixture } from './host.ts';
 
 const WORKSPACE = '/workspace';
 
-hostConformance('the in-memory host', await new MemoryHost().capabilities(), async (run) => {
+function openHost(): MemoryHost {
+  return new MemoryHost({ readLayer: readLayerTree, capabilities: BLOCK_CAPABILITIES });
+}
+
+hostConformance('the in-memory host', await openHost().capabilities(), async (run) => {
   const blobs = await mkdtemp(join(tmpdir(), 'cimlet-memory-'));
   try {
     await run(memoryFixture(blobs));
@@ -20,7 +24,7 @@ hostConformance('the in-memory host', await new MemoryHost().capabilities(), asy
 });
 
 function memoryFixture(blobs: string): HostFixture {
-  const host = new MemoryHost({ readLayer: readLayerTree });
+  const host = openHost();
   const foreign = new Map<string, string>();
   return {
     host,
@@ -44,9 +48,11 @@ function memoryFixture(blobs: string): HostFixture {
     },
     makeDirectory: async (path) => host.placeAt(path, { kind: 'empty-directory' }),
     fingerprint: async () => {
-      const { layers, mounts, leftovers } = await host.observe({ signal: new AbortController().signal });
+      const { layers, merges, mounts, leftovers } = await host.observe({
+        signal: new AbortController().signal,
+      });
       return createHash('sha256')
-        .update(JSON.stringify([layers, mounts, leftovers]))
+        .update(JSON.stringify([layers, merges, mounts, leftovers]))
         .digest('hex');
     },
     unmountByHand: async ({ volumeGuid }) => host.dropMount(volumeGuid),
@@ -56,5 +62,6 @@ function memoryFixture(blobs: string): HostFixture {
     },
     damageLayer: async (ref) => host.damageLayer(ref, { code: 'file-missing', message: 'lost' }),
     loseSnapshot: async (ref) => host.dropLayer(ref),
+    damageMerge: async (top) => host.damageMerge(top, { code: 'file-missing', message: 'lost' }),
   };
 }

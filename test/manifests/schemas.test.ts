@@ -15,6 +15,7 @@ import type {
   LayerFault,
   LayerFormat,
   LayerRef,
+  MergeFault,
   MountAccess,
   ObservedMount,
   PathState,
@@ -447,6 +448,10 @@ const REASONS: Record<ReasonCode, true> = {
   'parent-missing': true,
   'parent-rebuilt': true,
   'builder-changed': true,
+  'seal-changed': true,
+  'footer-changed': true,
+  'merge-missing': true,
+  'source-changed': true,
   interrupted: true,
   unmounted: true,
   covered: true,
@@ -456,7 +461,7 @@ const REASONS: Record<ReasonCode, true> = {
 };
 const VERBS: Record<Verb, true> = { create: true, change: true, replace: true, repair: true, delete: true };
 const KINDS: Record<Kind, true> = { Image: true, LayerChain: true, Mount: true };
-const ACTION_KINDS: Record<ActionKind, true> = { ...KINDS, Snapshot: true };
+const ACTION_KINDS: Record<ActionKind, true> = { ...KINDS, Snapshot: true, Merge: true };
 const BLOCKED: Record<ErrorCode | 'not-supported-yet' | 'dependency' | 'suspended', true> = {
   'not-found': true,
   'already-exists': true,
@@ -483,6 +488,14 @@ const FAULTS: Record<LayerFault['code'], true> = {
   'file-corrupt': true,
   'snapshot-folder-missing': true,
   'parent-missing': true,
+  'builder-changed': true,
+};
+const MERGE_FAULTS: Record<MergeFault['code'], true> = {
+  'file-missing': true,
+  'file-size': true,
+  'file-corrupt': true,
+  'source-missing': true,
+  'source-changed': true,
   'builder-changed': true,
 };
 const MOUNT_STATES: Record<ObservedMount['state'], true> = { mounted: true, missing: true, covered: true };
@@ -519,6 +532,8 @@ const CAPABILITIES: Record<Capability, true> = {
 const WORKS: Record<Work['do'], true> = {
   resolveImage: true,
   buildLayer: true,
+  mergeChain: true,
+  removeMerge: true,
   recordChain: true,
   mountView: true,
   dismountView: true,
@@ -538,6 +553,7 @@ describe('schemas and source name the same values', () => {
     ['host-state', '$defs.MountAccess.enum', ACCESSES],
     ['host-state', '$defs.HostKind.enum', HOST_KINDS],
     ['host-state', '$defs.LayerFault.properties.code.enum', FAULTS],
+    ['host-state', '$defs.MergeFault.properties.code.enum', MERGE_FAULTS],
     ['host-state', '$defs.ObservedMount.properties.state.enum', MOUNT_STATES],
     ['host-state', '$defs.PathState.properties.kind.enum', PATH_KINDS],
     ['host-state', 'properties.capabilities.required', CAPABILITIES],
@@ -567,7 +583,17 @@ const chain: LayerRef = { chainId, format: 'ForkedCIM' };
 const works: Work[] = [
   { do: 'resolveImage', image: 'a', digest: DIGEST as Digest, blobs: [blob] },
   { do: 'buildLayer', request: { ...chain, diffId: DIGEST as DiffId, parents: [chainId], blob } },
+  {
+    do: 'buildLayer',
+    request: { ...chain, diffId: DIGEST as DiffId, parents: [], blob, seal: true, vhdFooter: true },
+  },
+  {
+    do: 'mergeChain',
+    request: { chain: [chainId, chainId], format: 'BlockCIM', seal: true, vhdFooter: true },
+  },
+  { do: 'removeMerge', top: chain },
   { do: 'recordChain', chain: 'a', format: 'ForkedCIM', chainIds: [chainId] },
+  { do: 'recordChain', chain: 'a', format: 'BlockCIM', chainIds: [chainId], merged: true },
   {
     do: 'mountView',
     request: {
@@ -577,6 +603,7 @@ const works: Work[] = [
       format: 'ForkedCIM',
       access: 'ReadOnly',
       view: 'Kernel',
+      expectedRootHash: DIGEST,
     },
     replaces: volumeGuid,
   },
@@ -661,7 +688,19 @@ describe('host states', () => {
         files: 1,
         builder: 'b',
         rootHash: DIGEST,
+        vhdFooter: true,
         faults: [{ code: 'file-missing', message: 'm', path: '/x' }],
+      },
+    ],
+    merges: [
+      {
+        chain: [DIGEST, DIGEST],
+        format: 'BlockCIM',
+        bytes: 1,
+        builder: 'b',
+        rootHash: DIGEST,
+        vhdFooter: true,
+        faults: [{ code: 'source-changed', message: 'm', path: '/x' }],
       },
     ],
     mounts: [

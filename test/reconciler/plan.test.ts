@@ -447,7 +447,10 @@ describe('planning without a host or without records', () => {
       root: '/root',
       options: { targets: [], prune: true, revision: 'r', sourceId: 's' },
     });
-    expect(plan.summary).toMatchObject({ create: 5, blocked: 0 });
+    expect(plan.summary).toMatchObject({ create: 6, blocked: 0 });
+    expect(plan.notes).toEqual([
+      { key: 'LayerChain/app', message: 'format BlockCIM assumed: the host chooses it' },
+    ]);
     expect(plan.host).toEqual({ kind: 'offline', root: '/root' });
   });
 
@@ -504,6 +507,6 @@ describe('size', () => {
       root: '/root',
       options: { targets: [], prune: true, revision: 'r', sourceId: 's' },
     });
-    expect(plan.summary).toMatchObject({ create: 10_000 + 2501, blocked: 0 });
+    expect(plan.summary).toMatchObject({ create: 10_000 + 2501 + 2500, blocked: 0 });
   });
 });

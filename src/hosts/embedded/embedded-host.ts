@@ -15,9 +15,10 @@ import type {
   EffectContext,
   Host,
   HostState,
-  LayerFormat,
   LayerRef,
   Leftover,
+  MergedChain,
+  MergeRequest,
   MountedView,
   MountRequest,
   SnapshotRequest,
@@ -25,7 +26,7 @@ import type {
   VolumeGuid,
 } from '../host.ts';
 import { removeTree } from './directories.ts';
-import { KeyedLock } from './keyed-lock.ts';
+import { KeyedLock } from '../keyed-lock.ts';
 import { BUILDER, commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
 import { type Layout, layerName, layoutOf } from './layout.ts';
 import { readMountInfo } from './mount-info.ts';
@@ -92,6 +93,7 @@ class EmbeddedHost implements Host {
       root: this.root,
       capabilities: await this.capabilities(),
       layers: await observeLayers(this.#layout, layerRecords, BUILDER, options.signal),
+      merges: [],
       mounts: await observeMounts(mountRecords, table),
       paths,
       leftovers: await findLeftovers(this.#layout, layerRecords, mountRecords, this.#running),
@@ -100,7 +102,9 @@ class EmbeddedHost implements Host {
   }
 
   async unpackLayer(request: UnpackRequest, context: EffectContext): Promise<void> {
-    await this.#require(`${request.format}.write`, `unpack layer ${request.chainId}`);
+    const operation = `unpack layer ${request.chainId}`;
+    await this.#require(`${request.format}.write`, operation);
+    if (request.seal === true) await this.#require('seal', operation);
     await this.#withLayer(request.chainId, context, 'unpack', () =>
       unpackLayer(this.#layout, request, context),
     );
@@ -197,12 +201,12 @@ class EmbeddedHost implements Host {
     return leftovers;
   }
 
-  async mergeChain(chain: readonly ChainId[], _format: LayerFormat, _context: EffectContext): Promise<void> {
-    return this.#notYet('merge', `merge chain ${chain.at(-1)}`);
+  async mergeChain(request: MergeRequest, _context: EffectContext): Promise<MergedChain> {
+    return this.#notYet('merge', `merge chain ${request.chain.at(-1)}`);
   }
 
-  async sealLayer(ref: LayerRef, _context: EffectContext): Promise<string> {
-    return this.#notYet('seal', `seal layer ${ref.chainId}`);
+  async removeMerge(top: LayerRef, context: EffectContext): Promise<void> {
+    throwIfAborted(context.signal, `remove merged CIM on ${top.chainId}`);
   }
 
   async exportLayer(ref: LayerRef, _file: string, _context: EffectContext): Promise<void> {

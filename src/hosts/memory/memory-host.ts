@@ -18,9 +18,11 @@ import type {
   HostState,
   LayerBlob,
   LayerFault,
-  LayerFormat,
   LayerRef,
   Leftover,
+  MergedChain,
+  MergeFault,
+  MergeRequest,
   MountedView,
   MountRequest,
   ObservedMount,
@@ -31,11 +33,11 @@ import type {
 } from '../host.ts';
 import { isSameView, viewOf } from '../mounted-view.ts';
 import { CallLog, type EffectName, type HostCall, type OnCall } from './call-log.ts';
+import { MergeStore } from './merge-store.ts';
+import { keyOf, type LayerTree, rootHashOf, type StoredLayer } from './stored-layer.ts';
 
 export type { EffectName } from './call-log.ts';
-
-/** What a layer holds: the content of each file by its path, `undefined` for directories. */
-export type LayerTree = ReadonlyMap<string, Uint8Array | undefined>;
+export type { LayerTree } from './stored-layer.ts';
 
 /** Reads a blob over the parent's tree, verifying what it can; throws `corrupt` for bad input. */
 export type LayerReader = (
@@ -57,14 +59,9 @@ export interface MemoryHostOptions {
   onCall?: OnCall;
 }
 
-interface StoredLayer {
-  layer: CommittedLayer;
-  tree: LayerTree;
-  faults: LayerFault[];
-}
-
 interface StoredMount {
   request: MountRequest;
+  view: MountedView;
   state: ObservedMount['state'];
   created: boolean;
 }
@@ -76,6 +73,14 @@ const DEFAULT_CAPABILITIES: Partial<Capabilities> = {
   'view.Extracted': { available: true },
 };
 
+/** What it can do with block CIMs when given these capabilities as well. */
+export const BLOCK_CAPABILITIES: Partial<Capabilities> = {
+  'BlockCIM.write': { available: true },
+  'BlockCIM.mount': { available: true },
+  merge: { available: true },
+  seal: { available: true },
+};
+
 export class MemoryHost implements Host {
   readonly kind = 'memory';
   readonly root: string;
@@ -85,6 +90,7 @@ export class MemoryHost implements Host {
   readonly #builder: string;
   readonly #layers = new Map<string, StoredLayer>();
   readonly #unpacked = new Map<string, StoredLayer>();
+  readonly #merges: MergeStore;
   readonly #mounts = new Map<VolumeGuid, StoredMount>();
   readonly #places = new Map<string, PathState>();
 
@@ -93,6 +99,7 @@ export class MemoryHost implements Host {
     this.#log = new CallLog(options.onCall);
     this.root = options.root ?? '/memory';
     this.#builder = options.builder ?? 'memory/1';
+    this.#merges = new MergeStore(this.#builder, (ref) => this.#layers.get(keyOf(ref)));
     this.#capabilities = capabilityTable(
       { ...DEFAULT_CAPABILITIES, ...options.capabilities },
       'not supported by the in-memory host',
@@ -146,6 +153,16 @@ export class MemoryHost implements Host {
     if (!this.#layers.delete(keyOf(ref))) throw new Error(`no layer ${keyOf(ref)} to drop`);
   }
 
+  /** Drift: the merged CIM on this layer is damaged as `fault` says. */
+  damageMerge(top: LayerRef, fault: MergeFault): void {
+    this.#merges.damage(top, fault);
+  }
+
+  /** Drift: the merged CIM on this layer is gone. */
+  dropMerge(top: LayerRef): void {
+    this.#merges.remove(top);
+  }
+
   /** Puts something foreign at a path; `undefined` takes it away. */
   placeAt(path: string, state: PathState | undefined): void {
     if (state === undefined) this.#places.delete(path);
@@ -176,8 +193,11 @@ export class MemoryHost implements Host {
       layers: [...this.#layers.values()]
         .map(({ layer, faults }) => ({ ...layer, faults: [...this.#parentFaults(layer), ...faults] }))
         .sort((a, b) => compareText(keyOf(a), keyOf(b))),
+      merges: this.#merges
+        .all()
+        .sort((a, b) => compareText(`${a.format} ${a.chain.at(-1)}`, `${b.format} ${b.chain.at(-1)}`)),
       mounts: [...this.#mounts.values()]
-        .map(({ request, state }) => ({ ...viewOf(request), state }))
+        .map(({ view, state }) => ({ ...view, state }))
         .sort((a, b) => compareText(a.volumeGuid, b.volumeGuid)),
       paths: Object.fromEntries((options.paths ?? []).map((path) => [path, this.#pathState(path)])),
       leftovers: this.#leftovers(),
@@ -186,12 +206,14 @@ export class MemoryHost implements Host {
 
   async unpackLayer(request: UnpackRequest, context: EffectContext): Promise<void> {
     return this.#log.run('unpackLayer', request.chainId, context.signal, async () => {
-      this.#require(`${request.format}.write`, `unpack layer ${request.chainId}`);
-      if (this.#isSound(request)) return;
+      const operation = `unpack layer ${request.chainId}`;
+      this.#require(`${request.format}.write`, operation);
+      if (request.seal === true) this.#require('seal', operation);
+      if (this.#suffices(request)) return;
       const parentId = request.parents.at(-1);
       for (const chainId of request.parents) {
         if (this.#isSound({ chainId, format: request.format })) continue;
-        const message = `unpack layer ${request.chainId}: parent ${chainId} is not committed as ${request.format}`;
+        const message = `${operation}: parent ${chainId} is not committed as ${request.format}`;
         throw new CimletError('failed-precondition', message);
       }
       const parent =
@@ -209,6 +231,8 @@ export class MemoryHost implements Host {
         bytes: blob.size,
         files: tree.size,
         builder: this.#builder,
+        ...(request.seal === true ? { rootHash: rootHashOf(tree) } : {}),
+        ...(request.vhdFooter === true ? { vhdFooter: true } : {}),
       };
       this.#unpacked.set(keyOf(request), { layer, tree, faults: [] });
     });
@@ -240,6 +264,7 @@ export class MemoryHost implements Host {
         if (state !== 'missing' && request.format === ref.format && request.chain.includes(ref.chainId))
           throw refuse(`the mount at ${request.path}`);
       this.#unpacked.delete(keyOf(ref));
+      this.#merges.remove(ref);
       this.#layers.delete(keyOf(ref));
     });
   }
@@ -254,9 +279,10 @@ export class MemoryHost implements Host {
       for (const chainId of request.chain)
         if (!this.#isSound({ chainId, format: request.format }))
           throw new CimletError('failed-precondition', `${operation}: layer ${chainId} is not committed`);
+      const view = this.#viewFor(request, operation);
       const own = this.#mounts.get(request.volumeGuid);
       if (own?.state === 'mounted') {
-        if (isSameView(viewOf(own.request), viewOf(request))) return viewOf(request);
+        if (isSameView(own.view, view)) return { ...own.view };
         throw new CimletError(
           'failed-precondition',
           `${operation}: ${request.volumeGuid} already shows ${viewOf(own.request).chainId} at ${own.request.path}`,
@@ -274,11 +300,12 @@ export class MemoryHost implements Host {
         );
       this.#mounts.set(request.volumeGuid, {
         request: { ...request, chain: [...request.chain] },
+        view,
         state: 'mounted',
         created: there.kind === 'absent' || own?.created === true,
       });
       context.progress?.({ phase: 'mounting', done: 1, total: 1 });
-      return viewOf(request);
+      return { ...view };
     });
   }
 
@@ -301,12 +328,27 @@ export class MemoryHost implements Host {
     });
   }
 
-  async mergeChain(chain: readonly ChainId[], _format: LayerFormat, context: EffectContext): Promise<void> {
-    return this.#refuse('mergeChain', 'merge', chain.at(-1) ?? '', context);
+  async mergeChain(request: MergeRequest, context: EffectContext): Promise<MergedChain> {
+    const subject = request.chain.at(-1) ?? '';
+    return this.#log.run('mergeChain', subject, context.signal, () => {
+      this.#require('merge', `merge chain ${subject}`);
+      if (request.seal === true) this.#require('seal', `merge chain ${subject}`);
+      const merged = this.#merges.merge(request);
+      context.progress?.({ phase: 'merging', done: 1, total: 1 });
+      return merged;
+    });
   }
 
-  async sealLayer(ref: LayerRef, context: EffectContext): Promise<string> {
-    return this.#refuse('sealLayer', 'seal', ref.chainId, context);
+  async removeMerge(top: LayerRef, context: EffectContext): Promise<void> {
+    return this.#log.run('removeMerge', top.chainId, context.signal, () => {
+      for (const { request, state } of this.#mounts.values()) {
+        if (state === 'missing' || request.format !== top.format || request.chain.at(-1) !== top.chainId)
+          continue;
+        const message = `remove merged CIM on ${top.chainId}: the mount at ${request.path} needs it`;
+        throw new CimletError('failed-precondition', message);
+      }
+      this.#merges.remove(top);
+    });
   }
 
   async exportLayer(ref: LayerRef, _file: string, context: EffectContext): Promise<void> {
@@ -350,6 +392,36 @@ export class MemoryHost implements Host {
     );
   }
 
+  /** Whether the layer is there with all that the request asks for. */
+  #suffices(request: UnpackRequest): boolean {
+    const layer = this.#isSound(request) ? this.#layers.get(keyOf(request))?.layer : undefined;
+    if (layer === undefined) return false;
+    const { rootHash, vhdFooter } = layer;
+    return (
+      (request.seal !== true || rootHash !== undefined) && (request.vhdFooter !== true || vhdFooter === true)
+    );
+  }
+
+  /** The view to be, with its root hash. A block chain of several layers is shown through its merged CIM. */
+  #viewFor(request: MountRequest, operation: string): MountedView {
+    const view = viewOf(request);
+    const merged = request.format === 'BlockCIM' && request.chain.length > 1;
+    const merge = merged ? this.#merges.observed(view) : undefined;
+    if (merged && (merge === undefined || merge.faults.length > 0))
+      throw new CimletError(
+        'failed-precondition',
+        `${operation}: the chain is not merged${merge === undefined ? '' : ` as it is: ${merge.faults[0]?.message}`}`,
+      );
+    const rootHash = merged ? merge?.rootHash : this.#layers.get(keyOf(view))?.layer.rootHash;
+    const { expectedRootHash: expected } = request;
+    if (expected !== undefined && expected !== rootHash)
+      throw new CimletError(
+        'corrupt',
+        `${operation}: its root hash is ${rootHash ?? 'none, since it is not sealed'}, expected ${expected}`,
+      );
+    return rootHash === undefined ? view : { ...view, rootHash };
+  }
+
   #parentFaults(layer: CommittedLayer): LayerFault[] {
     if (layer.parent === undefined || this.#layers.has(keyOf({ ...layer, chainId: layer.parent }))) return [];
     return [{ code: 'parent-missing', message: `its parent ${layer.parent} is not there` }];
@@ -379,10 +451,6 @@ export class MemoryHost implements Host {
       bytes: layer.bytes,
     }));
   }
-}
-
-function keyOf(ref: LayerRef): string {
-  return `${ref.format}-${ref.chainId}`;
 }
 
 function checkMountPath(path: string, root: string): void {

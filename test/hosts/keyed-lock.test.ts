@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { KeyedLock } from '../../../src/hosts/embedded/keyed-lock.ts';
+import { KeyedLock } from '../../src/hosts/keyed-lock.ts';
 
 it('runs one key in order, also after a failure, and others at once', async () => {
   const lock = new KeyedLock();
