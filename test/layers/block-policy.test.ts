@@ -308,7 +308,10 @@ describe('random stacks', () => {
         const folder = mkdtempSync(join(directory, 'stack-'));
         let files: string[];
         try {
-          ({ files } = await importIntoBlockCims(layers.map(tarOfOperations), folder));
+          ({ files } = await importIntoBlockCims(
+            layers.map((layer) => tarOfOperations(layer)),
+            folder,
+          ));
         } catch (error) {
           // What only block layers are refused for.
           expect(error).toMatchObject({

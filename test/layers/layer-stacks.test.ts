@@ -17,7 +17,7 @@ describe('random stacks', () => {
     let accepted = 0;
     await fc.assert(
       fc.asyncProperty(stack, async (layers) => {
-        const tars = layers.map(tarOfOperations);
+        const tars = layers.map((layer) => tarOfOperations(layer));
         const model = expected(layers);
         if (model === undefined) {
           await expect(importStack(tars)).rejects.toMatchObject({ code: 'corrupt' });
@@ -36,7 +36,7 @@ describe('random stacks', () => {
       fc.asyncProperty(stack, async (layers) => {
         const model = expected(layers);
         fc.pre(model !== undefined);
-        const tars = layers.map(tarOfOperations);
+        const tars = layers.map((layer) => tarOfOperations(layer));
         const directory = mkdtempSync(join(tmpdir(), 'cimlet-stack-'));
         try {
           expect(onlyFiles(await importIntoCims(tars, directory))).toEqual(model);

@@ -1,7 +1,7 @@
 /** Stacks of layers by random operations, and a plain model of what they should give. */
 
 import fc from 'fast-check';
-import type { LayerTarWriter } from '../../src/layers/layer-tar.ts';
+import type { LayerMetadata, LayerTarWriter } from '../../src/layers/layer-tar.ts';
 import { type DumpedFile, makeLayer } from './tar-helpers.ts';
 
 export type Operation =
@@ -113,17 +113,21 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
 export const stack = fc.array(fc.array(operation, { maxLength: 8 }), { minLength: 1, maxLength: 4 });
 
 /** Adds an operation to a layer's tar. */
-export function writeOperation(layer: LayerTarWriter, operation: Operation): void {
+export function writeOperation(
+  layer: LayerTarWriter,
+  operation: Operation,
+  metadata: LayerMetadata = {},
+): void {
   switch (operation.op) {
     case 'file':
-      layer.file(operation.path, operation.content);
+      layer.file(operation.path, operation.content, metadata);
       if (operation.stream !== undefined) layer.stream(operation.path, 's', operation.stream);
       return;
     case 'directory':
-      layer.directory(operation.path);
+      layer.directory(operation.path, metadata);
       return;
     case 'symlink':
-      layer.symlink(operation.path, 'somewhere');
+      layer.symlink(operation.path, 'somewhere', metadata);
       return;
     case 'whiteout':
       layer.whiteout(operation.path);
@@ -155,8 +159,12 @@ export function onlyFiles(dump: Map<string, DumpedFile>): Map<string, DumpedFile
 }
 
 /** A layer's tar. */
-export function tarOfOperations(operations: readonly Operation[]): Buffer {
+export function tarOfOperations(
+  operations: readonly Operation[],
+  metadataOf?: (index: number) => LayerMetadata,
+): Buffer {
   return makeLayer((layer) => {
-    for (const operation of operations) writeOperation(layer, operation);
+    for (const [index, operation] of operations.entries())
+      writeOperation(layer, operation, metadataOf?.(index));
   });
 }
