@@ -4,11 +4,12 @@ import { randomBytes } from 'node:crypto';
 import { appendFileSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { checksum } from '../../src/layers/tar-block.ts';
 import { BLOCK, Field } from '../../src/layers/tar-format.ts';
 import { type LayerItem, layerItems } from '../support/host-layers.ts';
 import { LAYER, OciFixture, withPlatform } from '../support/oci-fixture.ts';
+import type { ProgramResult } from '../support/program.ts';
 import { sha256 } from '../support/stored-blob.ts';
 import { BASE, fingerprint, flip, onlyError, PATCH, tarOf, WINDOWS, World, writeTar } from './world.ts';
 
@@ -160,22 +161,53 @@ const LAYERS: [string, (world: World) => LayerItem[] | Buffer, RegExp][] = [
   ],
 ];
 
+/** All of them in one run: each fails by itself, with an error of its own. */
 describe('a layer with', () => {
-  test.each(LAYERS)('%s', async (_name, layer, message) => {
-    const world = new World();
-    const { layers } = await world.image('app', [layer(world)]);
-    world.app();
+  const cleanUps: (() => void)[] = [];
+  const layers: { digest: string; file: string }[] = [];
+  let result: ProgramResult;
+
+  beforeAll(async () => {
+    const world = new World((cleanUp) => cleanUps.push(cleanUp));
+    const texts: string[] = [];
+    for (const [index, [, layer]] of LAYERS.entries()) {
+      const name = `app${index}`;
+      const written = await world.image(name, [layer(world)]);
+      const digest = written.layers[0]?.digest ?? '';
+      layers.push({ digest, file: world.blobFile(digest, name) });
+      const text = world.appText({ image: name, path: world.path(name) });
+      texts.push(text.replaceAll(/name: app\b|image: app\b|chain: app\b/g, (found) => `${found}${index}`));
+    }
+    world.write('manifests/app.yaml', texts.join('---\n'));
     const before = world.surroundings();
-    const result = await world.apply(1);
-    const { error, hint } = onlyError(result);
-    expect(error).toMatch(message);
-    expect(error).toContain(
-      `unpack layer ${layers[0]?.digest} from ${world.blobFile(layers[0]?.digest ?? '')}`,
-    );
-    expect(hint).toMatch(/image|damaged/);
-    expect(result.stdout).toMatch(/1 succeeded, 1 failed, 2 skipped/);
-    await expectNothingThere(world);
+    result = await world.apply(1);
+    expect(await world.observe()).toMatchObject({ layers: [], mounts: [], leftovers: [] });
     expect(world.surroundings()).toEqual(before);
+  });
+
+  afterAll(() => {
+    for (const cleanUp of cleanUps) cleanUp();
+  });
+
+  test.each(LAYERS.map(([name, , message], index) => [name, message, index] as const))(
+    '%s',
+    (_name, message, index) => {
+      const { digest, file } = layers[index]!;
+      const lines = result.stderr.split('\n');
+      const mine = lines.filter((line) => line.startsWith('error: ') && line.includes(digest));
+      expect(mine).toHaveLength(1);
+      expect(mine[0]).toMatch(message);
+      expect(mine[0]).toContain(`unpack layer ${digest} from ${file}: `);
+      expect(lines[lines.indexOf(mine[0] ?? '') + 1]).toMatch(/^hint: .*(image|damaged)/);
+    },
+  );
+
+  test('nothing else went wrong', () => {
+    expect(result.stdout).toMatch(
+      `${LAYERS.length} succeeded, ${LAYERS.length} failed, ${2 * LAYERS.length} skipped`,
+    );
+    expect(result.stderr.match(/^error: /gm)).toHaveLength(LAYERS.length);
+    expect(result.stderr).not.toMatch(/bug in cimlet|^\s+at /m);
   });
 });
 

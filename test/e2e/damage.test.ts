@@ -34,7 +34,7 @@ async function expectRepair(world: World, expected: string[]): Promise<void> {
 describe.runIf(kernel)('a committed layer with', () => {
   test('a truncated CIM is found by its size and built anew', async () => {
     const world = await applied();
-    const cim = await world.layerFile(1, /\.cim$/);
+    const cim = world.layerFile(1, /\.cim$/);
     truncateSync(cim, 40);
     const { stdout } = await world.run(['cim', 'verify', cim], 1);
     expect(stdout).toContain(`${cim}: offset 0x28: image ends within its 72-byte header`);
@@ -48,8 +48,8 @@ describe.runIf(kernel)('a committed layer with', () => {
     'a flipped bit in its %s is found when a view needs it, and the hint is a way out',
     async (_name, pattern, at, fault) => {
       const world = await applied();
-      const cim = await world.layerFile(1, /\.cim$/);
-      const damaged = await world.layerFile(1, pattern);
+      const cim = world.layerFile(1, /\.cim$/);
+      const damaged = world.layerFile(1, pattern);
       flip(damaged, at);
       const verified = await world.run(['cim', 'verify', cim], 1);
       expect(verified.stdout).toMatch(fault);
@@ -70,7 +70,7 @@ describe.runIf(kernel)('a committed layer with', () => {
   test('a flipped bit is found when another layer is forked from it', async () => {
     const world = await applied();
     await world.image('app', [BASE, PATCH, layerItems({ 'dir/d.txt': 'delta' })]);
-    const damaged = await world.layerFile(1, /region_.*_0$/);
+    const damaged = world.layerFile(1, /region_.*_0$/);
     flip(damaged, 'last');
     const { error, hint } = onlyError(await world.apply(1));
     expect(error).toMatch(/Snapshot\/.*read CIM: /);
@@ -93,17 +93,14 @@ describe.runIf(kernel)('a committed layer with', () => {
     expect((await world.observe()).leftovers).toEqual([]);
   });
 
-  test.each([
-    '{}',
-    '[1]',
-    'null',
-    '{"formatVersion":1,"layer":{"chainId":7},"cimFiles":[{}]}',
-    '\u0000\u0001',
-  ])('a layer.json that says %j', async (text) => {
+  test('a layer.json that says something else is none either', async () => {
     const world = await applied();
-    const cim = await world.layerFile(1, /\.cim$/);
-    const id = cim.replace(/^.*\/|\.cim$/g, '');
-    writeFileSync(join(world.root, 'snapshots', id, 'layer.json'), text);
-    await expectRepair(world, ['!Snapshot repair layer-missing']);
+    for (const text of ['{}', 'null', '{"formatVersion":1,"layer":{"chainId":7},"cimFiles":[{}]}']) {
+      const id = world.layerFile(1, /\.cim$/).replace(/^.*\/|\.cim$/g, '');
+      writeFileSync(join(world.root, 'snapshots', id, 'layer.json'), text);
+      expect(brief((await world.plan()).actions)).toEqual(['!Snapshot repair layer-missing']);
+      await world.apply();
+    }
+    await world.expectEmptyPlan();
   });
 });

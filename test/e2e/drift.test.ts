@@ -97,44 +97,42 @@ const DRIFTS: [string, AppOptions, (world: World) => Promise<void> | void, strin
   [
     'a region file of the base vanished',
     {},
-    async (world) => unlinkSync(await world.layerFile(0, /region_.*_1$/)),
+    (world) => unlinkSync(world.layerFile(0, /region_.*_1$/)),
     ['!Snapshot repair file-missing'],
     /region_\S+_1 is gone/,
   ],
   [
     'a region file grew',
     {},
-    async (world) => appendFileSync(await world.layerFile(1, /region_.*_0$/), 'x'),
+    (world) => appendFileSync(world.layerFile(1, /region_.*_0$/), 'x'),
     ['!Snapshot repair file-size'],
     /has \d+ bytes instead of \d+/,
   ],
   [
     'object IDs truncated',
     {},
-    async (world) => truncateSync(await world.layerFile(0, /objectid_.*_0$/), 1),
+    (world) => truncateSync(world.layerFile(0, /objectid_.*_0$/), 1),
     ['!Snapshot repair file-size'],
     /has 1 bytes instead of \d+/,
   ],
   [
     "a layer's .cim deleted",
     {},
-    async (world) => unlinkSync(await world.layerFile(1, /\.cim$/)),
+    (world) => unlinkSync(world.layerFile(1, /\.cim$/)),
     ['!Snapshot repair file-missing'],
     /\.cim is gone/,
   ],
   [
     "the top layer's snapshot folder deleted",
     {},
-    async (world) =>
-      rmSync(join(world.root, 'snapshots', id(await world.layerFile(1, /\.cim$/))), { recursive: true }),
+    (world) => rmSync(join(world.root, 'snapshots', id(world.layerFile(1, /\.cim$/))), { recursive: true }),
     ['!Snapshot repair layer-missing'],
     /committed and is gone/,
   ],
   [
     "the base layer's snapshot folder deleted",
     {},
-    async (world) =>
-      rmSync(join(world.root, 'snapshots', id(await world.layerFile(0, /\.cim$/))), { recursive: true }),
+    (world) => rmSync(join(world.root, 'snapshots', id(world.layerFile(0, /\.cim$/))), { recursive: true }),
     ['!Snapshot repair layer-missing'],
     /committed and is gone/,
   ],
@@ -359,7 +357,7 @@ describe.runIf(kernel)('edited manifests:', () => {
   test('driftPolicy Report: drift is told, not repaired, until the policy changes', async () => {
     const world = await applied({ mountSpec: 'driftPolicy: Report', chainSpec: 'driftPolicy: Report' });
     umount(world.mountPoint);
-    unlinkSync(await world.layerFile(1, /region_.*_0$/));
+    unlinkSync(world.layerFile(1, /region_.*_0$/));
     const plan = await world.plan();
     expect(plan.actions).toEqual([]);
     expect(plan.notes.map(({ key, message }) => `${key} ${message}`).sort()).toEqual([

@@ -58,7 +58,7 @@ describe.runIf(kernel)('a saved plan', () => {
     const file = world.path('plan.json');
     execFileSync('umount', [world.mountPoint]);
     await world.run(['plan', '-f', world.manifest, '--out', file]);
-    unlinkSync(await world.layerFile(1, /\.cim$/));
+    unlinkSync(world.layerFile(1, /\.cim$/));
     const { error } = onlyError(await world.run(['apply', file], 1));
     expect(error).toMatch(/there is now Snapshot\/\S+ to repair/);
     expect((await world.observe()).mounts[0]?.state).toBe('missing');
@@ -111,7 +111,7 @@ describe.runIf(kernel)('a plan made elsewhere', () => {
     expect((await elsewhere()).actions).toEqual((await world.plan()).actions);
     await world.apply();
     expect((await elsewhere()).actions).toEqual([]);
-    unlinkSync(await world.layerFile(1, /\.cim$/));
+    unlinkSync(world.layerFile(1, /\.cim$/));
     execFileSync('umount', [world.mountPoint]);
     const [there, here] = [await elsewhere(), await world.plan()];
     expect(brief(there.actions)).toEqual(brief(here.actions));

@@ -15,7 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { expect, onTestFinished } from 'vitest';
-import type { HostState } from '../../src/hosts/host.ts';
+import type { CommittedLayer, HostState } from '../../src/hosts/host.ts';
 import type { Compression } from '../../src/images/decode.ts';
 import { type WrittenImage, writeOciLayout } from '../../src/images/layout-writer.ts';
 import type { Platform } from '../../src/images/types.ts';
@@ -53,13 +53,13 @@ export class World {
   readonly mountPoint: string;
   readonly manifest: string;
 
-  /** Gone, with every mount in it, when the test ends. */
-  constructor() {
+  /** Gone, with every mount in it, when the test (or whatever `atEnd` stands for) ends. */
+  constructor(atEnd: (cleanUp: () => void) => void = onTestFinished) {
     this.directory = realpathSync(mkdtempSync(join(tmpdir(), 'cimlet-e2e-')));
     this.root = this.path('root');
     this.mountPoint = this.path('view');
     this.manifest = this.path('manifests/app.yaml');
-    onTestFinished(() => {
+    atEnd(() => {
       unmountBelow(this.directory);
       rmSync(this.directory, { recursive: true, force: true });
     });
@@ -153,18 +153,23 @@ spec: {chain: app, path: ${path}, retry: {limit: 0}${more(view && `view: ${view}
     expect([plan.actions, plan.blocked]).toEqual([[], []]);
   }
 
-  /** A region file, an object ID file or the image of the layer at `index` (base 0), from what observing says. */
-  async layerFile(index: number, pattern: RegExp): Promise<string> {
-    const { layers } = await this.observe();
-    const byParent = new Map(layers.map((layer) => [layer.parent, layer]));
-    let layer = byParent.get(undefined);
-    for (let at = 0; at < index; at++) layer = byParent.get(layer?.chainId);
-    const id = layer?.chainId.replace('sha256:', '') ?? '';
-    const { cimFiles } = JSON.parse(readFileSync(join(this.root, 'snapshots', id, 'layer.json'), 'utf8')) as {
-      cimFiles: { name: string }[];
-    };
-    const file = cimFiles.find(({ name }) => pattern.test(name));
-    if (file === undefined) throw new Error(`layer ${id} has no file ${pattern}`);
+  /** A region file, an object ID file or the image of the layer at `index`, base 0. */
+  layerFile(index: number, pattern: RegExp): string {
+    const folder = join(this.root, 'snapshots');
+    const records = readdirSync(folder).map(
+      (name) =>
+        JSON.parse(readFileSync(join(folder, name, 'layer.json'), 'utf8')) as {
+          layer: CommittedLayer;
+          cimFiles: { name: string }[];
+        },
+    );
+    let record = records.find(({ layer }) => layer.parent === undefined);
+    for (let at = 0; at < index; at++) {
+      const below = record?.layer.chainId;
+      record = records.find(({ layer }) => layer.parent === below);
+    }
+    const file = record?.cimFiles.find(({ name }) => pattern.test(name));
+    if (file === undefined) throw new Error(`layer ${index} has no file ${pattern}`);
     return join(this.root, 'cim-layers', file.name);
   }
 

@@ -4,6 +4,8 @@ import { spawn } from 'node:child_process';
 import { resolve } from 'node:path';
 
 const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
+/** A third of a short run is the stripping of types: done once for all tests. */
+export const COMPILE_CACHE = resolve(import.meta.dirname, '../../node_modules/.cache/cimlet-tests');
 
 export interface ProgramResult {
   code: number | null;
@@ -23,7 +25,7 @@ export function runProgram(args: readonly string[], options: ProgramOptions = {}
   return new Promise((resolvePromise, reject) => {
     const child = spawn(process.execPath, [MAIN, ...args], {
       cwd: options.cwd,
-      env: { ...process.env, NO_COLOR: '1', ...options.env },
+      env: { ...process.env, NODE_COMPILE_CACHE: COMPILE_CACHE, NO_COLOR: '1', ...options.env },
       signal: options.signal,
       killSignal: 'SIGKILL',
     });
