@@ -5,10 +5,22 @@
 
 import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { createHive, createKey, createValue, KeyFlag, ValueType } from '../src/hive/model.ts';
+import { writeHive } from '../src/hive/writer.ts';
 import { writeOciLayout } from '../src/images/layout-writer.ts';
 import { TarWriter } from '../src/layers/tar-writer.ts';
 
 const NEW_YEAR = 1_767_225_600_123_456_700n; // 2026-01-01T00:00:00.1234567Z, in nanoseconds
+const DIRECTORIES = [
+  '',
+  '/Windows',
+  '/Windows/System32',
+  '/Windows/System32/config',
+  '/Program Files',
+  '/Program Files/hello',
+  '/Users',
+  '/Users/Public',
+];
 const FileAttribute = { readOnly: 1, hidden: 2, directory: 16, archive: 32 };
 
 /** Writes the image as an OCI layout to `<directory>/hello`, its layer tars beside it. */
@@ -39,17 +51,9 @@ function writeTar(path: string, write: (tar: TarWriter) => void): void {
 }
 
 function writeBaseLayer(tar: TarWriter): void {
-  for (const path of [
-    '',
-    '/Windows',
-    '/Windows/System32',
-    '/Program Files',
-    '/Program Files/hello',
-    '/Users',
-    '/Users/Public',
-  ]) {
-    addDirectory(tar, `Files${path}`);
-  }
+  for (const path of DIRECTORIES) addDirectory(tar, `Files${path}`);
+  for (const name of ['DEFAULT', 'SAM', 'SECURITY', 'SOFTWARE', 'SYSTEM'])
+    addFile(tar, `Files/Windows/System32/config/${name}`, makeHive(name, {}));
   addFile(tar, 'Files/Windows/win.ini', '; for 16-bit app support\r\n');
   addFile(tar, 'Files/Windows/win.ini:Zone.Identifier', '[ZoneTransfer]\r\nZoneId=3\r\n');
   addFile(tar, 'Files/Windows/System32/kernel.bin', binary(300_000));
@@ -70,6 +74,8 @@ function writeBaseLayer(tar: TarWriter): void {
 }
 
 function writePatchLayer(tar: TarWriter): void {
+  addDirectory(tar, 'Hives');
+  addFile(tar, 'Hives/SOFTWARE_DELTA', makeHive('SOFTWARE', { Greeting: 'Hello from the second layer' }));
   addFile(tar, 'Files/Users/Public/.wh.notes.txt', '');
   addFile(tar, 'Files/Users/Public/cache/.wh..wh..opq', '');
   addFile(tar, 'Files/Users/Public/cache/fresh.txt', 'the opaque whiteout emptied this directory first\r\n');
@@ -97,6 +103,18 @@ function addFile(
   tar.file(
     { name, mode: 0o644, mtime: NEW_YEAR, records: { ...attributes, ...records } },
     Buffer.from(content),
+  );
+}
+
+/** A registry hive with one key; Windows layers carry five of them, and layers above the base what they change. */
+function makeHive(fileName: string, settings: Record<string, string>): Buffer {
+  const security = usersMayRead();
+  const values = Object.entries(settings).map(([name, text]) =>
+    createValue(name, ValueType.string, Buffer.from(`${text}\0`, 'utf16le')),
+  );
+  const cimlet = createKey('cimlet', { values, security });
+  return writeHive(
+    createHive(createKey('ROOT', { flags: KeyFlag.noDelete, security, subkeys: [cimlet] }), { fileName }),
   );
 }
 

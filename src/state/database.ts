@@ -46,7 +46,7 @@ export function openForWriting(file: string): Database {
   return guarded(file, 'open', () => {
     const sqlite = new DatabaseSync(file, { timeout: 5000 });
     try {
-      sqlite.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON');
+      sqlite.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON');
       migrate(sqlite, file);
     } catch (error) {
       sqlite.close();
