@@ -24,7 +24,9 @@ export interface OpenImage {
   kind: ImageKind;
   header: ImageHeader;
   files: RegionFiles;
+  /** Where it is, unless that is a `.cim` file. */
   container: Container | undefined;
+  cim: ContainedCim | undefined;
 }
 
 /** With `tolerate`, missing or malformed region files are handed to it and reads from them fail. */
@@ -41,7 +43,7 @@ export function openImage(
   const header = readImageHeader(path);
   requireVersion(path, header.version);
   const files = RegionFiles.open(path, [...header.parents, header.own], tolerate);
-  return { path, kind: 'forked', header, files, container: undefined };
+  return { path, kind: 'forked', header, files, container: undefined, cim: undefined };
 }
 
 function openContained(
@@ -62,7 +64,7 @@ function openContained(
     const inherited = list === undefined ? [] : openSources(path, header, list, sources, opened);
     const regions = [...inherited, ...container.regions(cim, header)];
     const files = new RegionFiles(path, regions);
-    return { path, kind: list === undefined ? 'block' : 'merged', header, files, container };
+    return { path, kind: list === undefined ? 'block' : 'merged', header, files, container, cim };
   } catch (error) {
     for (const container of opened.values()) container.close();
     throw error;

@@ -39,7 +39,7 @@ import { StoredTables } from './stored-tables.ts';
 import type { DataExtent, DirectoryEntry, FileId, FileInfo, StreamInfo } from './types.ts';
 import { decodeUpcase, upcaseUnits } from './upcase.ts';
 
-const LINK_CACHE_BYTES = 48 * 1024 * 1024;
+const CACHE_BYTES = 96 * 1024 * 1024;
 const BLOB_CACHE_BYTES = 4 * 1024 * 1024;
 const MAX_CACHED_BLOB = 64 * 1024;
 const DEFAULT_CHUNK = 1024 * 1024;
@@ -74,7 +74,7 @@ export class CimReader {
   readonly upcase: Uint16Array;
   readonly #files: RegionFiles;
   readonly #tables: StoredTables;
-  readonly #linkCache = new ByteCache<FileId, LinkTable>(LINK_CACHE_BYTES, (table) => table.byteLength);
+  readonly #linkCache: ByteCache<FileId, LinkTable>;
   readonly #blobCache = new ByteCache<string, Buffer>(BLOB_CACHE_BYTES, (blob) => blob.length + 64);
   readonly #peCache = new ByteCache<string, PeImage>(
     BLOB_CACHE_BYTES,
@@ -82,8 +82,12 @@ export class CimReader {
   );
   readonly #blobs: BlobSource;
 
-  /** Use `openCim`. Takes over the image's files. */
-  constructor({ path, kind, header, files }: Pick<OpenImage, 'path' | 'kind' | 'header' | 'files'>) {
+  /** Use `openCim`. Takes over the image's files. `cacheBytes` bounds what is kept of file tables and directories. */
+  constructor(
+    { path, kind, header, files }: Pick<OpenImage, 'path' | 'kind' | 'header' | 'files'>,
+    { cacheBytes = CACHE_BYTES } = {},
+  ) {
+    this.#linkCache = new ByteCache(cacheBytes / 2, (table) => table.byteLength);
     this.path = path;
     this.kind = kind;
     this.header = header;
@@ -103,6 +107,7 @@ export class CimReader {
       path,
       files,
       Array.from({ length: tableCount }, (_, i) => readTableEntry(directory, i * TABLE_ENTRY_SIZE)),
+      cacheBytes / 2,
     );
     this.root = root;
     this.#blobs = {

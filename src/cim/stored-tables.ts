@@ -7,17 +7,16 @@ import { FILES_PER_TABLE, type TableEntry } from './format.ts';
 import type { RegionFiles } from './region-files.ts';
 import type { FileId } from './types.ts';
 
-const CACHE_BYTES = 48 * 1024 * 1024;
-
 export class StoredTables {
   /** One per table. */
   readonly entries: readonly TableEntry[];
   readonly #image: string;
   readonly #files: RegionFiles;
-  readonly #cache = new ByteCache<number, Buffer>(CACHE_BYTES, (table) => table.length);
+  readonly #cache: ByteCache<number, Buffer>;
 
   /** `image` is the `.cim` file's path, for errors. */
-  constructor(image: string, files: RegionFiles, entries: readonly TableEntry[]) {
+  constructor(image: string, files: RegionFiles, entries: readonly TableEntry[], cacheBytes: number) {
+    this.#cache = new ByteCache(cacheBytes, (table) => table.length);
     this.#image = image;
     this.#files = files;
     this.entries = entries;
