@@ -128,7 +128,6 @@ function sourcesOf({ chain, format }: MergeRequest): string[] {
  */
 function assess(id: string, need: MergeNeed, situation: Situation, isReplaced: boolean): Verdict | undefined {
   const merge = situation.merges.get(id);
-  const replace = (reason: Reason): Verdict => ({ verb: 'replace', drift: false, reasons: [reason] });
   if (merge === undefined) {
     const more = need.others === 0 ? '' : ` and ${need.others} more`;
     if (situation.mergedBefore.has(id))
@@ -140,20 +139,20 @@ function assess(id: string, need: MergeNeed, situation: Situation, isReplaced: b
     const needed: Reason = { code: 'needed-by', message: `needed by ${need.neededBy}${more}` };
     return { verb: 'create', drift: false, reasons: [needed] };
   }
-  const faults = merge.faults.filter(({ code }) => code !== 'source-missing');
-  if (faults.length > 0) {
-    const drift = faults.some(({ code }) => code !== 'source-changed' && code !== 'builder-changed');
-    const reasons = faults.flatMap(({ code, message }): Reason[] =>
-      code === 'source-missing' ? [] : [{ code, message }],
-    );
-    return { verb: drift ? 'repair' : 'replace', drift, reasons };
-  }
+  const changes: Reason[] = [];
   if (need.request.seal === true && merge.rootHash === undefined)
-    return replace({ code: 'seal-changed', message: 'it is not sealed, and its layers are' });
-  if (isReplaced) return replace({ code: 'source-changed', message: 'layers of it are built again' });
-  if (need.request.vhdFooter === true && merge.vhdFooter !== true)
-    return replace({ code: 'footer-changed', message: 'it has no VHD footer' });
-  return undefined;
+    changes.push({ code: 'seal-changed', message: 'it is not sealed, and its layers are' });
+  else if (isReplaced) changes.push({ code: 'source-changed', message: 'layers of it are built again' });
+  const faults = merge.faults.flatMap(({ code, message }): Reason[] =>
+    code === 'source-missing' ? [] : [{ code, message }],
+  );
+  const drift =
+    changes.length === 0 &&
+    faults.some(({ code }) => code !== 'source-changed' && code !== 'builder-changed');
+  if (need.request.vhdFooter === true && merge.vhdFooter !== true && changes.length === 0)
+    changes.push({ code: 'footer-changed', message: 'it has no VHD footer' });
+  const reasons = [...changes, ...faults];
+  return reasons.length === 0 ? undefined : { verb: drift ? 'repair' : 'replace', drift, reasons };
 }
 
 export interface MergeRemovalInput {

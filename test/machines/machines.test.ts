@@ -6,6 +6,7 @@ import { CimletError } from '../../src/errors.ts';
 import type { ChainId, DiffId, Digest, LayerFormat, MountRequest, VolumeGuid } from '../../src/hosts/host.ts';
 import { driveMachine } from '../../src/machines/drive-machine.ts';
 import { createImageMachine } from '../../src/machines/image-machine.ts';
+import { createMergeMachine, type MergeGoal } from '../../src/machines/merge-machine.ts';
 import { createMountMachine, type MountGoal } from '../../src/machines/mount-machine.ts';
 import { backoffMs, DEFAULT_RETRY } from '../../src/machines/retry.ts';
 import { createSnapshotMachine, type SnapshotGoal } from '../../src/machines/snapshot-machine.ts';
@@ -25,6 +26,8 @@ const request: MountRequest = {
   access: 'ReadOnly',
   view: 'Kernel',
 };
+const merge: MergeGoal = { state: 'merged', request: { chain: [chainId, chainId], format: 'BlockCIM' } };
+const unmerge: MergeGoal = { state: 'absent', top: { chainId, format: 'BlockCIM' } };
 const show: MountGoal = { state: 'mounted', request };
 const busy = new CimletError('busy', 'busy');
 const corrupt = new CimletError('corrupt', 'corrupt');
@@ -56,6 +59,13 @@ function scripted(script: Script) {
         return { ...wanted, chainId };
       },
       dismount: () => play('dismount'),
+    }),
+    merge: createMergeMachine({
+      mergeChain: async (wanted) => {
+        await play('merge');
+        return { ...wanted, chain: [...wanted.chain], bytes: 1, builder: 'b' };
+      },
+      removeMerge: () => play('remove'),
     }),
     image: createImageMachine({ resolveImage: () => play('resolve'), fetchBlobs: () => play('fetch') }),
   };
@@ -132,6 +142,44 @@ describe('snapshot machine', () => {
     const { snapshot, calls } = scripted({ unpack: [busy, busy, busy], commit: [busy, busy, busy] });
     await walk(snapshot, { goal: build, observed: 'absent', retry });
     expect(calls).toEqual(['unpack', 'unpack', 'unpack', 'unpack', 'commit', 'commit', 'commit', 'commit']);
+  });
+});
+
+describe('merge machine', () => {
+  const rows: [string, MergeGoal, Script, string[]][] = [
+    ['wanted merged', merge, {}, ['merging', 'merged']],
+    ['wanted absent', unmerge, {}, ['removing', 'absent']],
+    ['merging fails, may pass', merge, { merge: [busy] }, ['merging', 'backingOff', 'merging', 'merged']],
+    [
+      'removing fails, may pass',
+      unmerge,
+      { remove: [busy] },
+      ['removing', 'backingOff', 'removing', 'absent'],
+    ],
+    ['merging fails for good', merge, { merge: [corrupt] }, ['merging', 'stalled']],
+    ['removing fails for good', unmerge, { remove: [corrupt] }, ['removing', 'stalled']],
+    [
+      'no attempts left',
+      merge,
+      { merge: four() },
+      ['merging', 'backingOff', 'merging', 'backingOff', 'merging', 'backingOff', 'merging', 'stalled'],
+    ],
+  ];
+  it.each(rows)('%s', async (_name, goal, script, states) => {
+    expect(await walk(scripted(script).merge, { goal, retry })).toEqual(states);
+  });
+
+  it('waits for a merge in hand when it is cancelled, and starts no retry', async () => {
+    const abort = new AbortController();
+    const { merge: machine, calls } = scripted({ merge: [busy] });
+    const clock = new SimulatedClock();
+    const run = driveMachine(
+      machine,
+      { goal: merge, retry },
+      { signal: abort.signal, clock, onRetry: () => abort.abort() },
+    );
+    await expect(run).rejects.toMatchObject({ code: 'cancelled' });
+    expect(calls).toEqual(['merge']);
   });
 });
 

@@ -3,6 +3,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CimletError } from '../../src/errors.ts';
+import type { ChainId } from '../../src/hosts/host.ts';
+import { BLOCK_CAPABILITIES } from '../../src/hosts/memory/memory-host.ts';
 import type { Resource } from '../../src/manifests/resources.ts';
 import { chain, expectEmpty, expectValidRecords, image, mount, openWorld, type World } from './support.ts';
 
@@ -11,7 +13,7 @@ const name = fc.constantFrom(...NAMES);
 
 interface Wish {
   layers: Record<string, string>;
-  chains: string[];
+  chains: { name: string; verified: boolean; vhdFooter: boolean }[];
   mounts: { name: string; of: string; direct: boolean; path: string; extracted: boolean }[];
 }
 
@@ -19,7 +21,9 @@ const wish: fc.Arbitrary<Wish> = fc.record({
   layers: fc.record(
     Object.fromEntries(NAMES.map((of) => [of, fc.constantFrom('a', 'ab', 'abc', 'ac', 'xy')])),
   ),
-  chains: fc.uniqueArray(name),
+  chains: fc.uniqueArray(fc.record({ name, verified: fc.boolean(), vhdFooter: fc.boolean() }), {
+    selector: (entry) => entry.name,
+  }),
   mounts: fc.uniqueArray(
     fc.record({
       name,
@@ -32,36 +36,48 @@ const wish: fc.Arbitrary<Wish> = fc.record({
   ),
 });
 
-const METHODS = ['unpackLayer', 'commitLayer', 'mount', 'dismount', 'removeLayer'] as const;
+const METHODS = [
+  'unpackLayer',
+  'commitLayer',
+  'mergeChain',
+  'mount',
+  'dismount',
+  'removeLayer',
+  'removeMerge',
+] as const;
 
-type Drift = { kind: 'unmount' | 'damage' | 'drop' | 'fail' | 'kill'; at: number };
+const DRIFTS = ['unmount', 'damage', 'drop', 'damage-merge', 'drop-merge', 'fail', 'kill'] as const;
+type Drift = { kind: (typeof DRIFTS)[number]; at: number };
 const drift: fc.Arbitrary<Drift> = fc.record({
-  kind: fc.constantFrom(
-    'unmount' as const,
-    'damage' as const,
-    'drop' as const,
-    'fail' as const,
-    'kill' as const,
-  ),
+  kind: fc.constantFrom(...DRIFTS),
   at: fc.nat(29),
 });
 
-function resourcesOf({ chains, mounts }: Wish): Resource[] {
+function resourcesOf({ chains, mounts }: Wish, block: boolean): Resource[] {
   const images = NAMES.map((of) => image(of));
   const views = mounts.map(({ name: own, of, direct, path, extracted }) =>
     mount(own, {
       path,
-      ...(direct || !chains.includes(of) ? { image: of } : { chain: of }),
+      ...(direct || !chains.some((entry) => entry.name === of) ? { image: of } : { chain: of }),
       ...(extracted ? { view: 'Extracted' } : {}),
     }),
   );
-  return [...images, ...chains.map((of) => chain(of)), ...views];
+  const stacks = chains.map(({ name: own, verified, vhdFooter }) =>
+    chain(own, [own], block ? { integrity: verified ? 'Verified' : 'None', vhdFooter } : {}),
+  );
+  return [...images, ...stacks, ...views];
 }
 
 async function disturb(world: World, { kind, at }: Drift): Promise<void> {
-  const { layers, mounts } = await world.host.observe({ signal: new AbortController().signal });
+  const { layers, merges, mounts } = await world.host.observe({ signal: new AbortController().signal });
   const layer = layers[at % Math.max(1, layers.length)];
   const view = mounts[at % Math.max(1, mounts.length)];
+  const merge = merges[at % Math.max(1, merges.length)];
+  if (merge !== undefined) {
+    const top = { chainId: merge.chain.at(-1) as ChainId, format: merge.format };
+    if (kind === 'drop-merge') world.host.dropMerge(top);
+    if (kind === 'damage-merge') world.host.damageMerge(top, { code: 'file-corrupt', message: 'flipped' });
+  }
   if (kind === 'unmount' && view !== undefined) world.host.dropMount(view.volumeGuid);
   if (kind === 'drop' && layer !== undefined) world.host.dropLayer(layer);
   if (kind === 'damage' && layer !== undefined) {
@@ -77,17 +93,30 @@ async function disturb(world: World, { kind, at }: Drift): Promise<void> {
     world.killAt(METHODS[at % METHODS.length]!, at % 2 === 0 ? 'before' : 'after', 1 + (at % 3));
 }
 
+/** Nothing is faulty, and no chain is sealed in part. */
+async function expectWhole(world: World): Promise<void> {
+  const { layers, merges, leftovers } = await world.host.observe({ signal: new AbortController().signal });
+  expect([...layers.flatMap(({ faults }) => faults), ...merges.flatMap(({ faults }) => faults)]).toEqual([]);
+  expect(leftovers).toEqual([]);
+  const sealed = new Map(layers.map(({ chainId, rootHash }) => [chainId, rootHash !== undefined]));
+  for (const { chain: ids, rootHash } of merges)
+    for (const chainId of ids) expect(sealed.get(chainId)).toBe(rootHash !== undefined);
+}
+
 describe('convergence', () => {
-  it('reaches an empty plan from any wish after any drift', async () => {
+  it.each([
+    ['forked', false],
+    ['block', true],
+  ])('reaches an empty plan from any wish after any drift: %s CIMs', async (_name, block) => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.tuple(wish, fc.array(drift, { maxLength: 4 })), { minLength: 1, maxLength: 4 }),
         async (steps) => {
-          const world = openWorld();
+          const world = openWorld(block ? { capabilities: BLOCK_CAPABILITIES } : {});
           try {
             for (const [desired, drifts] of steps) {
               for (const [of, layers] of Object.entries(desired.layers)) world.images.set(of, layers);
-              const resources = resourcesOf(desired);
+              const resources = resourcesOf(desired, block);
               for (const entry of drifts) await disturb(world, entry);
               for (let attempt = 0; attempt < 8; attempt++) {
                 const [run] = await Promise.allSettled([world.apply(resources)]);
@@ -97,8 +126,11 @@ describe('convergence', () => {
               world.restart();
               // A path may have been freed only by the last run: then one more is needed to take it.
               expect((await world.apply(resources)).failed).toEqual([]);
-              expectEmpty(await world.plan(resources));
+              const plan = await world.plan(resources);
+              expectEmpty(plan);
               expectValidRecords(world.state);
+              // What only a blocked resource uses stays as it is.
+              if (plan.blocked.length === 0) await expectWhole(world);
             }
           } finally {
             world.close();
