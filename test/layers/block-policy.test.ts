@@ -3,22 +3,28 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createBlockCimWriter } from '../../src/cim/block-writer.ts';
+import { mergeBlockCims } from '../../src/cim/merge.ts';
+import { publishContainer } from '../../src/cim/publish.ts';
 import { openCim } from '../../src/cim/reader.ts';
 import { FileAttribute } from '../../src/cim/types.ts';
 import { verifyCim } from '../../src/cim/verify.ts';
 import { CimletError } from '../../src/errors.ts';
-import type { ImportResult } from '../../src/layers/import-layer.ts';
+import { exportLayer } from '../../src/layers/export-layer.ts';
+import { type ImportResult, importBlockLayer } from '../../src/layers/import-layer.ts';
 import type { LayerTarWriter } from '../../src/layers/layer-tar.ts';
 import { lowerViewOf } from '../../src/layers/lower-view.ts';
 import { dumpView, importIntoBlockCims, withCims } from './block-layers.ts';
 import { expected, type Operation, onlyFiles, stack, tarOfOperations } from './stack-model.ts';
-import { makeLayer } from './tar-helpers.ts';
+import { dumpCim, inChunks, makeLayer } from './tar-helpers.ts';
 
 let directory: string;
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'cimlet-block-'));
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+const MERGED = '11111111-0000-4000-8000-000000000000';
 
 type Fill = (layer: LayerTarWriter) => void;
 
@@ -298,6 +304,93 @@ function linksForward(layers: readonly Operation[][]): boolean {
   );
 }
 
+/** Imports a stack into block CIMs; undefined where only block layers are refused. */
+async function importRandom(layers: readonly Operation[][], folder: string): Promise<string[] | undefined> {
+  try {
+    const tars = layers.map((layer) => tarOfOperations(layer));
+    return (await importIntoBlockCims(tars, folder)).files;
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'corrupt', message: expect.stringMatching(/nothing there|twice/) });
+    return undefined;
+  }
+}
+
+describe('damaged block layers', () => {
+  const DAMAGED = makeLayer((layer) => {
+    layer.directory('Files', { lastWriteTime: 133_000_000_000_000_000n });
+    layer.file('Files/new', 'x'.repeat(600), {
+      extendedAttributes: [{ name: 'A', value: Buffer.from('v') }],
+    });
+    layer.stream('Files/new', 'stream', 'content');
+    layer.hardLink('Files/twin', 'Files/new');
+    layer.hardLink('Files/lower', 'Files/file');
+    layer.symlink('Files/symlink', 'C:\\target');
+    layer.whiteout('Files/link');
+    layer.opaque('Files/dir');
+  });
+
+  it('end in one clear error, or are whole', async () => {
+    const { files } = await importIntoBlockCims([makeLayer(BASE)], directory);
+    await withCims(files, async ([base]) => {
+      const bit = fc.nat(DAMAGED.length * 8 - 1);
+      await fc.assert(
+        fc.asyncProperty(fc.array(bit, { minLength: 1, maxLength: 4 }), async (bits) => {
+          const copy = Buffer.from(DAMAGED);
+          for (const each of bits) copy[each >> 3]! ^= 1 << (each & 7);
+          for (let block = 0; block < copy.length; block += 512) {
+            if (copy.toString('latin1', block + 257, block + 262) !== 'ustar') continue;
+            copy.fill(0x20, block + 148, block + 156);
+            const sum = copy.subarray(block, block + 512).reduce((total, byte) => total + byte, 0);
+            copy.write(`${sum.toString(8).padStart(6, '0')}\0 `, block + 148, 'latin1');
+          }
+          const writer = createBlockCimWriter({
+            file: join(directory, 'x.bcim'),
+            name: 'x',
+            regionGuid: MERGED,
+          });
+          try {
+            await importBlockLayer(inChunks(copy), writer, { lower: lowerViewOf(base!) });
+            writer.finish();
+          } catch (error) {
+            if (!(error instanceof CimletError)) throw error;
+            expect(error.message).toMatch(/offset \d+/);
+          } finally {
+            writer.close();
+          }
+        }),
+        { numRuns: 150 },
+      );
+    });
+  });
+});
+
+describe('a large block layer', () => {
+  const COUNT = 30_000;
+
+  it('takes time in proportion to its names: links in a row, hidden names, whiteouts', async () => {
+    const base: Fill = (layer) => {
+      for (let i = 0; i < COUNT; i++) layer.file(`Files/a/${i}`, '');
+      for (let i = 0; i < COUNT; i++) layer.file(`Files/b/${i}`, '');
+    };
+    const upper: Fill = (layer) => {
+      for (let i = 0; i < COUNT; i++) layer.hardLink(`Files/c/${i}`, `Files/c/${i + 1}`);
+      layer.file(`Files/c/${COUNT}`, 'the end of the row');
+      layer.opaque('Files/a');
+      for (let i = 0; i < COUNT; i += 2) layer.whiteout(`Files/b/${i}`);
+    };
+    const { files } = await importIntoBlockCims([base, upper].map(makeLayer), directory);
+    await withCims(files, (readers) => {
+      const view = lowerViewOf(...readers);
+      expect([...view.entries('Files/a')]).toEqual([]);
+      expect([...view.entries('Files/b')]).toHaveLength(COUNT / 2);
+      expect(Buffer.concat([...view.read('Files/c/0')]).toString()).toBe('the end of the row');
+      let size = 0;
+      for (const chunk of exportLayer(readers[0]!)) size += chunk.length;
+      expect(size).toBeGreaterThan(COUNT * 512);
+    });
+  }, 60_000);
+});
+
 describe('random stacks', () => {
   it('show the same files as forks of each other', async () => {
     let compared = 0;
@@ -306,32 +399,40 @@ describe('random stacks', () => {
         const model = expected(layers);
         fc.pre(model !== undefined && !linksForward(layers));
         const folder = mkdtempSync(join(directory, 'stack-'));
-        let files: string[];
-        try {
-          ({ files } = await importIntoBlockCims(
-            layers.map((layer) => tarOfOperations(layer)),
-            folder,
-          ));
-        } catch (error) {
-          // What only block layers are refused for.
-          expect(error).toMatchObject({
-            code: 'corrupt',
-            message: expect.stringMatching(/nothing there|twice/),
-          });
-          return;
-        }
+        const files = await importRandom(layers, folder);
+        if (files === undefined) return;
         const shown = await withCims(files, (readers) => dumpView(lowerViewOf(...readers)));
-        const plain = [...(model ?? [])].map(([path, { kind, content, streams }]) => [
-          path,
-          { kind, content, streams },
-        ]);
+        const plain = [...(model ?? [])].map(([path, { same, ...file }]) => [path, file]);
         expect([...onlyFiles(shown as never)]).toEqual(plain);
         for (const file of files) expect([...verifyCim(file)]).toEqual([]);
         compared++;
         rmSync(folder, { recursive: true });
       }),
-      { numRuns: 100 },
+      { numRuns: 60 },
     );
-    expect(compared).toBeGreaterThan(20);
+    expect(compared).toBeGreaterThan(10);
+  });
+
+  it('merge into the same files, hard links included', async () => {
+    let compared = 0;
+    await fc.assert(
+      fc.asyncProperty(stack, async (layers) => {
+        const model = expected(layers);
+        fc.pre(model !== undefined && !linksForward(layers) && layers.length > 1);
+        const folder = mkdtempSync(join(directory, 'stack-'));
+        const files = await importRandom(layers, folder);
+        if (files === undefined) return;
+        const merged = join(folder, 'merged.bcim');
+        const sources = [...files].reverse();
+        mergeBlockCims({ file: merged, name: 'merged', regionGuid: MERGED, sources });
+        publishContainer(merged);
+        expect(onlyFiles(dumpCim(merged, { sources }))).toEqual(model);
+        expect([...verifyCim(merged, { sources })]).toEqual([]);
+        compared++;
+        rmSync(folder, { recursive: true });
+      }),
+      { numRuns: 60 },
+    );
+    expect(compared).toBeGreaterThan(10);
   });
 });

@@ -2,6 +2,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
+import type { OpenCimOptions } from '../../src/cim/open-image.ts';
 import { publishCim } from '../../src/cim/publish.ts';
 import { openCim } from '../../src/cim/reader.ts';
 import { createCimWriter } from '../../src/cim/writer.ts';
@@ -133,8 +134,8 @@ export async function importIntoCims(
   return dumpCim(join(directory, `layer${layers.length - 1}.cim`));
 }
 
-export function dumpCim(file: string): Map<string, DumpedFile> {
-  const cim = openCim(file);
+export function dumpCim(file: string, options: OpenCimOptions = {}): Map<string, DumpedFile> {
+  const cim = openCim(file, options);
   try {
     const found: [string, number][] = [];
     const pending: [string, number][] = [['', cim.root]];
