@@ -22,7 +22,7 @@ import {
   type SourceFile,
 } from './resources.ts';
 import { didYouMean } from './suggest.ts';
-import { checkManifest } from './validate.ts';
+import { checkManifest, KINDS } from './validate.ts';
 import { type Place, parseYaml, type YamlDocument } from './yaml-stream.ts';
 
 export interface LoadOptions {
@@ -138,10 +138,11 @@ class Reading {
         suggestion: didYouMean(suggestion),
       });
     }
-    if (kind === undefined) return;
-    if (issues.length > 0) {
-      const { metadata } = document.data as { metadata?: { name?: unknown } | null };
-      this.#broken.add(`${kind}/${String(metadata?.name)}`);
+    if (kind === undefined || issues.length > 0) {
+      const { metadata } = (document.data ?? {}) as { metadata?: { name?: unknown } | null };
+      // A misspelt kind may have meant any of them.
+      for (const meant of kind === undefined ? KINDS : [kind])
+        this.#broken.add(`${meant}/${String(metadata?.name)}`);
       return;
     }
     const { metadata, spec } = document.data as Pick<Resource, 'metadata' | 'spec'>;

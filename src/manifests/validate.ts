@@ -9,7 +9,7 @@ import type { Kind } from './resources.ts';
 import { suggest } from './suggest.ts';
 
 const API_VERSION = 'cimlet.dev/v1alpha1';
-const KINDS: readonly Kind[] = ['Image', 'LayerChain', 'Mount'];
+export const KINDS: readonly Kind[] = ['Image', 'LayerChain', 'Mount'];
 
 /** Documents other than manifests that have a schema: cimlet.yaml, `plan -o json`, `observe -o json`. */
 export type DocumentSchema = 'agent' | 'plan' | 'host-state';

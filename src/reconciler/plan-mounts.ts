@@ -277,7 +277,7 @@ function findOccupant(
       message: `there is ${what} at ${request.path}${detail}: left as it is`,
       hint:
         foreign === 'foreign-mount'
-          ? `unmount it: umount ${request.path}`
+          ? 'unmount what covers this path, or mount elsewhere'
           : 'move it away, or mount elsewhere',
     },
   };

@@ -28,6 +28,12 @@ describe('duplicates', () => {
 });
 
 describe('dangling references', () => {
+  it('are not told of what a misspelt kind declares', async () => {
+    const misspelt = chain('c', ['x']).replace('LayerChain', 'LayerChan');
+    const found = await problems(misspelt, mount('m', { chain: 'c' }));
+    expect(found.map((line) => /\[(.*)\]/.exec(line)?.[1])).toEqual(['unknown-kind']);
+  });
+
   it.each<[string, string[], string[]]>([
     [
       'a chain of an unknown image',
