@@ -24,15 +24,10 @@ const PENDING: readonly PendingFeature[] = [
   { kinds: ['Image'], field: ['policy'] },
   { kinds: ['Image'], field: ['foreignLayers'] },
   { kinds: ['Image'], field: ['verify'] },
-  { kinds: ['LayerChain'], field: ['format'], supported: ['ForkedCIM'] },
-  { kinds: ['LayerChain'], field: ['layers', '*', 'archive'] },
-  { kinds: ['LayerChain'], field: ['merge'], supported: [false] },
-  { kinds: ['LayerChain'], field: ['integrity'], supported: ['None'] },
-  { kinds: ['LayerChain'], field: ['vhdFooter'], supported: [false] },
+  { kinds: ['LayerChain'], field: ['format'], supported: ['ForkedCIM', 'BlockCIM'] },
   { kinds: ['Mount'], field: ['access'], supported: ['ReadOnly'] },
   { kinds: ['Mount'], field: ['scratch'] },
   { kinds: ['Mount'], field: ['isolation', 'utilityVM'] },
-  { kinds: ['Mount'], field: ['expectedRootHash'] },
 ];
 
 /** Fields of a valid spec whose behaviour isn't built yet, in the order of the table above. */

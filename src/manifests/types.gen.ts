@@ -285,15 +285,15 @@ export interface LayerChainSpec {
    */
   layers: ChainLayer[];
   /**
-   * Writes a merged CIM over the layers. BlockCIM with two layers or more only, where it is the default.
+   * Writes a merged CIM over the layers, through which a BlockCIM chain of two layers or more is shown. Default: true for such a chain; others are not merged.
    */
   merge?: boolean;
   /**
-   * `Verified` seals the layers (sealed CIM or dm-verity); the root hash lands in the status.
+   * `Verified` seals the layers and the merged CIM; the root hash lands in the status. Layers are sealed all or none: chains that share a base layer are all sealed when one of them wants it, and nothing is unsealed again. BlockCIM and LCOW only.
    */
   integrity?: 'None' | 'Verified';
   /**
-   * Appends a VHD footer, so that a block CIM can be attached as a disk.
+   * Ends layers and merged CIM with a VHD footer, so that they can be attached as disks. BlockCIM and LCOW only.
    */
   vhdFooter?: boolean;
   /**
@@ -325,11 +325,11 @@ export interface ChainLayer {
    */
   image?: string;
   /**
-   * A layer as a tar archive (plain, gzip or zstd), relative to the manifest's folder.
+   * One layer as a tar archive (plain, gzip or zstd), relative to the manifest's folder.
    */
   archive?: string;
   /**
-   * Digest the archive must have.
+   * Digest the archive must have, of its bytes as they are.
    */
   digest?: string;
 }
@@ -375,7 +375,7 @@ export interface MountSpec {
   scratch?: Scratch;
   isolation?: Isolation;
   /**
-   * Root hash the chain must have; for a chain with `integrity: Verified`.
+   * Root hash the chain must have, of its merged CIM or its only layer; for a chain with `integrity: Verified`. Anything else is not mounted.
    */
   expectedRootHash?: string;
   /**
