@@ -196,7 +196,9 @@ class ChangeLister {
    */
   #withTargets(changes: readonly LayerChange[]): LayerChange[] {
     if (!changes.some((change) => change.kind === 'hard-link' && change.target === '')) return [...changes];
-    const paths = this.#inheritedPaths();
+    const inherited = this.#inheritedPaths();
+    /** The first name this layer gave to an inherited file: it stays. */
+    const own = new Map<FileId, string>();
     const replaced = new Set<string>();
     const survives = (path: string): boolean => {
       const folded = foldName(path);
@@ -206,18 +208,17 @@ class ChangeLister {
       return !replaced.has(folded);
     };
     return changes.map((change): LayerChange => {
-      const isInheritedLink = change.kind === 'hard-link' && change.target === '';
-      const id = isInheritedLink ? this.#cim.lookup(change.path) : undefined;
-      const target = id === undefined ? undefined : paths.get(id)?.find(survives);
       // A directory that lower layers have is only added to.
       const isRestated = change.kind === 'entry' && change.id <= this.#inheritedIds;
+      const isLowerLink = change.kind === 'hard-link' && change.target === '';
+      const id = isLowerLink ? this.#cim.lookup(change.path) : undefined;
+      const target = id === undefined ? undefined : (own.get(id) ?? inherited.get(id)?.find(survives));
       if (!isRestated && change.kind !== 'opaque') replaced.add(foldName(change.path));
       if (id === undefined) return change;
-      if (target === undefined) return { kind: 'entry', path: change.path, id };
-      // From now on this name, which stays, serves as well.
-      replaced.delete(foldName(change.path));
-      paths.get(id)?.unshift(change.path);
-      return { kind: 'hard-link', path: change.path, target };
+      if (!own.has(id)) own.set(id, change.path);
+      return target === undefined
+        ? { kind: 'entry', path: change.path, id }
+        : { kind: 'hard-link', path: change.path, target };
     });
   }
 
