@@ -28,6 +28,8 @@ import { decodeSealPage, type Seal } from './merkle.ts';
 import type { OpenRegion } from './region-files.ts';
 import { SealedSource } from './sealed-source.ts';
 
+const MAX_PART = 2 ** 30;
+
 export type ContainerKind = 'file' | 'device';
 
 /** Where an image is: a `.cim` file, or in a container, where it needs no name if it is the only one. */
@@ -140,7 +142,10 @@ export class Container {
     });
   }
 
+  /** A part whole; none that a sane container has is as large as the limit, but for regions. */
   read({ offset, length }: ContainerPart, what: string): Buffer {
+    if (length > MAX_PART)
+      throw corruptAt(this.path, offset, `${what} has ${length} bytes, too many to read`);
     return readBytes(this.source, offset, length, what);
   }
 

@@ -74,6 +74,7 @@ function inspectContained(
     const cim = container.cim(name);
     const header = container.imageHeader(cim);
     const list = readSourceList(container, cim);
+    const size = container.kind === 'device' ? container.header.end : fileSize(containerPath);
     const sources = list?.sources.map(({ guid, digest }) => ({
       regionGuid: guid,
       digest: digest.toString('hex'),
@@ -82,7 +83,7 @@ function inspectContained(
       path,
       kind: list === undefined ? 'block' : 'merged',
       ...headerFacts(header),
-      files: [{ name: basename(containerPath), size: fileSize(containerPath), inherited: false }],
+      files: [{ name: basename(containerPath), size, inherited: false }],
       container: { ...containerFacts(container), ...(sources && { sources }) },
       ...inspectContents(path, options),
     };

@@ -164,8 +164,8 @@ class Merger {
   /** By layer: number of its first region in the merged image. */
   readonly #regionBases: number[];
   readonly #ownRegion: number;
-  /** By layer and file ID: the merged file's ID, so that a file's names stay names of one file. */
-  readonly #ids: Uint32Array[];
+  /** By layer, and by thousands of file IDs: the merged file's ID, so that a file's names stay names of one file. */
+  readonly #ids: Map<number, Uint32Array>[];
   #count = 0;
 
   constructor(options: MergeOptions, layers: readonly Layer[], target: ContainerTarget) {
@@ -178,7 +178,7 @@ class Merger {
       return regions - reader.regions.length;
     });
     this.#ownRegion = regions;
-    this.#ids = layers.map(({ reader }) => new Uint32Array(reader.tables.length * FILES_PER_TABLE + 1));
+    this.#ids = layers.map(() => new Map());
     this.#region = target.openRegion(RegionType.metadata);
   }
 
@@ -306,12 +306,14 @@ class Merger {
   }
 
   #idOf({ layer, id }: Place): number {
-    return this.#ids[layer]?.[id] ?? 0;
+    return this.#ids[layer]?.get(Math.floor(id / FILES_PER_TABLE))?.[id % FILES_PER_TABLE] ?? 0;
   }
 
   #mark(layer: number, source: FileId, id: FileId): void {
-    const ids = this.#ids[layer];
-    if (ids !== undefined) ids[source] = id;
+    const number = Math.floor(source / FILES_PER_TABLE);
+    const ids = this.#ids[layer]?.get(number) ?? new Uint32Array(FILES_PER_TABLE);
+    ids[source % FILES_PER_TABLE] = id;
+    this.#ids[layer]?.set(number, ids);
   }
 
   #layer({ layer }: Place): Layer {
