@@ -77,7 +77,9 @@ export class LayerProcessor implements TarHandler {
 
   /** What this layer has added at `path`. */
   added(path: string): LayerNode | undefined {
-    return this.#lookUp(path);
+    let node: LayerNode | undefined = this.#root;
+    for (const name of path.split('/')) node = node && childOf(node, name);
+    return node;
   }
 
   /**
@@ -89,10 +91,10 @@ export class LayerProcessor implements TarHandler {
     this.#policy.settle(this.#root);
     this.#deferred.writeFiles(this.#writer);
     this.#deferred.writeLinks({
-      isOwn: (target) => this.#lookUp(target) !== undefined,
+      isOwn: (target) => this.added(target) !== undefined,
       link: (path, target, isOwn) => this.#policy.link(path, target, isOwn),
     });
-    const warnings = this.#isBase ? completeBaseLayer(this.#writer, (path) => this.#lookUp(path)) : [];
+    const warnings = this.#isBase ? completeBaseLayer(this.#writer, (path) => this.added(path)) : [];
     if (lower !== undefined) {
       for (const hive of deltas) {
         const merge = () => writeMergedHive(hive, this.#deferred.read(hive.delta), lower, this.#writer);
@@ -183,7 +185,7 @@ export class LayerProcessor implements TarHandler {
     if (isDeferredFile(path)) throw entryError(header, 'a registry hive or boot file can not be a hard link');
     this.#makeWay(header, path, 'file');
     if (this.#policy.linksLast || this.#deferred.has(target)) this.#deferred.addLink(path, target, header);
-    else if (!this.#policy.link(path, target, this.#lookUp(target) !== undefined)) {
+    else if (!this.#policy.link(path, target, this.added(target) !== undefined)) {
       throw noSuchTarget(header, target);
     }
     this.files++;
@@ -203,7 +205,7 @@ export class LayerProcessor implements TarHandler {
   }
 
   #whiteOut(header: TarHeader, path: string): void {
-    const own = this.#lookUp(path);
+    const own = this.added(path);
     if (own === undefined) this.#policy.removeLower(path, header);
     else if (own.kind === 'directory') this.#policy.emptyLower(path, own);
   }
@@ -253,11 +255,5 @@ export class LayerProcessor implements TarHandler {
       header,
       `case collision: ${quoteName(`${prefix}${own.name}`)} and ${quoteName(`${prefix}${name}`)} are one name on Windows`,
     );
-  }
-
-  #lookUp(path: string): LayerNode | undefined {
-    let node: LayerNode | undefined = this.#root;
-    for (const name of path.split('/')) node = node && childOf(node, name);
-    return node;
   }
 }
