@@ -8,8 +8,9 @@ import { directoryMetadata, putFile, putStream } from './fixture.ts';
 export type Step =
   | { do: 'file'; path: string; data: Buffer; streams?: [string, string][] }
   | { do: 'directory'; path: string; time: bigint; link?: boolean }
-  | { do: 'hard-link'; path: string; target: string }
-  | { do: 'merge-link'; path: string; target: string }
+  /** `pick` chooses among the files there are: in the layer, or below it. */
+  | { do: 'hard-link'; path: string; pick: number }
+  | { do: 'merge-link'; path: string; pick: number }
   | { do: 'tombstone'; path: string };
 
 export interface FileNode {
@@ -41,7 +42,15 @@ function find(root: DirectoryNode, path: string): Node | undefined {
   return node;
 }
 
-/** Does a step to a layer, in the model and the writer; steps that can't be done there are left out. */
+/** Paths of what are files, links to lower ones included. */
+function filesBelow(directory: DirectoryNode, path = ''): string[] {
+  return [...directory.children.values()].flatMap(({ name, node }) => {
+    if (node.kind === 'directory') return filesBelow(node, `${path}${name}/`);
+    return node.kind === 'tombstone' ? [] : [path + name];
+  });
+}
+
+/** Does a step to a layer, in the model and the writer, directories above made first; steps that can't be done there are left out. */
 export function perform(
   layer: DirectoryNode,
   writer: BlockCimWriter,
@@ -49,7 +58,10 @@ export function perform(
   step: Step,
 ): void {
   const slash = step.path.lastIndexOf('/');
-  const parent = find(layer, step.path.slice(0, Math.max(0, slash)));
+  const above = step.path.slice(0, Math.max(0, slash));
+  if (above !== '' && find(layer, above) === undefined)
+    perform(layer, writer, lower, { do: 'directory', path: above, time: BigInt(step.path.length) });
+  const parent = find(layer, above);
   const name = step.path.slice(slash + 1);
   const key = name.toUpperCase();
   if (parent?.kind !== 'directory') return;
@@ -71,15 +83,18 @@ export function perform(
     const reparse = step.link ? { reparseData: REPARSE } : {};
     writer.createFile(step.path, directoryMetadata({ lastWriteTime: step.time, ...reparse })).close();
   } else if (step.do === 'hard-link') {
-    const target = find(layer, step.target);
-    if (there?.kind === 'directory' || target === undefined) return;
-    if (target.kind === 'directory' || target.kind === 'tombstone') return;
+    const files = filesBelow(layer);
+    const path = files[step.pick % files.length];
+    const target = path === undefined ? undefined : find(layer, path);
+    if (there?.kind === 'directory' || path === undefined || target === undefined) return;
     put(target);
-    writer.createHardLink(step.path, step.target);
+    writer.createHardLink(step.path, path);
   } else if (step.do === 'merge-link') {
-    if (there?.kind === 'directory' || find(lower, step.target)?.kind !== 'file') return;
-    put({ kind: 'merge-link', target: step.target });
-    writer.createMergeLink(step.path, step.target);
+    const files = filesBelow(lower);
+    const target = files[step.pick % files.length];
+    if (there?.kind === 'directory' || target === undefined) return;
+    put({ kind: 'merge-link', target });
+    writer.createMergeLink(step.path, target);
   } else {
     if (there === undefined) put({ kind: 'tombstone' });
     if (there?.kind === 'directory') there.opaque = true;
