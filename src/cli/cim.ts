@@ -1,4 +1,4 @@
-/** `cimlet cim ls|stat|cat|tree|verify|inspect` */
+/** `cimlet cim ls|stat|cat|tree|verify|inspect|diff` */
 
 import type { Command } from 'commander';
 import { inspectCim } from '../cim/inspect.ts';
@@ -7,6 +7,7 @@ import { openCim } from '../cim/reader.ts';
 import type { DirectoryEntry, FileInfo } from '../cim/types.ts';
 import { verifyCim } from '../cim/verify.ts';
 import { CimletError } from '../errors.ts';
+import { addDiff } from './cim-diff.ts';
 import type { AddCommand, CliContext } from './context.ts';
 import type { GlobalOptions } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
@@ -31,7 +32,7 @@ Examples:
 export const addCim: AddCommand = (program, context) => {
   const cim = program
     .command('cim')
-    .description('look into CIM files: list, read, verify')
+    .description('look into CIM files: list, read, verify, compare')
     .addHelpText('after', HELP);
   addList(cim, context);
   addStat(cim, context);
@@ -39,6 +40,7 @@ export const addCim: AddCommand = (program, context) => {
   addTree(cim, context);
   addVerify(cim, context);
   addInspect(cim, context);
+  addDiff(cim, context);
 };
 
 interface Entry {

@@ -100,6 +100,8 @@ export function describeResource(
     ['Digest', image?.digest],
     ['Size', image && formatBytes(image.bytes)],
     ['Format', chain?.format],
+    ['Merged', chain?.merged === true ? 'yes' : undefined],
+    ['Root hash', mount?.rootHash ?? chain?.rootHash],
     ['Path', mount?.path],
     ['Access', mount?.access],
     ['View', mount?.view],
@@ -140,6 +142,8 @@ export function describeSnapshot(
     ['Parent', snapshot.parent ?? 'none: a base layer'],
     ['Size', `${formatBytes(snapshot.bytes)}${files}`],
     ['Builder', snapshot.builder],
+    ['Root hash', snapshot.rootHash],
+    ['VHD footer', snapshot.vhdFooter === true ? 'yes' : undefined],
     ['Made for', snapshot.neededBy],
     ['Committed', snapshot.committedAt],
   ];

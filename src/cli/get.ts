@@ -120,12 +120,18 @@ function columnsOf(kind: Section, wide: boolean): Column<ResourceStatus>[] {
         { heading: 'FORMAT', value: ({ facts }) => facts.chain?.format ?? '' },
         { heading: 'LAYERS', value: ({ facts }) => String(facts.chain?.chainIds.length ?? '') },
         { heading: 'TOP', value: ({ facts }) => identifier(facts.chain?.chainIds.at(-1), wide) },
+        ...(wide
+          ? [{ heading: 'ROOT HASH', value: ({ facts }: ResourceStatus) => facts.chain?.rootHash ?? '' }]
+          : []),
       ];
     case 'Mount':
       return [
         { heading: 'PATH', value: ({ facts }) => facts.mount?.path ?? '' },
         { heading: 'VIEW', value: ({ facts }) => facts.mount?.view ?? '' },
         { heading: 'ACCESS', value: ({ facts }) => facts.mount?.access ?? '' },
+        ...(wide
+          ? [{ heading: 'ROOT HASH', value: ({ facts }: ResourceStatus) => facts.mount?.rootHash ?? '' }]
+          : []),
       ];
     case 'Snapshot':
       return [];
@@ -146,6 +152,7 @@ export function snapshotTable(rows: readonly SnapshotStatus[], layout: Layout): 
     { heading: 'AGE', value: (row) => age(row.committedAt ?? row.createdAt, layout.now) },
     ...(layout.wide
       ? [
+          { heading: 'ROOT HASH', value: (row: SnapshotStatus) => row.rootHash ?? '' },
           {
             heading: 'MESSAGE',
             value: (row: SnapshotStatus) => summariseSnapshot(row).message,

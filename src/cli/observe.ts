@@ -52,6 +52,11 @@ export function renderHostState(state: HostState, paint: Paint): string[] {
       `  ${layer.format} ${safe(layer.chainId)}  ${formatBytes(layer.bytes)}, ${plural(layer.files, 'file')}`,
       ...layer.faults.map((fault) => paint('red', `    ${safe(`${fault.code}: ${fault.message}`)}`)),
     ]),
+    ...(state.merges.length === 0 ? [] : [`Merged:  ${state.merges.length}`]),
+    ...state.merges.flatMap((merge) => [
+      `  ${merge.format} ${safe(merge.chain.at(-1) ?? '')}  ${formatBytes(merge.bytes)}, ${plural(merge.chain.length, 'layer')}`,
+      ...merge.faults.map((fault) => paint('red', `    ${safe(`${fault.code}: ${fault.message}`)}`)),
+    ]),
     `Mounts:  ${state.mounts.length}`,
     ...state.mounts.map((mount) => {
       const text = safe(`  ${mount.path}  ${mount.view} view of ${mount.chainId}, ${mount.state}`);

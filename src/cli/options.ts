@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { CimletError } from '../errors.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
-import type { OutputFormat } from './output.ts';
+import { OUTPUT_FORMATS, type OutputFormat } from './output.ts';
 
 export type HostChoice = 'auto' | 'windows' | 'embedded';
 
@@ -35,10 +35,23 @@ export function addGlobalOptions(program: Command, defaultRoot: string): void {
     )
     .addOption(
       new Option('-o, --output <format>', 'how results are printed')
-        .choices(['text', 'wide', 'json', 'yaml'])
-        .default('text'),
+        .choices([...OUTPUT_FORMATS])
+        .default('text')
+        .argParser((value) => value), // Checked below: a command may take a file there.
     )
-    .option('--no-color', 'print without colour (so does NO_COLOR=1)');
+    .option('--no-color', 'print without colour (so does NO_COLOR=1)')
+    .hook('preAction', (_program, command) => checkOutput(program, command));
+}
+
+/** `-o` is a format, except for a command that declares an `--output` of its own. */
+function checkOutput(program: Command, command: Command): void {
+  const { output } = program.opts<{ output: string }>();
+  const takesFile = command.options.some(({ long }) => long === '--output');
+  if (takesFile || OUTPUT_FORMATS.some((format) => format === output)) return;
+  command.error(
+    `error: option '-o, --output <format>' argument '${output}' is invalid. Allowed choices are ${OUTPUT_FORMATS.join(', ')}.`,
+    { code: 'commander.invalidArgument' },
+  );
 }
 
 /** An empty text, as an unset variable leaves it, would be the current directory. */

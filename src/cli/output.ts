@@ -3,7 +3,8 @@
 import { Document, visit } from 'yaml';
 
 export type DataFormat = 'json' | 'yaml';
-export type OutputFormat = 'text' | 'wide' | DataFormat;
+export const OUTPUT_FORMATS = ['text', 'wide', 'json', 'yaml'] as const;
+export type OutputFormat = (typeof OUTPUT_FORMATS)[number];
 
 export function isDataFormat(format: OutputFormat): format is DataFormat {
   return format === 'json' || format === 'yaml';

@@ -9,6 +9,7 @@ import { addDelete } from './delete.ts';
 import { addDescribe } from './describe.ts';
 import { addDoctor } from './doctor.ts';
 import { addGet } from './get.ts';
+import { addLayer } from './layer.ts';
 import { addObserve } from './observe.ts';
 import { addGlobalOptions } from './options.ts';
 import { addPlan } from './plan.ts';
@@ -25,6 +26,7 @@ const COMMANDS: AddCommand[] = [
   addGet,
   addDescribe,
   addObserve,
+  addLayer,
   addCim,
   addDoctor,
   addVersion,
@@ -88,7 +90,11 @@ function createProgram(context: CliContext): Command {
   return program;
 }
 
-/** `plan --exit-code` keeps 1 for "there are differences", as diff does: errors are 2 there and 1 everywhere else. */
+/**
+ * `plan --exit-code` and `cim diff` keep 1 for "there are differences", as diff does: errors are 2 there and 1
+ * everywhere else.
+ */
 function exitCodeOfErrors(argv: readonly string[]): number {
-  return argv.includes('--exit-code') ? 2 : 1;
+  const cim = argv.indexOf('cim');
+  return argv.includes('--exit-code') || (cim >= 0 && argv[cim + 1] === 'diff') ? 2 : 1;
 }

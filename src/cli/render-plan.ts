@@ -58,10 +58,10 @@ export function renderPlan(plan: Plan, layout: PlanLayout): string[] {
   ];
 }
 
-/** How an action is called in text: snapshots by the first digits of their chain ID. */
-export function actionLabel(action: PlannedAction): string {
-  if (action.kind !== 'Snapshot') return printable(`${action.kind}/${action.name}`);
-  return printable(`Snapshot/${shortenDigests(action.name).replace(/^sha256:/, '')}`);
+/** How an action is called in text: snapshots and merged CIMs by the first digits of their chain ID. */
+export function actionLabel({ kind, name }: PlannedAction): string {
+  const isShared = kind === 'Snapshot' || kind === 'Merge';
+  return printable(`${kind}/${isShared ? shortenDigests(name).replace(/^sha256:/, '') : name}`);
 }
 
 /** True when the plan does nothing and nothing hinders it. */

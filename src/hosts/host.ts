@@ -283,7 +283,11 @@ export interface Host {
   /** Removes the merged CIM on a topmost layer. Refuses (`failed-precondition`) while a mount needs it. Missing is fine. */
   removeMerge(top: LayerRef, context: EffectContext): Promise<void>;
 
-  /** Writes the layer back as a tar stream to `file` (its diff against its parent). */
+  /**
+   * Writes a layer (its diff against its parent) as an uncompressed layer tar, under a temporary name beside `file`
+   * first; a file that is there is replaced. Importing the tar on the same parents gives the same files. Throws
+   * `failed-precondition` for a layer that isn't committed, or is damaged.
+   */
   exportLayer(ref: LayerRef, file: string, context: EffectContext): Promise<void>;
 
   prepareSnapshot(request: SnapshotRequest, context: EffectContext): Promise<void>;

@@ -9,7 +9,7 @@ import type { Desired, DesiredChain, DesiredInput, DesiredLayer, Obstacle } from
 
 const CIM_FORMATS: readonly LayerFormat[] = ['ForkedCIM', 'BlockCIM'];
 /** In order of preference. */
-const WINDOWS_FORMATS: readonly LayerFormat[] = ['BlockCIM', 'ForkedCIM', 'WCIFS'];
+export const WINDOWS_FORMATS: readonly LayerFormat[] = ['BlockCIM', 'ForkedCIM', 'WCIFS'];
 const SEALED_FORMATS: readonly LayerFormat[] = ['BlockCIM', 'LCOW'];
 
 /** What a chain asks for beside its layers. */
@@ -154,12 +154,18 @@ function chooseFormat(
   if (os !== 'windows') return 'LCOW';
   if (wish.merge === true || wish.verified || wish.vhdFooter) return 'BlockCIM';
   if (recorded !== undefined && findMisfit(os, recorded) === undefined) return recorded;
-  const fitting = WINDOWS_FORMATS.find((format) => {
-    const needed: Capability[] = [`${format}.write`, `${format}.mount`];
-    if (isShownMerged(format, layers)) needed.push('merge');
-    return needed.every((name) => capabilities?.[name].available ?? true);
-  });
-  return fitting ?? 'ForkedCIM';
+  return WINDOWS_FORMATS.find((format) => isFitting(format, layers, capabilities)) ?? 'ForkedCIM';
+}
+
+/** Whether the host can write a chain of so many layers in a format, and show it. Offline every host can. */
+export function isFitting(
+  format: LayerFormat,
+  layers: number,
+  capabilities: Capabilities | undefined,
+): boolean {
+  const needed: Capability[] = [`${format}.write`, `${format}.mount`];
+  if (isShownMerged(format, layers)) needed.push('merge');
+  return needed.every((name) => capabilities?.[name].available ?? true);
 }
 
 function findMisfit(os: string, format: LayerFormat): Obstacle | undefined {

@@ -26,6 +26,7 @@ for (const [name, options] of variants) {
     const directory = await mkdtemp(join(tmpdir(), 'cimlet-conformance-'));
     try {
       await mkdir(join(directory, 'workspace'));
+      await mkdir(join(directory, 'files'));
       await conformanceCase(embeddedFixture(directory, options));
     } finally {
       unmountBelow(directory);
@@ -45,6 +46,7 @@ function embeddedFixture(directory: string, options: Omit<EmbeddedHostOptions, '
     host: open(),
     view: options.disableKernelView ? 'Extracted' : 'Kernel',
     workspace: join(directory, 'workspace'),
+    files: join(directory, 'files'),
     reopen: async () => open(),
     makeLayer: (files) => writeLayerBlob(directory, layerItems(files)),
     readFile: async (path) => (existsSync(path) ? readFile(path, 'utf8') : undefined),

@@ -5,6 +5,7 @@
 
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
 import type {
   Capability,
   ChainId,
@@ -40,6 +41,8 @@ export interface HostFixture {
   view: ViewKind;
   /** A directory outside the root, which exists, to mount below. */
   workspace: string;
+  /** A real directory for the files that the host writes where it is told. */
+  files: string;
   makeLayer(files: LayerFiles): Promise<LayerSource>;
   /** A file's content at a path, undefined when there is none. Sees through mounts. */
   readFile(path: string): Promise<string | undefined>;
@@ -471,6 +474,55 @@ export const hostCases: readonly ConformanceCase[] = [
       assert.deepEqual((await look(host)).leftovers, []);
     },
   },
+  ...(['ForkedCIM', 'BlockCIM'] as const).map(
+    (format): ConformanceCase => ({
+      name: `an exported layer is its own diff, and gives the same files when it is imported (${format})`,
+      needs: [
+        'export',
+        `${format}.write`,
+        `${format}.mount`,
+        ...(format === 'BlockCIM' ? (['merge'] as const) : []),
+      ],
+      run: async (fixture) => {
+        const { host } = fixture;
+        const file = `${fixture.files}/layer.tar`;
+        const requests = (await stack(fixture, BASE, UPPER)).map((request) => ({ ...request, format }));
+        const [base, upper] = requests;
+        assert(base !== undefined && upper !== undefined);
+        await rejects(host.exportLayer(base, file, context), 'failed-precondition');
+        await build(host, requests);
+        const before = await fixture.fingerprint();
+        await host.exportLayer(upper, file, context);
+        await host.exportLayer(upper, file, context);
+        assert.equal(await fixture.fingerprint(), before);
+
+        const tar = await readFile(file);
+        const digest = `sha256:${createHash('sha256').update(tar).digest('hex')}`;
+        const mediaType = 'application/vnd.oci.image.layer.v1.tar';
+        const blob = { file, offset: 0, size: tar.length, digest: digest as Digest, mediaType };
+        const diffId = digest as DiffId;
+        const chainId = chainIds([base.diffId, diffId])[1] as ChainId;
+        const again: UnpackRequest = { chainId, diffId, parents: [base.chainId], format, blob };
+        await build(host, [again]);
+        if (format === 'BlockCIM') await host.mergeChain({ chain: [base.chainId, chainId], format }, context);
+        const request = mountOf(fixture, [base, again]);
+        await host.mount(request, context);
+        const names = ['a.txt', 'dir/b.txt', 'dir/c.txt', 'new/d.txt'];
+        const texts = await Promise.all(names.map((name) => fixture.readFile(`${request.path}/${name}`)));
+        assert.deepEqual(texts, ['A', undefined, 'c'.repeat(10_000), 'd']);
+        await host.dismount(request.volumeGuid, context);
+
+        const second = `${fixture.files}/again.tar`;
+        await host.exportLayer(again, second, context);
+        assert(tar.equals(await readFile(second)));
+        await rejects(host.exportLayer(base, file, { signal: AbortSignal.abort() }), 'cancelled');
+        await rejects(host.exportLayer(base, `${fixture.files}/none/x.tar`, context), 'not-found');
+        await fixture.damageLayer(base);
+        await rejects(host.exportLayer(base, file, context), 'failed-precondition');
+        assert.deepEqual((await readdir(fixture.files)).filter((name) => name.endsWith('.tar')).length, 2);
+      },
+    }),
+  ),
   ...(['Kernel', 'Extracted'] as const).map(
     (view): ConformanceCase => ({
       name: `shows a chain, base first, as one tree (${view})`,

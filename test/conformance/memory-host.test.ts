@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { readLayerTree } from '../../src/hosts/memory/layer-reader.ts';
@@ -17,19 +17,22 @@ function openHost(): MemoryHost {
 hostConformance('the in-memory host', await openHost().capabilities(), async (run) => {
   const blobs = await mkdtemp(join(tmpdir(), 'cimlet-memory-'));
   try {
-    await run(memoryFixture(blobs));
+    const files = join(blobs, 'files');
+    await mkdir(files);
+    await run(memoryFixture(blobs, files));
   } finally {
     await rm(blobs, { recursive: true, force: true });
   }
 });
 
-function memoryFixture(blobs: string): HostFixture {
+function memoryFixture(blobs: string, files: string): HostFixture {
   const host = openHost();
   const foreign = new Map<string, string>();
   return {
     host,
     view: 'Kernel',
     workspace: WORKSPACE,
+    files,
     reopen: async () => host,
     makeLayer: (files) => writeLayerBlob(blobs, layerItems(files)),
     readFile: async (path) => {

@@ -33,6 +33,7 @@ import type {
 } from '../host.ts';
 import { isSameView, viewOf } from '../mounted-view.ts';
 import { CallLog, type EffectName, type HostCall, type OnCall } from './call-log.ts';
+import { writeLayerTar } from './layer-writer.ts';
 import { MergeStore } from './merge-store.ts';
 import { keyOf, type LayerTree, rootHashOf, type StoredLayer } from './stored-layer.ts';
 
@@ -71,6 +72,7 @@ const DEFAULT_CAPABILITIES: Partial<Capabilities> = {
   'ForkedCIM.mount': { available: true },
   'view.Kernel': { available: true },
   'view.Extracted': { available: true },
+  export: { available: true },
 };
 
 /** What it can do with block CIMs when given these capabilities as well. */
@@ -351,8 +353,18 @@ export class MemoryHost implements Host {
     });
   }
 
-  async exportLayer(ref: LayerRef, _file: string, context: EffectContext): Promise<void> {
-    return this.#refuse('exportLayer', 'export', ref.chainId, context);
+  async exportLayer(ref: LayerRef, file: string, context: EffectContext): Promise<void> {
+    return this.#log.run('exportLayer', ref.chainId, context.signal, async () => {
+      this.#require('export', `export layer ${ref.chainId}`);
+      const stored = this.#isSound(ref) ? this.#layers.get(keyOf(ref)) : undefined;
+      if (stored === undefined) {
+        const message = `export layer ${ref.chainId}: it is not committed, or is damaged`;
+        throw new CimletError('failed-precondition', message);
+      }
+      const { parent } = stored.layer;
+      const below = parent === undefined ? undefined : this.#layers.get(keyOf({ ...ref, chainId: parent }));
+      await writeLayerTar(stored.tree, below?.tree ?? new Map(), file);
+    });
   }
 
   async prepareSnapshot(request: SnapshotRequest, context: EffectContext): Promise<void> {
