@@ -299,7 +299,8 @@ export interface Host {
    * Shows a chain at a path. Creates missing directories of the path. Already mounted as asked: nothing is done.
    * Throws `already-exists` when something foreign is at the path (nothing is touched), `failed-precondition` when a
    * layer isn't committed, the merged CIM it needs isn't there or has faults, or the volume GUID already shows
-   * something else, `corrupt` naming both when the root hash isn't the one expected, `invalid-manifest` for a path that
+   * something else (or not with the root hash expected), `corrupt` naming both when the root hash isn't the one
+   * expected, `invalid-manifest` for a path that
    * isn't absolute or lies inside or above the root.
    */
   mount(request: MountRequest, context: EffectContext): Promise<MountedView>;

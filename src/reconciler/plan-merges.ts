@@ -191,12 +191,17 @@ export function planMergeRemovals(input: MergeRemovalInput): PlannedAction[] {
   }
   for (const mount of situation.mounts.values()) if (!dismounted.has(mount.volumeGuid)) keep(mount);
 
+  const leavers = new Map<string, string[]>();
+  for (const { top, actionId } of left) {
+    const known = leavers.get(mergeId(top));
+    if (known === undefined) leavers.set(mergeId(top), [actionId]);
+    else known.push(actionId);
+  }
   return [...situation.merges].flatMap(([id, merge]): PlannedAction[] => {
     const chainId = merge.chain.at(-1);
     if (chainId === undefined || kept.has(id)) return [];
     const top: LayerRef = { chainId, format: merge.format };
-    const leavers = left.filter((each) => snapshotId(each.top) === snapshotId(top));
-    if (!situation.snapshots.has(snapshotId(top)) || (input.onlyLeft && leavers.length === 0)) return [];
+    if (!situation.snapshots.has(snapshotId(top)) || (input.onlyLeft && !leavers.has(id))) return [];
     return [
       {
         id,
@@ -207,7 +212,7 @@ export function planMergeRemovals(input: MergeRemovalInput): PlannedAction[] {
         reasons: [{ code: 'unreferenced', message: 'nothing needs it any more' }],
         bytes: merge.bytes,
         detail: `${merge.format}, ${merge.chain.length} layers`,
-        dependsOn: [...new Set(leavers.map(({ actionId }) => actionId))].sort(compareText),
+        dependsOn: [...new Set(leavers.get(id))].sort(compareText),
         work: { do: 'removeMerge', top },
       },
     ];

@@ -322,6 +322,18 @@ export const blockCases: readonly ConformanceCase[] = [
         assert.deepEqual(observed, shown);
         await host.dismount(request.volumeGuid, context);
       }
+      const plain = await blockStack(fixture, [UPPER]);
+      await build(host, plain);
+      const early = mountOf(fixture, plain, 'early');
+      await host.mount(early, context);
+      await build(host, [{ ...first(plain), seal: true }]);
+      const late = (await look(host)).layers.find(
+        ({ chainId }) => chainId === first(plain).chainId,
+      )?.rootHash;
+      await rejects(host.mount({ ...early, expectedRootHash: late }, context), 'failed-precondition');
+      await host.dismount(early.volumeGuid, context);
+      assert.equal((await host.mount({ ...early, expectedRootHash: late }, context)).rootHash, late);
+      await host.dismount(early.volumeGuid, context);
       const unsealed = await blockStack(fixture, [TOP]);
       await build(host, unsealed);
       const request = { ...mountOf(fixture, unsealed, 'unsealed'), expectedRootHash: wrong };

@@ -4,7 +4,6 @@
  * and lose things as an operator or a broken disk would.
  */
 
-import { posix } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import { capabilityTable, requireCapability } from '../capability.ts';
 import type {
@@ -25,16 +24,16 @@ import type {
   MergeRequest,
   MountedView,
   MountRequest,
-  ObservedMount,
   PathState,
   SnapshotRequest,
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
-import { isSameView, viewOf } from '../mounted-view.ts';
+import { viewOf } from '../mounted-view.ts';
 import { CallLog, type EffectName, type HostCall, type OnCall } from './call-log.ts';
 import { writeLayerTar } from './layer-writer.ts';
 import { MergeStore } from './merge-store.ts';
+import { checkMountPath, MountStore } from './mount-store.ts';
 import { keyOf, type LayerTree, rootHashOf, type StoredLayer } from './stored-layer.ts';
 
 export type { EffectName } from './call-log.ts';
@@ -58,13 +57,6 @@ export interface MemoryHostOptions {
    * has but the caller doesn't learn it. A promise holds the call up.
    */
   onCall?: OnCall;
-}
-
-interface StoredMount {
-  request: MountRequest;
-  view: MountedView;
-  state: ObservedMount['state'];
-  created: boolean;
 }
 
 const DEFAULT_CAPABILITIES: Partial<Capabilities> = {
@@ -93,8 +85,7 @@ export class MemoryHost implements Host {
   readonly #layers = new Map<string, StoredLayer>();
   readonly #unpacked = new Map<string, StoredLayer>();
   readonly #merges: MergeStore;
-  readonly #mounts = new Map<VolumeGuid, StoredMount>();
-  readonly #places = new Map<string, PathState>();
+  readonly #mounts = new MountStore();
 
   constructor(options: MemoryHostOptions = {}) {
     this.#options = options;
@@ -131,16 +122,16 @@ export class MemoryHost implements Host {
 
   /** Drift: somebody unmounted it by hand. */
   dropMount(volumeGuid: VolumeGuid): void {
-    this.#setMountState(volumeGuid, 'missing');
+    this.#mounts.setState(volumeGuid, 'missing');
   }
 
   /** Drift: somebody mounted something over it. `uncoverMount` takes that away again. */
   coverMount(volumeGuid: VolumeGuid): void {
-    this.#setMountState(volumeGuid, 'covered');
+    this.#mounts.setState(volumeGuid, 'covered');
   }
 
   uncoverMount(volumeGuid: VolumeGuid): void {
-    this.#setMountState(volumeGuid, 'mounted');
+    this.#mounts.setState(volumeGuid, 'mounted');
   }
 
   /** Drift: the layer's files are damaged as `fault` says. */
@@ -167,17 +158,13 @@ export class MemoryHost implements Host {
 
   /** Puts something foreign at a path; `undefined` takes it away. */
   placeAt(path: string, state: PathState | undefined): void {
-    if (state === undefined) this.#places.delete(path);
-    else this.#places.set(path, state);
+    this.#mounts.placeAt(path, state);
   }
 
   /** What a mounted path shows, or undefined when nothing of ours is mounted there. */
   viewAt(path: string): LayerTree | undefined {
-    for (const { request, state } of this.#mounts.values()) {
-      if (request.path !== path || state !== 'mounted') continue;
-      return this.#layers.get(keyOf(viewOf(request)))?.tree;
-    }
-    return undefined;
+    const view = this.#mounts.viewAt(path);
+    return view === undefined ? undefined : this.#layers.get(keyOf(view))?.tree;
   }
 
   // --- the port ---
@@ -198,10 +185,8 @@ export class MemoryHost implements Host {
       merges: this.#merges
         .all()
         .sort((a, b) => compareText(`${a.format} ${a.chain.at(-1)}`, `${b.format} ${b.chain.at(-1)}`)),
-      mounts: [...this.#mounts.values()]
-        .map(({ view, state }) => ({ ...view, state }))
-        .sort((a, b) => compareText(a.volumeGuid, b.volumeGuid)),
-      paths: Object.fromEntries((options.paths ?? []).map((path) => [path, this.#pathState(path)])),
+      mounts: this.#mounts.all(),
+      paths: Object.fromEntries((options.paths ?? []).map((path) => [path, this.#mounts.pathState(path)])),
       leftovers: this.#leftovers(),
     }));
   }
@@ -262,9 +247,10 @@ export class MemoryHost implements Host {
       for (const { layer } of this.#layers.values())
         if (layer.parent === ref.chainId && layer.format === ref.format)
           throw refuse(`layer ${layer.chainId}`);
-      for (const { request, state } of this.#mounts.values())
-        if (state !== 'missing' && request.format === ref.format && request.chain.includes(ref.chainId))
-          throw refuse(`the mount at ${request.path}`);
+      const path = this.#mounts.findUser(
+        ({ format, chain }) => format === ref.format && chain.includes(ref.chainId),
+      );
+      if (path !== undefined) throw refuse(`the mount at ${path}`);
       this.#unpacked.delete(keyOf(ref));
       this.#merges.remove(ref);
       this.#layers.delete(keyOf(ref));
@@ -282,44 +268,14 @@ export class MemoryHost implements Host {
         if (!this.#isSound({ chainId, format: request.format }))
           throw new CimletError('failed-precondition', `${operation}: layer ${chainId} is not committed`);
       const view = this.#viewFor(request, operation);
-      const own = this.#mounts.get(request.volumeGuid);
-      if (own?.state === 'mounted') {
-        if (isSameView(own.view, view)) return { ...own.view };
-        throw new CimletError(
-          'failed-precondition',
-          `${operation}: ${request.volumeGuid} already shows ${viewOf(own.request).chainId} at ${own.request.path}`,
-          { hint: 'dismount it first' },
-        );
-      }
-      const there = this.#pathState(request.path);
-      if (there.kind !== 'absent' && there.kind !== 'empty-directory')
-        throw new CimletError(
-          'already-exists',
-          `${operation}: there is ${there.detail ?? there.kind} already`,
-          {
-            hint: 'move it away, or mount elsewhere',
-          },
-        );
-      this.#mounts.set(request.volumeGuid, {
-        request: { ...request, chain: [...request.chain] },
-        view,
-        state: 'mounted',
-        created: there.kind === 'absent' || own?.created === true,
-      });
+      const mounted = this.#mounts.mount(request, view, operation);
       context.progress?.({ phase: 'mounting', done: 1, total: 1 });
-      return { ...view };
+      return mounted;
     });
   }
 
   async dismount(volumeGuid: VolumeGuid, context: EffectContext): Promise<void> {
-    return this.#log.run('dismount', volumeGuid, context.signal, () => {
-      const mount = this.#mounts.get(volumeGuid);
-      if (mount?.state === 'covered')
-        throw new CimletError('busy', `dismount ${mount.request.path}: something else is mounted over it`, {
-          hint: 'unmount that first',
-        });
-      this.#mounts.delete(volumeGuid);
-    });
+    return this.#log.run('dismount', volumeGuid, context.signal, () => this.#mounts.dismount(volumeGuid));
   }
 
   async cleanLeftovers(context: EffectContext): Promise<Leftover[]> {
@@ -343,10 +299,11 @@ export class MemoryHost implements Host {
 
   async removeMerge(top: LayerRef, context: EffectContext): Promise<void> {
     return this.#log.run('removeMerge', top.chainId, context.signal, () => {
-      for (const { request, state } of this.#mounts.values()) {
-        if (state === 'missing' || request.format !== top.format || request.chain.at(-1) !== top.chainId)
-          continue;
-        const message = `remove merged CIM on ${top.chainId}: the mount at ${request.path} needs it`;
+      const path = this.#mounts.findUser(
+        ({ format, chain }) => format === top.format && chain.at(-1) === top.chainId,
+      );
+      if (path !== undefined) {
+        const message = `remove merged CIM on ${top.chainId}: the mount at ${path} needs it`;
         throw new CimletError('failed-precondition', message);
       }
       this.#merges.remove(top);
@@ -439,23 +396,6 @@ export class MemoryHost implements Host {
     return [{ code: 'parent-missing', message: `its parent ${layer.parent} is not there` }];
   }
 
-  #pathState(path: string): PathState {
-    const place = this.#places.get(path);
-    for (const { request, state, created } of this.#mounts.values()) {
-      if (request.path !== path) continue;
-      if (state === 'mounted') return { kind: 'own-mount', detail: `our view of ${viewOf(request).chainId}` };
-      if (state === 'covered') return { kind: 'foreign-mount', detail: 'a foreign mount over ours' };
-      if (created && place === undefined) return { kind: 'empty-directory' };
-    }
-    return place ?? { kind: 'absent' };
-  }
-
-  #setMountState(volumeGuid: VolumeGuid, state: ObservedMount['state']): void {
-    const mount = this.#mounts.get(volumeGuid);
-    if (mount === undefined) throw new Error(`no mount ${volumeGuid}`);
-    mount.state = state;
-  }
-
   #leftovers(): Leftover[] {
     return [...this.#unpacked].map(([key, { layer }]) => ({
       path: `${this.root}/snapshots/tmp-${key}`,
@@ -463,15 +403,6 @@ export class MemoryHost implements Host {
       bytes: layer.bytes,
     }));
   }
-}
-
-function checkMountPath(path: string, root: string): void {
-  const problem = !posix.isAbsolute(path)
-    ? 'the path is not absolute'
-    : path === root || path.startsWith(`${root}/`) || root.startsWith(path === '/' ? '/' : `${path}/`)
-      ? `the path lies inside or above the root ${root}`
-      : undefined;
-  if (problem !== undefined) throw new CimletError('invalid-manifest', `mount ${path}: ${problem}`);
 }
 
 function compareText(a: string, b: string): number {
