@@ -114,6 +114,30 @@ export function planOf(actions: PlannedAction[], change: Partial<Plan> = {}): Pl
 /** A first apply: one image of two layers, its chain and a mount. */
 export const firstPlan = planOf([image, snapshot(0), snapshot(1), chain, mount]);
 
+const merge: PlannedAction = {
+  id: `Merge/BlockCIM/${chainIds[1]}`,
+  kind: 'Merge',
+  name: chainIds[1]!,
+  verb: 'create',
+  drift: false,
+  reasons: [{ code: 'needed-by', message: 'needed by LayerChain/app' }],
+  bytes: 0,
+  detail: 'BlockCIM, 2 layers, sealed',
+  dependsOn: [`Snapshot/ForkedCIM/${chainIds[1]}`],
+  neededBy: 'LayerChain/app',
+  work: { do: 'mergeChain', request: { chain: chainIds.slice(0, 2), format: 'BlockCIM', seal: true } },
+};
+
+/** As the first, with a merged CIM. */
+export const mergedPlan = planOf([
+  image,
+  snapshot(0),
+  snapshot(1),
+  merge,
+  { ...chain, dependsOn: [merge.id] },
+  mount,
+]);
+
 /** Everything a plan can say at once. */
 export const messyPlan = planOf(
   [

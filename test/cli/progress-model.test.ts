@@ -3,7 +3,7 @@ import { createProgress, liveLines, plainLine, recordEvent } from '../../src/cli
 import { createPaint, widthOf } from '../../src/cli/text.ts';
 import { CimletError } from '../../src/errors.ts';
 import type { ExecutionEvent, PlannedAction } from '../../src/reconciler/types.ts';
-import { firstPlan, messyPlan, planOf } from './plans.ts';
+import { firstPlan, mergedPlan, messyPlan, planOf } from './plans.ts';
 
 const paint = createPaint(false);
 const action = (id: string): PlannedAction => {
@@ -74,6 +74,18 @@ describe('the live tree', () => {
       '·    ├─ Snapshot/1a2b3c4d5e6f  waiting',
       '·    └─ Snapshot/99887766aabb  waiting',
       '0 of 5 actions done',
+    ]);
+  });
+
+  test('shows a merged CIM between the chain and its layers', () => {
+    const lines = liveLines(createProgress(mergedPlan.actions), { width: 80, rows: 24, paint }, 0);
+    expect(lines.slice(0, 6)).toEqual([
+      '· Mount/app-view                  waiting',
+      '· └─ LayerChain/app               waiting',
+      '·    └─ Merge/99887766aabb        waiting',
+      '·       ├─ Image/app              waiting',
+      '·       ├─ Snapshot/1a2b3c4d5e6f  waiting',
+      '·       └─ Snapshot/99887766aabb  waiting',
     ]);
   });
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { renderPlan } from '../../src/cli/render-plan.ts';
 import { createPaint, widthOf } from '../../src/cli/text.ts';
 import type { Plan } from '../../src/reconciler/types.ts';
-import { firstPlan, messyPlan, planOf } from './plans.ts';
+import { firstPlan, mergedPlan, messyPlan, planOf } from './plans.ts';
 
 const paint = createPaint(false);
 const render = (plan: Plan, width: number) => renderPlan(plan, { width, paint });
@@ -11,6 +11,7 @@ describe.each([80, 200])('at %d columns', (width) => {
   test.each([
     ['first', firstPlan],
     ['messy', messyPlan],
+    ['merged', mergedPlan],
   ])('the %s plan', async (name, plan) => {
     const lines = render(plan, width);
     await expect(`${lines.join('\n')}\n`).toMatchFileSnapshot(`golden/plan-${name}-${width}.txt`);
