@@ -25,8 +25,8 @@ import type {
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
-import { removeTree } from './directories.ts';
 import { KeyedLock } from '../keyed-lock.ts';
+import { removeTree } from './directories.ts';
 import { BUILDER, commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
 import { type Layout, layerName, layoutOf } from './layout.ts';
 import { readMountInfo } from './mount-info.ts';
