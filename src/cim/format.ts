@@ -194,6 +194,13 @@ export function requireVersion(file: string, version: { major: number; minor: nu
   );
 }
 
+/** The files of a version 1 image are of version 1 as well: another number is damage. */
+function requireOwnVersion(bytes: Buffer, file: string, size: number, type: FileType, what: string): void {
+  const { major, minor } = readVersion(bytes, file, size, type, what);
+  if (major !== VERSION.major)
+    throw corruptAt(file, 16, `${what}: format version is ${major}.${minor}, the image's is 1.x`);
+}
+
 function readRegionSet(bytes: Buffer, position: number): RegionSet {
   return { guid: decodeGuid(bytes, position), count: bytes.readUInt16LE(position + 16) };
 }
@@ -241,7 +248,7 @@ export function encodeRegionHeader(header: RegionHeader): Buffer {
 }
 
 export function decodeRegionHeader(bytes: Buffer, file: string): RegionHeader {
-  requireVersion(file, readVersion(bytes, file, REGION_HEADER_SIZE, FileType.region, 'region'));
+  requireOwnVersion(bytes, file, REGION_HEADER_SIZE, FileType.region, 'region');
   return { index: bytes.readUInt16LE(32), type: bytes.readUInt8(34) };
 }
 
@@ -255,7 +262,7 @@ export function encodeObjectIdHeader(header: ObjectIdHeader): Buffer {
 }
 
 export function decodeObjectIdHeader(bytes: Buffer, file: string): ObjectIdHeader {
-  requireVersion(file, readVersion(bytes, file, OBJECT_ID_HEADER_SIZE, FileType.objectId, 'object ID file'));
+  requireOwnVersion(bytes, file, OBJECT_ID_HEADER_SIZE, FileType.objectId, 'object ID file');
   const tableOffset = bytes.readUInt32LE(40);
   const count = bytes.readUInt32LE(44);
   if (tableOffset + count * OBJECT_ID_ENTRY_SIZE > bytes.length)

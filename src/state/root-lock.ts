@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:f
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../errors.ts';
-import { openExclusive } from './database.ts';
+import { type Database, openExclusive } from './database.ts';
 
 export interface RootLock {
   release(): void;
@@ -17,6 +17,9 @@ export interface LockOwner {
   since: string;
   command: string;
 }
+
+/** A database that nobody refers to is collected and closed, and its lock gone: a caller may drop its RootLock. */
+const held = new Set<Database>();
 
 const WRITE_HINT = 'choose another --root, or run with the right to write there';
 
@@ -39,11 +42,10 @@ export function acquireRootLock(root: string, command: string): RootLock {
     database.close();
     throw classify(error, `write ${ownerFile}`, WRITE_HINT);
   }
-  let held = true;
+  held.add(database);
   return {
     release: () => {
-      if (!held) return;
-      held = false;
+      if (!held.delete(database)) return;
       rmSync(ownerFile, { force: true });
       database.close();
     },

@@ -197,7 +197,7 @@ const FOREIGN: [string, AppOptions, (world: World) => void, RegExp, (world: Worl
       mountForeign(world.mountPoint);
       writeFileSync(join(world.mountPoint, 'foreign'), 'data');
     },
-    /a mount that cimlet did not make.*hint: unmount it: umount/s,
+    /a mount that cimlet did not make.*hint: unmount what covers/s,
     (world) => umount(world.mountPoint),
   ],
   [

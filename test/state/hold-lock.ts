@@ -3,5 +3,9 @@
 import { acquireRootLock } from '../../src/state/root-lock.ts';
 
 acquireRootLock(process.argv[2] ?? '', 'agent');
+// Nobody refers to the lock any more: it must outlive the collection of garbage.
+globalThis.gc?.();
+await new Promise(setImmediate);
+globalThis.gc?.();
 process.stdout.write('locked\n');
 process.stdin.resume();

@@ -19,9 +19,13 @@ afterEach(async () => {
 
 async function hold(): Promise<ChildProcess> {
   const program = join(import.meta.dirname, 'hold-lock.ts');
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program, root], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
+  const child = spawn(
+    process.execPath,
+    ['--disable-warning=ExperimentalWarning', '--expose-gc', program, root],
+    {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    },
+  );
   await once(child.stdout, 'data');
   return child;
 }
