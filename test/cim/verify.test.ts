@@ -56,7 +56,7 @@ const CASES: Case[] = [
   },
   { name: 'region type', change: (bytes) => bytes.fill(7, 34, 35), fault: 'region type 7' },
   { name: 'region magic', change: (bytes) => bytes.fill(7, 0, 1), fault: 'not a CIM file' },
-  { name: 'region version', change: (bytes) => bytes.fill(7, 16, 17), fault: 'format version 7.0' },
+  { name: 'region version', change: (bytes) => bytes.fill(7, 16, 17), fault: 'format version is 7.0' },
   {
     name: 'version of a region file',
     change: (bytes) => bytes.fill(2, 16, 17),
