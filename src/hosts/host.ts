@@ -46,7 +46,7 @@ export interface CapabilityState {
 export type Capabilities = Record<Capability, CapabilityState>;
 
 export interface Progress {
-  phase: 'unpacking' | 'committing' | 'merging' | 'mounting' | 'extracting' | 'removing';
+  phase: 'unpacking' | 'committing' | 'merging' | 'mounting' | 'extracting' | 'exporting' | 'removing';
   /** Bytes of input handled so far and in all. */
   done: number;
   total: number;

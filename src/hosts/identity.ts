@@ -34,6 +34,16 @@ export function layerRegionGuid(chainId: ChainId): string {
   return uuidV5(`forked-cim/${chainId}`, NAMESPACE);
 }
 
+/** The GUID of a block CIM's regions. */
+export function blockRegionGuid(chainId: ChainId): string {
+  return uuidV5(`block-cim/${chainId}`, NAMESPACE);
+}
+
+/** The GUID of the regions of the merged CIM on a layer. */
+export function mergedRegionGuid(top: ChainId): string {
+  return uuidV5(`merged-cim/${top}`, NAMESPACE);
+}
+
 /** The UUID, 16 bytes, of the view image that `builder` makes of a chain of layers, named by its top. */
 export function viewImageUuid(chainId: ChainId, builder: string): Uint8Array {
   return parseUuid(uuidV5(`view/${builder}/${chainId}`, NAMESPACE));

@@ -5,6 +5,7 @@ import { lstat, mkdir, mkdtemp, readdir, readFile, rm, unlink, writeFile } from 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createEmbeddedHost, type EmbeddedHostOptions } from '../../src/hosts/embedded/embedded-host.ts';
+import type { ChainId, LayerFormat } from '../../src/hosts/host.ts';
 import { hexOf } from '../../src/hosts/identity.ts';
 import { hostConformance } from '../support/host-conformance.ts';
 import { layerItems, writeLayerBlob } from '../support/host-layers.ts';
@@ -35,13 +36,17 @@ for (const [name, options] of variants) {
   };
   // Layers are the same in all variants; only showing them differs.
   const isWanted = ({ needs }: ConformanceCase) =>
-    Object.keys(options).length === 0 || needs.length === 0 || needs.includes('ForkedCIM.mount');
+    Object.keys(options).length === 0 ||
+    needs.length === 0 ||
+    needs.some((capability) => capability.endsWith('.mount'));
   hostConformance(name, capabilities, run, isWanted);
 }
 
 function embeddedFixture(directory: string, options: Omit<EmbeddedHostOptions, 'root'>): HostFixture {
   const root = join(directory, 'root');
   const open = () => createEmbeddedHost({ ...options, root });
+  const snapshotFolder = (chainId: ChainId, format: LayerFormat) =>
+    join(root, 'snapshots', hexOf(chainId) + (format === 'BlockCIM' ? '.block' : ''));
   return {
     host: open(),
     view: options.disableKernelView ? 'Extracted' : 'Kernel',
@@ -61,14 +66,18 @@ function embeddedFixture(directory: string, options: Omit<EmbeddedHostOptions, '
       execFileSync('mount', ['-t', 'tmpfs', 'foreign', path]);
       return async () => void execFileSync('umount', [path]);
     },
-    damageLayer: async ({ chainId }) => {
+    damageLayer: async ({ chainId, format }) => {
+      if (format === 'BlockCIM') return unlink(join(snapshotFolder(chainId, format), 'layer.bcim'));
       const record = JSON.parse(
-        await readFile(join(root, 'snapshots', hexOf(chainId), 'layer.json'), 'utf8'),
-      ) as { cimFiles: { name: string }[] };
+        await readFile(join(snapshotFolder(chainId, format), 'layer.json'), 'utf8'),
+      ) as {
+        cimFiles: { name: string }[];
+      };
       const region = record.cimFiles.find((file) => file.name.startsWith('region_'));
       await unlink(join(root, 'cim-layers', region?.name ?? 'no region'));
     },
-    loseSnapshot: ({ chainId }) => rm(join(root, 'snapshots', hexOf(chainId)), { recursive: true }),
+    loseSnapshot: ({ chainId, format }) => rm(snapshotFolder(chainId, format), { recursive: true }),
+    damageMerge: ({ chainId }) => unlink(join(root, 'snapshots', `${hexOf(chainId)}.merged`, 'merged.bcim')),
   };
 }
 

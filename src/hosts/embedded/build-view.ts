@@ -1,43 +1,69 @@
-/** A CIM as something Linux can show: an EROFS image over its region files, or an extracted tree. Runs in the worker. */
+/** A CIM as something Linux can show: an EROFS image over its data regions, or an extracted tree. Runs in the worker. */
 
 import { rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { openCim } from '../../cim/reader.ts';
+import { type CimReader, openCim } from '../../cim/reader.ts';
 import { writeErofs } from '../../erofs/writer.ts';
 import { syncFilesystem } from '../../native/linux/sync.ts';
-import { openCimView } from './cim-view.ts';
-import { syncDirectory } from './directories.ts';
+import { chooseDevices, openCimView } from './cim-view.ts';
+import { verifySeals } from './containers.ts';
+import { ensureDirectory, syncDirectory } from './directories.ts';
 import { extractTree } from './extract-tree.ts';
-import type { ExtractJob, JobControl, JobResults, ViewJob } from './jobs.ts';
-import { temporaryName, VIEW_VOLUME_NAME } from './view-image.ts';
+import type { ExtractJob, JobControl, JobResults, ShownCim, ViewJob } from './jobs.ts';
+import { withRepairHint } from './repair-hint.ts';
+import { isViewImage, temporaryName, VIEW_VOLUME_NAME } from './view-image.ts';
 
+/**
+ * An image that is there and right is taken as it is. Not so of what is sealed: of that everything shown must come from
+ * what has just been verified.
+ */
 export async function writeView(job: ViewJob, control: JobControl): Promise<JobResults['view']> {
-  const cim = openCim(job.cim);
-  const temporary = temporaryName(job.image);
-  try {
-    const view = openCimView(cim, { ...job, volumeName: VIEW_VOLUME_NAME, checkpoint: control.checkpoint });
+  const { image, uuid } = job;
+  const { signal, checkpoint } = control;
+  return withCim(job.cim, signal, async (cim) => {
+    const devices = chooseDevices(cim);
+    if (job.cim.seals.length === 0 && (await isViewImage(image, uuid))) return { deviceFiles: devices.files };
+    const view = openCimView(cim, { uuid, volumeName: VIEW_VOLUME_NAME, checkpoint, devices });
+    const temporary = temporaryName(image);
+    await ensureDirectory(dirname(image));
     await rm(temporary, { force: true });
-    const { bytes } = await writeErofs(view, temporary, {
-      signal: control.signal,
+    await writeErofs(view, temporary, {
+      signal,
       onInode: (done, total) => control.progress({ phase: 'mounting', done, total }),
     });
-    await rename(temporary, job.image);
-    await syncDirectory(dirname(job.image));
-    return { bytes, deviceFiles: view.deviceFiles };
-  } finally {
-    cim.close();
-  }
+    await rename(temporary, image);
+    await syncDirectory(dirname(image));
+    return { deviceFiles: devices.files };
+  });
 }
 
 export async function extractView(job: ExtractJob, control: JobControl): Promise<JobResults['extract']> {
-  const cim = openCim(job.cim);
-  try {
-    const view = openCimView(cim, { ...job, volumeName: VIEW_VOLUME_NAME, checkpoint: control.checkpoint });
-    const result = await extractTree(view, job.target, control);
+  const { uuid, target } = job;
+  return withCim(job.cim, control.signal, async (cim) => {
+    const { checkpoint } = control;
+    const view = openCimView(cim, { uuid, volumeName: VIEW_VOLUME_NAME, checkpoint });
+    const result = await extractTree(view, target, control);
     // Renamed into place next: a crash must not leave a tree of empty files that counts as whole.
-    await syncFilesystem(job.target);
+    await syncFilesystem(target);
     return result;
-  } finally {
-    cim.close();
+  });
+}
+
+async function withCim<T>(
+  shown: ShownCim,
+  signal: AbortSignal,
+  use: (cim: CimReader) => Promise<T>,
+): Promise<T> {
+  const { path, sources } = shown;
+  try {
+    await verifySeals(shown, signal);
+    const cim = openCim(path, sources.length === 0 ? {} : { sources });
+    try {
+      return await use(cim);
+    } finally {
+      cim.close();
+    }
+  } catch (error) {
+    throw withRepairHint(error, [path, ...sources]);
   }
 }

@@ -3,6 +3,7 @@
  * A Windows image's root is its `Files` directory. Keys are the CIM's file IDs, so hard links stay hard links.
  */
 
+import { RegionType } from '../../cim/format.ts';
 import type { CimReader } from '../../cim/reader.ts';
 import { FileAttribute, type FileId, type FileInfo } from '../../cim/types.ts';
 import type { ErofsData, ErofsEntry, ErofsInode, ErofsSource, ErofsTime } from '../../erofs/source.ts';
@@ -12,46 +13,47 @@ import { isPlainName, viewNames } from './view-name.ts';
 import { viewXattrs } from './view-xattrs.ts';
 
 const PAGE_SIZE = 4096;
-const PAGE_ALIGNED_DATA = 1;
 const MIN_DEVICE_DATA = 4096;
 /** 100 ns units between 1601-01-01 and 1970-01-01. */
 const UNIX_EPOCH = 116_444_736_000_000_000n;
 const READ_CHUNK = 256 * 1024;
 
 export interface CimView extends ErofsSource {
-  /** Region files that `device` data refers to, in the order of `devices`. */
-  deviceFiles: string[];
   inodes: number;
+}
+
+/** Files of the CIM from which the kernel reads data itself. */
+export interface ViewDevices {
+  files: string[];
+  /** In the order of `files`. */
+  devices: { size: number }[];
+  /** By number of the region: which device it is in, and where. */
+  regions: ReadonlyMap<number, { device: number; base: number }>;
 }
 
 /** Called now and then during long loops; throws to stop them. */
 export type Checkpoint = () => void;
 
+/** Without `devices`, all data is read through the CIM. */
 export function openCimView(
   cim: CimReader,
-  options: { uuid: Uint8Array; volumeName: string; checkpoint: Checkpoint },
+  options: { uuid: Uint8Array; volumeName: string; checkpoint: Checkpoint; devices?: ViewDevices },
 ): CimView {
   const root = viewRoot(cim);
   const tree = surveyTree(cim, root, options.checkpoint);
-  const { deviceFiles, devices, deviceOfRegion } = chooseDevices(cim);
+  const { devices = [], regions } = options.devices ?? {};
 
   const dataOf = (id: FileId, size: number): ErofsData => {
     if (cim.isSparse(id)) return { kind: 'hole' };
-    const extent = cim.extent(id);
-    const device = extent === undefined ? undefined : deviceOfRegion.get(extent.region);
-    if (
-      extent !== undefined &&
-      device !== undefined &&
-      size >= MIN_DEVICE_DATA &&
-      extent.offset % PAGE_SIZE === 0
-    )
-      return { kind: 'device', device, offset: extent.offset };
+    const extent = size < MIN_DEVICE_DATA ? undefined : cim.extent(id);
+    const place = extent && regions?.get(extent.region);
+    if (extent !== undefined && place !== undefined && extent.offset % PAGE_SIZE === 0)
+      return { kind: 'device', device: place.device, offset: place.base + extent.offset };
     return { kind: 'bytes', read: () => cim.streamChunks(id, undefined, READ_CHUNK) };
   };
 
   return {
     root,
-    deviceFiles,
     devices,
     inodes: tree.inodes,
     uuid: options.uuid,
@@ -147,21 +149,20 @@ function isPlainDirectory(cim: CimReader, id: FileId): boolean {
   );
 }
 
-/** The regions the kernel can read file data from: page-aligned ones whose file is padded to whole pages. */
-export function chooseDevices(cim: CimReader): {
-  deviceFiles: string[];
-  devices: { size: number }[];
-  deviceOfRegion: Map<number, number>;
-} {
-  const deviceFiles: string[] = [];
+/**
+ * What the kernel can read file data from: the files that hold page-aligned regions of whole pages, each once. (A file
+ * that isn't padded to whole pages gives errors at its end.)
+ */
+export function chooseDevices(cim: CimReader): ViewDevices {
+  const numbers = new Map<string, number>();
   const devices: { size: number }[] = [];
-  const deviceOfRegion = new Map<number, number>();
-  for (const [region, { path, type, size }] of cim.regions.entries()) {
-    if (type !== PAGE_ALIGNED_DATA) continue;
-    if (size % PAGE_SIZE !== 0) continue;
-    deviceOfRegion.set(region, devices.length);
-    deviceFiles.push(path);
-    devices.push({ size });
+  const regions = new Map<number, { device: number; base: number }>();
+  for (const [region, { path, base, type, size }] of cim.regions.entries()) {
+    if (type !== RegionType.data || size % PAGE_SIZE !== 0) continue;
+    const device = numbers.get(path) ?? devices.length;
+    numbers.set(path, device);
+    devices[device] = { size: Math.max(devices[device]?.size ?? 0, base + size) };
+    regions.set(region, { device, base });
   }
-  return { deviceFiles, devices, deviceOfRegion };
+  return { files: [...numbers.keys()], devices, regions };
 }

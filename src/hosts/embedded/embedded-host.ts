@@ -27,17 +27,33 @@ import type {
 } from '../host.ts';
 import { KeyedLock } from '../keyed-lock.ts';
 import { removeTree } from './directories.ts';
-import { BUILDER, commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
-import { type Layout, layerName, layoutOf } from './layout.ts';
+import { exportLayerTar } from './export-layer.ts';
+import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
+import { type Layout, layerFolder, layoutOf, mergeFolder } from './layout.ts';
+import {
+  checkMergeRequest,
+  commitMerge,
+  removeMergeFiles,
+  sufficientMerge,
+  writeMerge,
+} from './merge-store.ts';
 import { readMountInfo } from './mount-info.ts';
 import { checkMountPath, takeAway } from './mounting.ts';
-import { findLeftovers, freeBytesAt, observeLayers, observeMounts, throwIfAborted } from './observe.ts';
+import {
+  findLeftovers,
+  freeBytesAt,
+  observeLayers,
+  observeMerges,
+  observeMounts,
+  type Records,
+  throwIfAborted,
+} from './observe.ts';
 import { mountStateOf, pathStateOf } from './own-mounts.ts';
 import { type EmbeddedFeatures, type ProbeOptions, probeFeatures } from './probe.ts';
 import {
-  type MountRecord,
   readLayerRecord,
   readLayerRecords,
+  readMergeRecords,
   readMountRecord,
   readMountRecords,
   writeMountRecord,
@@ -62,7 +78,7 @@ class EmbeddedHost implements Host {
   readonly #layout: Layout;
   readonly #options: EmbeddedHostOptions;
   readonly #locks = new KeyedLock();
-  readonly #running = { chainIds: new Set<ChainId>(), volumeGuids: new Set<VolumeGuid>() };
+  readonly #running = { folders: new Set<string>(), volumeGuids: new Set<VolumeGuid>() };
   #features: Promise<EmbeddedFeatures> | undefined;
 
   constructor(options: EmbeddedHostOptions) {
@@ -77,11 +93,12 @@ class EmbeddedHost implements Host {
 
   async observe(options: { signal: AbortSignal; paths?: readonly string[] }): Promise<HostState> {
     throwIfAborted(options.signal, 'observe');
-    const layerRecords = await readLayerRecords(this.#layout);
-    const mountRecords = await readMountRecords(this.#layout);
+    const records = await this.#readRecords();
     const table = readMountInfo();
     const paths: HostState['paths'] = {};
-    for (const path of options.paths ?? []) paths[path] = await pathStateOf(path, table, mountRecords);
+    for (const path of options.paths ?? []) paths[path] = await pathStateOf(path, table, records.mounts);
+    const { signal } = options;
+    const layers = await observeLayers(this.#layout, records.layers, signal);
     return {
       formatVersion: 1,
       host: {
@@ -92,11 +109,11 @@ class EmbeddedHost implements Host {
       },
       root: this.root,
       capabilities: await this.capabilities(),
-      layers: await observeLayers(this.#layout, layerRecords, BUILDER, options.signal),
-      merges: [],
-      mounts: await observeMounts(mountRecords, table),
+      layers,
+      merges: await observeMerges(this.#layout, records.merges, records.layers, layers, signal),
+      mounts: await observeMounts(records.mounts, table),
       paths,
-      leftovers: await findLeftovers(this.#layout, layerRecords, mountRecords, this.#running),
+      leftovers: await findLeftovers(this.#layout, records, this.#running),
       freeBytes: await freeBytesAt(this.root),
     };
   }
@@ -105,49 +122,68 @@ class EmbeddedHost implements Host {
     const operation = `unpack layer ${request.chainId}`;
     await this.#require(`${request.format}.write`, operation);
     if (request.seal === true) await this.#require('seal', operation);
-    await this.#withLayer(request.chainId, context, 'unpack', () =>
-      unpackLayer(this.#layout, request, context),
-    );
+    await this.#withLayer(request, context, 'unpack', () => unpackLayer(this.#layout, request, context));
   }
 
   async commitLayer(ref: LayerRef, context: EffectContext): Promise<CommittedLayer> {
     await this.#require(`${ref.format}.write`, `commit layer ${ref.chainId}`);
-    const views = await this.#markViewsStale(ref, context);
-    const layer = await this.#withLayer(ref.chainId, context, 'commit', () => commitLayer(this.#layout, ref));
-    for (const { request } of views) await this.#showAgain(request, context);
-    return layer;
+    const isUnpacked = (await readLayerRecord(this.#layout, ref, 'tmp-')) !== undefined;
+    const users = ({ chain, format }: MountRequest) => format === ref.format && chain.includes(ref.chainId);
+    const commit = () => this.#withLayer(ref, context, 'commit', () => commitLayer(this.#layout, ref));
+    return isUnpacked ? this.#replaceUnder(users, `commit layer ${ref.chainId}`, commit, context) : commit();
   }
 
   async removeLayer(ref: LayerRef, context: EffectContext): Promise<void> {
-    await this.#withLayer(ref.chainId, context, 'remove', async () => {
+    const remove = async () => {
       const refuse = (user: string) =>
         new CimletError('failed-precondition', `remove layer ${ref.chainId}: ${user} needs it`);
       for (const { layer } of await readLayerRecords(this.#layout))
         if (layer.parent === ref.chainId && layer.format === ref.format)
           throw refuse(`layer ${layer.chainId}`);
-      const table = readMountInfo();
-      for (const record of await readMountRecords(this.#layout)) {
-        const { chain, format, path } = record.request;
-        if (format !== ref.format || !chain.includes(ref.chainId)) continue;
-        if ((await mountStateOf(record, table)).state !== 'missing') throw refuse(`the mount at ${path}`);
-      }
+      const user = await this.#mountedBy(({ chain, format }) => {
+        return format === ref.format && chain.includes(ref.chainId);
+      });
+      if (user !== undefined) throw refuse(`the mount at ${user}`);
+      if (ref.format === 'BlockCIM') await removeMergeFiles(this.#layout, ref.chainId);
       await removeLayerFiles(this.#layout, ref);
-    });
+    };
+    const removeLayer = () => this.#withLayer(ref, context, 'remove', remove);
+    if (ref.format === 'BlockCIM')
+      await this.#withMerge(ref.chainId, context, `remove layer ${ref.chainId}`, removeLayer);
+    else await removeLayer();
   }
 
-  /** The kernel keeps reading the files it opened, so views over a layer about to be replaced have to be mounted again. */
-  async #markViewsStale(ref: LayerRef, context: EffectContext): Promise<MountRecord[]> {
-    if ((await readLayerRecord(this.#layout, ref, 'tmp-')) === undefined) return [];
+  /** Where a chain that `uses` says is mounted. */
+  async #mountedBy(uses: (request: MountRequest) => boolean): Promise<string | undefined> {
+    const table = readMountInfo();
+    for (const record of await readMountRecords(this.#layout)) {
+      if (!uses(record.request)) continue;
+      if ((await mountStateOf(record, table)).state !== 'missing') return record.request.path;
+    }
+    return undefined;
+  }
+
+  /**
+   * Replaces what mounted chains consist of. The kernel keeps reading the files it opened, so its views are mounted
+   * again; until then they are marked.
+   */
+  async #replaceUnder<T>(
+    uses: (request: MountRequest) => boolean,
+    operation: string,
+    replace: () => Promise<T>,
+    context: EffectContext,
+  ): Promise<T> {
     const views = (await readMountRecords(this.#layout)).filter(
-      ({ request: { chain, format, view } }) =>
-        view === 'Kernel' && format === ref.format && chain.includes(ref.chainId),
+      ({ request }) => request.view === 'Kernel' && uses(request),
     );
     for (const { request } of views)
-      await this.#withMount(request.volumeGuid, context, `commit layer ${ref.chainId}`, async () => {
+      await this.#withMount(request.volumeGuid, context, operation, async () => {
         const record = await readMountRecord(this.#layout, request.volumeGuid);
         if (record !== undefined) await writeMountRecord(this.#layout, { ...record, stale: true });
       });
-    return views;
+    const result = await replace();
+    for (const { request } of views) await this.#showAgain(request, context);
+    return result;
   }
 
   /** A view that can't be shown again yet, because another of its layers is damaged too, stays marked. */
@@ -177,7 +213,7 @@ class EmbeddedHost implements Host {
     const place: ViewPlace = {
       layout: this.#layout,
       features: await this.#probe(),
-      withLayer: (chainId, effect) => this.#withLayer(chainId, context, 'show', effect),
+      withLayer: (layer, effect) => this.#withLayer(layer, context, 'show', effect),
     };
     return showView(place, request, context);
   }
@@ -191,9 +227,7 @@ class EmbeddedHost implements Host {
 
   async cleanLeftovers(context: EffectContext): Promise<Leftover[]> {
     throwIfAborted(context.signal, 'clean leftovers');
-    const layers = await readLayerRecords(this.#layout);
-    const mounts = await readMountRecords(this.#layout);
-    const leftovers = await findLeftovers(this.#layout, layers, mounts, this.#running);
+    const leftovers = await findLeftovers(this.#layout, await this.#readRecords(), this.#running);
     for (const { path } of leftovers) {
       throwIfAborted(context.signal, 'clean leftovers');
       await removeTree(path);
@@ -201,16 +235,40 @@ class EmbeddedHost implements Host {
     return leftovers;
   }
 
-  async mergeChain(request: MergeRequest, _context: EffectContext): Promise<MergedChain> {
-    return this.#notYet('merge', `merge chain ${request.chain.at(-1)}`);
+  async mergeChain(request: MergeRequest, context: EffectContext): Promise<MergedChain> {
+    const operation = `merge chain ${request.chain.at(-1)}`;
+    await this.#require('merge', operation);
+    if (request.seal === true) await this.#require('seal', operation);
+    const top = checkMergeRequest(request);
+    const users = ({ chain, format }: MountRequest) =>
+      format === request.format && chain.length > 1 && chain.at(-1) === top;
+    return this.#withMerge(top, context, operation, async () => {
+      const known = await sufficientMerge(this.#layout, request);
+      if (known !== undefined) return known;
+      await writeMerge(this.#layout, request, context);
+      return this.#replaceUnder(users, operation, () => commitMerge(this.#layout, top), context);
+    });
   }
 
   async removeMerge(top: LayerRef, context: EffectContext): Promise<void> {
-    throwIfAborted(context.signal, `remove merged CIM on ${top.chainId}`);
+    const { chainId, format } = top;
+    const operation = `remove merged CIM on ${chainId}`;
+    throwIfAborted(context.signal, operation);
+    if (format !== 'BlockCIM') return;
+    await this.#withMerge(chainId, context, operation, async () => {
+      const user = await this.#mountedBy(
+        (request) =>
+          request.format === format && request.chain.length > 1 && request.chain.at(-1) === chainId,
+      );
+      if (user !== undefined)
+        throw new CimletError('failed-precondition', `${operation}: the mount at ${user} needs it`);
+      await removeMergeFiles(this.#layout, chainId);
+    });
   }
 
-  async exportLayer(ref: LayerRef, _file: string, _context: EffectContext): Promise<void> {
-    return this.#notYet('export', `export layer ${ref.chainId}`);
+  async exportLayer(ref: LayerRef, file: string, context: EffectContext): Promise<void> {
+    await this.#require('export', `export layer ${ref.chainId}`);
+    await this.#withLayer(ref, context, 'export', () => exportLayerTar(this.#layout, ref, file, context));
   }
 
   async prepareSnapshot(request: SnapshotRequest, _context: EffectContext): Promise<void> {
@@ -239,23 +297,49 @@ class EmbeddedHost implements Host {
     throw new Error(`${operation}: ${capability} is said to be available but isn't built`);
   }
 
-  /** One effect per layer at a time, known to `observe` as running. */
+  async #readRecords(): Promise<Records> {
+    return {
+      layers: await readLayerRecords(this.#layout),
+      merges: await readMergeRecords(this.#layout),
+      mounts: await readMountRecords(this.#layout),
+    };
+  }
+
+  /** Within a merge's lock mounts' and layers' may be taken, within a mount's layers'; never the other way. */
+  async #withMerge<T>(
+    top: ChainId,
+    context: EffectContext,
+    operation: string,
+    effect: () => Promise<T>,
+  ): Promise<T> {
+    return this.#withFolder(mergeFolder(top), context, operation, effect);
+  }
+
   async #withLayer<T>(
-    chainId: ChainId,
+    ref: LayerRef,
     context: EffectContext,
     verb: string,
     effect: () => Promise<T>,
   ): Promise<T> {
-    const operation = `${verb} layer ${chainId}`;
-    return this.#locks.run(`layer ${layerName(chainId)}`, async () => {
+    return this.#withFolder(layerFolder(ref), context, `${verb} layer ${ref.chainId}`, effect);
+  }
+
+  /** One effect per folder at a time, known to `observe` as running. */
+  async #withFolder<T>(
+    folder: string,
+    context: EffectContext,
+    operation: string,
+    effect: () => Promise<T>,
+  ): Promise<T> {
+    return this.#locks.run(`folder ${folder}`, async () => {
       throwIfAborted(context.signal, operation);
-      this.#running.chainIds.add(chainId);
+      this.#running.folders.add(folder);
       try {
         return await effect();
       } catch (error) {
         throw classify(error, operation);
       } finally {
-        this.#running.chainIds.delete(chainId);
+        this.#running.folders.delete(folder);
       }
     });
   }

@@ -11,7 +11,6 @@ import {
   lutimesSync,
   mkdirSync,
   openSync,
-  readSync,
   symlinkSync,
   writeSync,
 } from 'node:fs';
@@ -22,7 +21,6 @@ import { setXattr } from '../../native/linux/xattr.ts';
 import type { CimView } from './cim-view.ts';
 import type { JobControl, JobResults } from './jobs.ts';
 
-const COPY_BYTES = 1024 * 1024;
 const INODES_PER_TURN = 64;
 
 /** `target` must not exist. What was written stays there on failure. */
@@ -65,7 +63,6 @@ export async function extractTree(
 class Extraction {
   readonly #view: CimView;
   readonly #written = new Map<number, Buffer>();
-  readonly #buffer = Buffer.allocUnsafe(COPY_BYTES);
   refusedXattrs = 0;
 
   constructor(view: CimView) {
@@ -102,34 +99,13 @@ class Extraction {
     const file = openSync(path, 'wx', 0o600);
     try {
       if (inode.data.kind === 'hole') ftruncateSync(file, inode.size);
-      else if (inode.data.kind === 'device') this.#copy(inode.data, inode.size, file);
+      else if (inode.data.kind === 'device') throw new Error('a view to extract has no devices');
       else {
         const data = inode.data.read();
         for (const chunk of data instanceof Uint8Array ? [data] : data) writeAll(file, chunk);
       }
     } finally {
       closeSync(file);
-    }
-  }
-
-  #copy({ device, offset }: { device: number; offset: number }, size: number, file: number): void {
-    const source = this.#view.deviceFiles[device];
-    if (source === undefined) throw new Error(`view has no device ${device}`);
-    const region = openSync(source, 'r');
-    try {
-      for (let done = 0; done < size; ) {
-        const length = Math.min(this.#buffer.length, size - done);
-        const read = readSync(region, this.#buffer, 0, length, offset + done);
-        if (read === 0)
-          throw new CimletError(
-            'corrupt',
-            `read ${source}: it ends at ${offset + done}, within a file's data`,
-          );
-        writeAll(file, this.#buffer.subarray(0, read));
-        done += read;
-      }
-    } finally {
-      closeSync(region);
     }
   }
 

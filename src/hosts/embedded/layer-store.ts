@@ -1,29 +1,37 @@
 /** Layers on disk: unpacked under temporary names, committed by renames, removed in the opposite order. */
 
-import { rename, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { publishCim } from '../../cim/publish.ts';
-import { CimletError, classify, isErrorCode } from '../../errors.ts';
-import type { ChainId, CommittedLayer, EffectContext, LayerRef, UnpackRequest } from '../host.ts';
-import { layerRegionGuid } from '../identity.ts';
-import { ensureDirectory, listDirectory, removeTree, syncDirectory } from './directories.ts';
-import { isLayerFile, type Layout, layerName, snapshotPath, viewPath } from './layout.ts';
+import { CimletError } from '../../errors.ts';
+import type { CommittedLayer, EffectContext, LayerRef, UnpackRequest } from '../host.ts';
+import { blockRegionGuid, layerRegionGuid } from '../identity.ts';
+import { layerBuilder } from './builders.ts';
+import { ensureDirectory, listDirectory } from './directories.ts';
+import type { WrittenCim, WrittenContainer } from './jobs.ts';
+import {
+  containerPath,
+  isLayerFile,
+  LAYER_FILE,
+  type Layout,
+  layerFolder,
+  layerName,
+  viewPath,
+} from './layout.ts';
 import { layerFaults } from './observe.ts';
-import { readLayerRecord, writeUnpackedRecord } from './records.ts';
+import { type LayerRecord, readLayerRecord, writeLayerRecord } from './records.ts';
 import { runJob } from './run-job.ts';
+import { beginFolder, discardFolder, putInPlace, removeAside, setAside } from './snapshot-folders.ts';
 import { temporaryName } from './view-image.ts';
 
-/** Changes whenever the same tar would give other bytes; layers forked from one another must agree on it. */
-export const BUILDER = 'embedded-forked-cim/1';
-
-/** The layer, when it is committed and nothing of it or its parent is missing. */
-export async function soundLayer(layout: Layout, ref: LayerRef): Promise<CommittedLayer | undefined> {
+/** The layer's record, when it is committed and nothing of it or its parent is missing. */
+export async function soundLayer(layout: Layout, ref: LayerRef): Promise<LayerRecord | undefined> {
   const record = await readLayerRecord(layout, ref);
-  if (record === undefined || record.layer.format !== ref.format) return undefined;
-  const { parent } = record.layer;
-  if (parent !== undefined && (await readLayerRecord(layout, { chainId: parent })) === undefined)
+  if (record === undefined) return undefined;
+  const { parent, format } = record.layer;
+  if (parent !== undefined && (await readLayerRecord(layout, { chainId: parent, format })) === undefined)
     return undefined;
-  return (await layerFaults(layout, record, BUILDER)).length === 0 ? record.layer : undefined;
+  return (await layerFaults(layout, record)).length === 0 ? record : undefined;
 }
 
 export async function unpackLayer(
@@ -31,104 +39,139 @@ export async function unpackLayer(
   request: UnpackRequest,
   context: EffectContext,
 ): Promise<void> {
-  const { chainId, diffId, format, blob } = request;
-  if ((await soundLayer(layout, request)) !== undefined) return;
-  for (const parent of request.parents)
+  const { chainId, diffId, format, parents, seal, vhdFooter } = request;
+  const operation = `unpack layer ${chainId}`;
+  if (format === 'ForkedCIM' && (seal === true || vhdFooter === true))
+    throw new CimletError('invalid-manifest', `${operation}: a ForkedCIM has neither seal nor VHD footer`, {
+      hint: 'use BlockCIM',
+    });
+  const known = (await soundLayer(layout, request))?.layer;
+  const suffices =
+    known !== undefined &&
+    (seal !== true || known.rootHash !== undefined) &&
+    (vhdFooter !== true || known.vhdFooter === true);
+  if (suffices) return;
+  for (const parent of parents)
     if ((await soundLayer(layout, { chainId: parent, format })) === undefined)
       throw new CimletError(
         'failed-precondition',
-        `unpack layer ${chainId}: parent ${parent} is not committed as ${format}, or is damaged`,
+        `${operation}: parent ${parent} is not committed as ${format}, or is damaged`,
       );
-  const parent = request.parents.at(-1);
-  await ensureDirectory(layout.cimLayers);
-  await ensureDirectory(layout.snapshots);
-  await removeUnpacked(layout, chainId);
+  await removeUnpacked(layout, request);
   try {
-    const result = await runJob<'unpack'>(
-      {
-        kind: 'unpack',
-        directory: layout.cimLayers,
-        name: layerName(chainId),
-        parent: parent === undefined ? undefined : layerName(parent),
-        regionGuid: layerRegionGuid(chainId),
-        blob,
-        diffId,
-      },
-      context,
-    );
-    for (const warning of result.warnings) context.warn?.(warning);
-    const { bytes, files, cimFiles } = result;
-    const layer = { chainId, format, diffId, parent, bytes, files, builder: BUILDER };
-    await writeUnpackedRecord(layout, { formatVersion: 1, layer, cimFiles });
+    const written = await runUnpackJob(layout, request, context);
+    for (const warning of written.warnings) context.warn?.(warning);
+    const { bytes, files, cimFiles, content, rootHash } = written;
+    const layer: CommittedLayer = {
+      chainId,
+      format,
+      diffId,
+      parent: parents.at(-1),
+      bytes,
+      files,
+      builder: layerBuilder(format),
+      ...(rootHash === undefined ? {} : { rootHash }),
+      ...(vhdFooter === true ? { vhdFooter } : {}),
+    };
+    await writeLayerRecord(layout, { formatVersion: 1, layer, cimFiles, content });
   } catch (error) {
-    await removeUnpacked(layout, chainId);
+    await removeUnpacked(layout, request);
     throw error;
   }
 }
 
+async function runUnpackJob(
+  layout: Layout,
+  request: UnpackRequest,
+  context: EffectContext,
+): Promise<WrittenCim & Partial<WrittenContainer>> {
+  const { chainId, diffId, format, parents, blob, seal = false, vhdFooter = false } = request;
+  if (format === 'BlockCIM')
+    return runJob<'unpack-block'>(
+      {
+        kind: 'unpack-block',
+        file: join(await beginFolder(layout, layerFolder(request)), LAYER_FILE),
+        regionGuid: blockRegionGuid(chainId),
+        lower: parents.map((parent) => containerPath(layout, parent)).reverse(),
+        blob,
+        diffId,
+        seal,
+        vhdFooter,
+      },
+      context,
+    );
+  const parent = parents.at(-1);
+  await ensureDirectory(layout.cimLayers);
+  await ensureDirectory(layout.snapshots);
+  return runJob<'unpack-forked'>(
+    {
+      kind: 'unpack-forked',
+      directory: layout.cimLayers,
+      name: layerName(chainId),
+      parent: parent === undefined ? undefined : layerName(parent),
+      regionGuid: layerRegionGuid(chainId),
+      blob,
+      diffId,
+    },
+    context,
+  );
+}
+
 /**
- * The record's rename commits. A damaged layer's record goes first, so that a crash between leaves no layer at all
+ * The folder's rename commits. A damaged layer's folder goes first, so that a crash between leaves no layer at all
  * rather than a mixture.
  */
 export async function commitLayer(layout: Layout, ref: LayerRef): Promise<CommittedLayer> {
-  const { chainId } = ref;
+  const { chainId, format } = ref;
   const unpacked = await readLayerRecord(layout, ref, 'tmp-');
-  if (unpacked === undefined || unpacked.layer.format !== ref.format) {
+  if (unpacked === undefined) {
     const committed = await soundLayer(layout, ref);
-    if (committed !== undefined) return committed;
+    if (committed !== undefined) return committed.layer;
     throw new CimletError('failed-precondition', `commit layer ${chainId}: it was not unpacked`);
   }
-  const old = await setAside(layout, chainId);
-  publishCim(layout.cimLayers, layerName(chainId), layerRegionGuid(chainId));
-  await rename(snapshotPath(layout, chainId, 'tmp-'), snapshotPath(layout, chainId));
-  await syncDirectory(layout.snapshots);
+  const folder = layerFolder(ref);
+  const old = await setAside(layout, folder);
+  if (format === 'ForkedCIM') publishCim(layout.cimLayers, layerName(chainId), layerRegionGuid(chainId));
+  await putInPlace(layout, folder);
   if (old) {
     const kept = new Set(unpacked.cimFiles.map(({ name }) => name));
-    await removeFiles(layout, chainId, (name) => !kept.has(name));
-    await removeTree(snapshotPath(layout, chainId, 'rm-'));
+    await removeForkedFiles(layout, ref, (name) => !kept.has(name));
+    await removeAside(layout, folder);
   }
   return unpacked.layer;
 }
 
 export async function removeLayerFiles(layout: Layout, ref: LayerRef): Promise<void> {
-  const { chainId } = ref;
-  const record = await readLayerRecord(layout, ref);
-  if (record !== undefined && record.layer.format !== ref.format) return;
-  await setAside(layout, chainId);
-  await removeFiles(layout, chainId, () => true);
-  const view = viewPath(layout, chainId);
+  const folder = layerFolder(ref);
+  await setAside(layout, folder);
+  await removeForkedFiles(layout, ref, () => true);
+  await removeView(layout, ref);
+  await discardFolder(layout, folder);
+  await removeAside(layout, folder);
+}
+
+/** Removes the cached image of the chain whose top this is. */
+export async function removeView(layout: Layout, top: LayerRef): Promise<void> {
+  const view = viewPath(layout, top);
   await rm(view, { force: true });
   await rm(temporaryName(view), { force: true });
-  await removeTree(snapshotPath(layout, chainId, 'tmp-'));
-  await removeTree(snapshotPath(layout, chainId, 'rm-'));
 }
 
-/** Renames the committed layer's folder to `rm-*`, durably. False when there is none. */
-async function setAside(layout: Layout, chainId: ChainId): Promise<boolean> {
-  const aside = snapshotPath(layout, chainId, 'rm-');
-  await removeTree(aside);
-  try {
-    await rename(snapshotPath(layout, chainId), aside);
-  } catch (error) {
-    const classified = classify(error, `remove layer ${chainId}`);
-    if (isErrorCode(classified, 'not-found')) return false;
-    throw classified;
-  }
-  await syncDirectory(layout.snapshots);
-  return true;
+async function removeUnpacked(layout: Layout, ref: LayerRef): Promise<void> {
+  await discardFolder(layout, layerFolder(ref));
+  await removeForkedFiles(layout, ref, (name) => name.startsWith('tmp-'));
 }
 
-async function removeUnpacked(layout: Layout, chainId: ChainId): Promise<void> {
-  await removeTree(snapshotPath(layout, chainId, 'tmp-'));
-  await removeFiles(layout, chainId, (name) => name.startsWith('tmp-'));
-}
-
-/** Deletes the layer's CIM files that `isDoomed` says; the `.cim` first, since without it the rest is nothing. */
-async function removeFiles(
+/**
+ * Deletes the files in cim-layers that `isDoomed` says; the `.cim` first, since without it the rest is nothing. Only
+ * forked layers have any.
+ */
+async function removeForkedFiles(
   layout: Layout,
-  chainId: ChainId,
+  { chainId, format }: LayerRef,
   isDoomed: (name: string) => boolean,
 ): Promise<void> {
+  if (format !== 'ForkedCIM') return;
   const names = (await listDirectory(layout.cimLayers)).filter(
     (name) => isLayerFile(name, chainId) && isDoomed(name),
   );

@@ -3,18 +3,52 @@
 import { lstat, readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
-import type { ChainId, LayerFault, Leftover, ObservedLayer, ObservedMount, VolumeGuid } from '../host.ts';
-import { viewOf } from '../mounted-view.ts';
+import type {
+  ChainId,
+  LayerFault,
+  Leftover,
+  MergeFault,
+  ObservedLayer,
+  ObservedMerge,
+  ObservedMount,
+  VolumeGuid,
+} from '../host.ts';
+import { layerBuilder, MERGE_BUILDER } from './builders.ts';
 import { listDirectory } from './directories.ts';
-import { isCimFileName, isLayerFile, type Layout, layerName } from './layout.ts';
+import {
+  isCimFileName,
+  isLayerFile,
+  isSpoolName,
+  type Layout,
+  layerFolder,
+  mergeFolder,
+  parseFolderName,
+  parseViewName,
+  snapshotPath,
+} from './layout.ts';
 import type { MountInfoEntry } from './mount-info.ts';
 import { mountStateOf } from './own-mounts.ts';
-import type { LayerRecord, MountRecord } from './records.ts';
+import {
+  type LayerRecord,
+  type MergeRecord,
+  type MountRecord,
+  recordedView,
+  type StoredFile,
+  sourceIdentity,
+} from './records.ts';
 
 /** What the host itself is doing right now, which therefore isn't left over. */
 export interface Running {
-  chainIds: ReadonlySet<ChainId>;
+  /** Names of snapshots' folders. */
+  folders: ReadonlySet<string>;
   volumeGuids: ReadonlySet<VolumeGuid>;
+}
+
+/** All that is recorded under a root. */
+export interface Records {
+  layers: readonly LayerRecord[];
+  merges: readonly MergeRecord[];
+  mounts: readonly MountRecord[];
 }
 
 const OUTDATED: Pick<ObservedMount, 'state' | 'message'> = {
@@ -25,40 +59,97 @@ const OUTDATED: Pick<ObservedMount, 'state' | 'message'> = {
 export async function observeLayers(
   layout: Layout,
   records: readonly LayerRecord[],
-  builder: string,
   signal: AbortSignal,
 ): Promise<ObservedLayer[]> {
-  const known = new Set(records.map(({ layer }) => layer.chainId));
+  const known = new Set(records.map(({ layer }) => layerFolder(layer)));
   const layers: ObservedLayer[] = [];
   for (const record of records) {
     throwIfAborted(signal, 'observe');
-    const { parent } = record.layer;
-    const faults = await layerFaults(layout, record, builder);
-    if (parent !== undefined && !known.has(parent))
+    const { parent, format } = record.layer;
+    const faults = await layerFaults(layout, record);
+    if (parent !== undefined && !known.has(layerFolder({ chainId: parent, format })))
       faults.unshift({ code: 'parent-missing', message: `its parent ${parent} is not there` });
     layers.push({ ...record.layer, faults });
   }
   return layers;
 }
 
-/** Faults of one layer's own files. */
-export async function layerFaults(
+/** `records` and `layers`, which was made of them, say what the layers of the merged CIMs are now. */
+export async function observeMerges(
   layout: Layout,
-  record: LayerRecord,
-  builder: string,
-): Promise<LayerFault[]> {
-  const faults: LayerFault[] = [];
-  if (record.layer.builder !== builder)
-    faults.push({
-      code: 'builder-changed',
-      message: `it was written by ${record.layer.builder}, this is ${builder}`,
-    });
-  for (const { name, size } of record.cimFiles) {
-    const path = join(layout.cimLayers, name);
+  merges: readonly MergeRecord[],
+  records: readonly LayerRecord[],
+  layers: readonly ObservedLayer[],
+  signal: AbortSignal,
+): Promise<ObservedMerge[]> {
+  const sources = new Map<string, string>();
+  for (const [index, record] of records.entries())
+    if (layers[index]?.faults.every(({ code }) => code === 'parent-missing') === true)
+      sources.set(layerFolder(record.layer), sourceIdentity(record));
+  const observed: ObservedMerge[] = [];
+  for (const record of merges) {
+    throwIfAborted(signal, 'observe');
+    observed.push({ ...record.merge, faults: await mergeFaults(layout, record, sources) });
+  }
+  return observed;
+}
+
+/** Faults of one layer's own files. */
+export async function layerFaults(layout: Layout, { layer, cimFiles }: LayerRecord): Promise<LayerFault[]> {
+  const folder = layer.format === 'ForkedCIM' ? layout.cimLayers : snapshotPath(layout, layerFolder(layer));
+  return [
+    ...builderFaults(layer.builder, layerBuilder(layer.format)),
+    ...(await fileFaults(folder, cimFiles)),
+  ];
+}
+
+/** Faults of a merged CIM's own file and of its layers; `sources` has the identities of the sound ones, by folder. */
+export async function mergeFaults(
+  layout: Layout,
+  { merge: { chain, format, builder }, cimFiles, sources: recorded }: MergeRecord,
+  sources: ReadonlyMap<string, string>,
+): Promise<MergeFault[]> {
+  const faults: MergeFault[] = [
+    ...builderFaults(builder, MERGE_BUILDER),
+    ...(await fileFaults(snapshotPath(layout, mergeFolder(topOf(chain))), cimFiles)),
+  ];
+  for (const [index, chainId] of chain.entries()) {
+    const identity = sources.get(layerFolder({ chainId, format }));
+    if (identity === undefined)
+      faults.push({ code: 'source-missing', message: `its layer ${chainId} is gone or damaged` });
+    else if (identity !== recorded[index])
+      faults.push({ code: 'source-changed', message: `its layer ${chainId} was built again otherwise` });
+  }
+  return faults;
+}
+
+function topOf(chain: readonly ChainId[]): ChainId {
+  const top = chain.at(-1);
+  if (top === undefined) throw new Error('a merged CIM of no layers');
+  return top;
+}
+
+function builderFaults(actual: string, wanted: string): { code: 'builder-changed'; message: string }[] {
+  if (actual === wanted) return [];
+  return [{ code: 'builder-changed', message: `it was written by ${actual}, this is ${wanted}` }];
+}
+
+async function fileFaults(
+  folder: string,
+  files: readonly StoredFile[],
+): Promise<{ code: 'file-missing' | 'file-size'; message: string; path: string }[]> {
+  const faults = [];
+  for (const { name, size } of files) {
+    const path = join(folder, name);
     const actual = await sizeOf(path);
-    if (actual === undefined) faults.push({ code: 'file-missing', message: `${name} is gone`, path });
+    if (actual === undefined)
+      faults.push({ code: 'file-missing' as const, message: `${name} is gone`, path });
     else if (actual !== size)
-      faults.push({ code: 'file-size', message: `${name} has ${actual} bytes instead of ${size}`, path });
+      faults.push({
+        code: 'file-size' as const,
+        message: `${name} has ${actual} bytes instead of ${size}`,
+        path,
+      });
   }
   return faults;
 }
@@ -71,7 +162,7 @@ export async function observeMounts(
   for (const record of records) {
     const state = await mountStateOf(record, table);
     const isOutdated = record.stale === true && state.state === 'mounted';
-    mounts.push({ ...viewOf(record.request), ...(isOutdated ? OUTDATED : state) });
+    mounts.push({ ...recordedView(record), ...(isOutdated ? OUTDATED : state) });
   }
   return mounts;
 }
@@ -79,40 +170,39 @@ export async function observeMounts(
 /** Everything under the root that only a crash or a failure explains. Files this host never makes are not listed. */
 export async function findLeftovers(
   layout: Layout,
-  layers: readonly LayerRecord[],
-  mounts: readonly MountRecord[],
+  { layers, merges, mounts }: Records,
   running: Running,
 ): Promise<Leftover[]> {
-  const committed = new Set(layers.map(({ layer }) => layerName(layer.chainId)));
-  const inWork = new Set([...running.chainIds].map(layerName));
-  const kept = new Set(layers.flatMap(({ cimFiles }) => cimFiles.map(({ name }) => name)));
+  const committed = new Set([
+    ...layers.map(({ layer }) => layerFolder(layer)),
+    ...merges.map(({ merge }) => mergeFolder(topOf(merge.chain))),
+  ]);
   const shown = new Set(mounts.map(({ source }) => source));
   const recorded = new Set<string>(mounts.map(({ request }) => request.volumeGuid));
   for (const guid of running.volumeGuids) recorded.add(guid);
 
   const found: { path: string; reason: string }[] = [];
   for (const name of await listDirectory(layout.snapshots)) {
-    const id = name.replace(/^(tmp|rm)-/, '');
-    if (!/^[0-9a-f]{64,128}$/.test(id) || inWork.has(id)) continue;
+    const { prefix, holds } = parseFolderName(name) ?? {};
+    const folder = name.slice(prefix?.length ?? 0);
+    if (prefix === undefined || running.folders.has(folder)) continue;
     const path = join(layout.snapshots, name);
-    if (name.startsWith('tmp-')) found.push({ path, reason: 'unpacked but never committed' });
-    else if (name.startsWith('rm-')) found.push({ path, reason: 'a removal that was interrupted' });
-    else if (!committed.has(id)) found.push({ path, reason: 'a snapshot folder without a readable record' });
+    if (prefix === 'tmp-')
+      found.push({
+        path,
+        reason: holds === 'merge' ? 'a merge that was interrupted' : 'unpacked but never committed',
+      });
+    else if (prefix === 'rm-') found.push({ path, reason: 'a removal that was interrupted' });
+    else if (!committed.has(folder))
+      found.push({ path, reason: 'a snapshot folder without a readable record' });
   }
-  for (const name of await listDirectory(layout.cimLayers)) {
-    if (!isCimFileName(name) || kept.has(name)) continue;
-    if ([...running.chainIds].some((chainId) => isLayerFile(name, chainId))) continue;
-    const reason = name.startsWith('tmp-')
-      ? 'an unpack that was interrupted'
-      : 'a file of no committed layer';
-    found.push({ path: join(layout.cimLayers, name), reason });
-  }
+  found.push(...(await findForkedLeftovers(layout, layers, running)));
   for (const name of await listDirectory(layout.views)) {
     const path = join(layout.views, name);
-    const id = /^(?:tmp-)?([0-9a-f]{64,128})\.erofs$/.exec(name)?.[1];
-    if (id === undefined || inWork.has(id) || shown.has(path)) continue;
-    if (name.startsWith('tmp-')) found.push({ path, reason: 'a view that was never finished' });
-    else if (!committed.has(id)) found.push({ path, reason: 'a view of no committed layer' });
+    const view = parseViewName(name);
+    if (view === undefined || running.folders.has(view.folder) || shown.has(path)) continue;
+    if (view.isTemporary) found.push({ path, reason: 'a view that was never finished' });
+    else if (!committed.has(view.folder)) found.push({ path, reason: 'a view of no committed layer' });
   }
   for (const name of await listDirectory(layout.extracted)) {
     const guid = /^(?:tmp-|rm-)?([0-9a-f-]{36})$/.exec(name)?.[1];
@@ -125,6 +215,30 @@ export async function findLeftovers(
     if (/^tmp-[0-9a-f-]{36}\.json$/.test(name) && !running.volumeGuids.has(name.slice(4, 40) as VolumeGuid))
       found.push({ path: join(layout.mounts, name), reason: 'a record that was never finished' });
   return Promise.all(found.map(async (entry) => ({ ...entry, bytes: await bytesUnder(entry.path) })));
+}
+
+async function findForkedLeftovers(
+  layout: Layout,
+  layers: readonly LayerRecord[],
+  running: Running,
+): Promise<{ path: string; reason: string }[]> {
+  const forked = layers.filter(({ layer }) => layer.format === 'ForkedCIM');
+  const kept = new Set(forked.flatMap(({ cimFiles }) => cimFiles.map(({ name }) => name)));
+  const inWork = [...running.folders].flatMap((folder) => {
+    const { chainId, holds } = parseFolderName(folder) ?? {};
+    return chainId !== undefined && holds === 'ForkedCIM' ? [chainId] : [];
+  });
+  const found = [];
+  for (const name of await listDirectory(layout.cimLayers)) {
+    if (!isCimFileName(name) || kept.has(name)) continue;
+    if (inWork.some((chainId) => isLayerFile(name, chainId))) continue;
+    if (inWork.length > 0 && isSpoolName(name)) continue;
+    const reason = name.startsWith('tmp-')
+      ? 'an unpack that was interrupted'
+      : 'a file of no committed layer';
+    found.push({ path: join(layout.cimLayers, name), reason });
+  }
+  return found;
 }
 
 /** Free bytes where `path` is or would be made; undefined where the file system doesn't say. */

@@ -34,6 +34,11 @@ export async function probeFeatures(options: ProbeOptions): Promise<EmbeddedFeat
       {
         'ForkedCIM.write': { available: true },
         'ForkedCIM.mount': { available: true },
+        'BlockCIM.write': { available: true },
+        'BlockCIM.mount': { available: true },
+        merge: { available: true },
+        seal: { available: true },
+        export: { available: true },
         'view.Kernel': kernel,
         'view.Extracted': { available: true },
         utilityVM: { available: false, reason: 'utility VMs exist on Windows only' },

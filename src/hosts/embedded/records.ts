@@ -1,17 +1,50 @@
-/** The two records the embedded host keeps: what a committed layer is, and what a mount is meant to be. */
+/** The records the embedded host keeps: what a committed layer is, what a merged CIM is, and what a mount is meant to be. */
 
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
-import type { ChainId, CommittedLayer, LayerRef, MountRequest, VolumeGuid } from '../host.ts';
+import type {
+  ChainId,
+  CommittedLayer,
+  LayerRef,
+  MergedChain,
+  MountedView,
+  MountRequest,
+  VolumeGuid,
+} from '../host.ts';
+import { viewOf } from '../mounted-view.ts';
 import { ensureDirectory, listDirectory, syncDirectory } from './directories.ts';
-import { type Layout, mountRecordPath, snapshotPath } from './layout.ts';
+import {
+  type FolderName,
+  type FolderPrefix,
+  type Layout,
+  layerFolder,
+  mergeFolder,
+  mountRecordPath,
+  parseFolderName,
+  snapshotPath,
+} from './layout.ts';
+
+export interface StoredFile {
+  name: string;
+  size: number;
+}
 
 export interface LayerRecord {
   formatVersion: 1;
   layer: CommittedLayer;
-  /** The layer's own files in cim-layers, under their final names. */
-  cimFiles: { name: string; size: number }[];
+  /** The layer's own files under their final names: a forked layer's in cim-layers, a block layer's in its folder. */
+  cimFiles: StoredFile[];
+  /** SHA-256 of a block layer's content, in hexadecimal: what a merged CIM knows it by when it isn't sealed. */
+  content?: string | undefined;
+}
+
+export interface MergeRecord {
+  formatVersion: 1;
+  merge: MergedChain;
+  cimFiles: StoredFile[];
+  /** What the layers were, base first; see `sourceIdentity`. */
+  sources: string[];
 }
 
 export interface MountRecord {
@@ -25,39 +58,95 @@ export interface MountRecord {
   created: string[];
   /** Whether an extracted view's link stands where an empty directory was. */
   replacedDirectory: boolean;
+  /** Root hash of what is shown, when that is sealed. */
+  rootHash?: string | undefined;
   /** A layer was built anew under the view: the kernel still reads the files that were replaced. */
   stale?: boolean | undefined;
 }
 
 export async function readLayerRecord(
   layout: Layout,
-  { chainId }: Pick<LayerRef, 'chainId'>,
-  prefix: '' | 'tmp-' = '',
+  ref: LayerRef,
+  prefix: FolderPrefix = '',
 ): Promise<LayerRecord | undefined> {
   return readRecord<LayerRecord>(
-    join(snapshotPath(layout, chainId, prefix), 'layer.json'),
-    (record) => record.layer?.chainId === chainId && Array.isArray(record.cimFiles),
+    join(snapshotPath(layout, layerFolder(ref), prefix), 'layer.json'),
+    ({ layer, cimFiles }) =>
+      layer?.chainId === ref.chainId && layer.format === ref.format && Array.isArray(cimFiles),
   );
 }
 
 /** Every committed layer's record. Folders without a readable record are no layers. */
 export async function readLayerRecords(layout: Layout): Promise<LayerRecord[]> {
-  const records: LayerRecord[] = [];
+  return readFolders(layout, ({ chainId, holds }) =>
+    holds === 'merge' ? undefined : readLayerRecord(layout, { chainId, format: holds }),
+  );
+}
+
+export async function readMergeRecord(
+  layout: Layout,
+  top: ChainId,
+  prefix: FolderPrefix = '',
+): Promise<MergeRecord | undefined> {
+  return readRecord<MergeRecord>(
+    join(snapshotPath(layout, mergeFolder(top), prefix), 'merge.json'),
+    ({ merge, cimFiles, sources }) =>
+      Array.isArray(merge?.chain) &&
+      merge.chain.at(-1) === top &&
+      Array.isArray(cimFiles) &&
+      Array.isArray(sources),
+  );
+}
+
+export async function readMergeRecords(layout: Layout): Promise<MergeRecord[]> {
+  return readFolders(layout, ({ chainId, holds }) =>
+    holds === 'merge' ? readMergeRecord(layout, chainId) : undefined,
+  );
+}
+
+async function readFolders<T>(
+  layout: Layout,
+  read: (folder: FolderName) => Promise<T | undefined> | undefined,
+): Promise<T[]> {
+  const records: T[] = [];
   for (const name of await listDirectory(layout.snapshots)) {
-    if (!/^[0-9a-f]+$/.test(name)) continue;
-    const chainId = `sha${name.length === 64 ? 256 : 512}:${name}` as ChainId;
-    if (name.length !== 64 && name.length !== 128) continue;
-    const record = await readLayerRecord(layout, { chainId });
+    const folder = parseFolderName(name);
+    const record = folder?.prefix === '' ? await read(folder) : undefined;
     if (record !== undefined) records.push(record);
   }
   return records;
 }
 
-export async function writeUnpackedRecord(layout: Layout, record: LayerRecord): Promise<void> {
-  const directory = snapshotPath(layout, record.layer.chainId, 'tmp-');
+/** What a merged CIM knows a block layer by: its seal's root hash, or what it holds. */
+export function sourceIdentity({ layer, content }: LayerRecord): string {
+  return layer.rootHash ?? `unsealed:${content}`;
+}
+
+/** Completes a folder that isn't in place yet. */
+export async function writeLayerRecord(layout: Layout, record: LayerRecord): Promise<void> {
+  await writeFolderRecord(layout, layerFolder(record.layer), 'layer.json', record);
+}
+
+/** Completes a folder that isn't in place yet. */
+export async function writeMergeRecord(layout: Layout, top: ChainId, record: MergeRecord): Promise<void> {
+  await writeFolderRecord(layout, mergeFolder(top), 'merge.json', record);
+}
+
+async function writeFolderRecord(
+  layout: Layout,
+  folder: string,
+  name: string,
+  record: LayerRecord | MergeRecord,
+): Promise<void> {
+  const directory = snapshotPath(layout, folder, 'tmp-');
   await ensureDirectory(directory);
-  await writeRecord(join(directory, 'layer.json'), record);
+  await writeRecord(join(directory, name), record);
   await syncDirectory(layout.snapshots);
+}
+
+/** What a recorded mount shows. */
+export function recordedView({ request, rootHash }: MountRecord): MountedView {
+  return { ...viewOf(request), ...(rootHash === undefined ? {} : { rootHash }) };
 }
 
 export async function readMountRecord(
@@ -123,7 +212,7 @@ function parseJson(text: string): unknown {
   }
 }
 
-async function writeRecord(file: string, record: LayerRecord | MountRecord): Promise<void> {
+async function writeRecord(file: string, record: LayerRecord | MergeRecord | MountRecord): Promise<void> {
   const temporary = join(dirname(file), `tmp-${basename(file)}`);
   try {
     const handle = await open(temporary, 'w');

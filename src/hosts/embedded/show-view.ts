@@ -2,26 +2,31 @@
 
 import { rename } from 'node:fs/promises';
 import { CimletError, classify, describeError } from '../../errors.ts';
-import type { ChainId, CommittedLayer, EffectContext, MountedView, MountRequest } from '../host.ts';
+import type { EffectContext, LayerRef, MountedView, MountRequest } from '../host.ts';
 import { isSameView, viewOf } from '../mounted-view.ts';
 import { ensureDirectory, missingDirectories, removeTree, syncDirectory } from './directories.ts';
-import { soundLayer } from './layer-store.ts';
-import { cimPath, extractedPath, type Layout, viewPath } from './layout.ts';
+import type { ShownCim } from './jobs.ts';
+import { extractedPath, type Layout, viewPath } from './layout.ts';
 import { readMountInfo } from './mount-info.ts';
 import { linkExtractedView, mountKernelView, removeExtracted, removeOwnLink, takeAway } from './mounting.ts';
 import { mountStateOf, pathStateOf } from './own-mounts.ts';
 import type { EmbeddedFeatures } from './probe.ts';
-import { type MountRecord, readMountRecord, readMountRecords, writeMountRecord } from './records.ts';
-import { withRepairHint } from './repair-hint.ts';
+import {
+  type MountRecord,
+  readMountRecord,
+  readMountRecords,
+  recordedView,
+  writeMountRecord,
+} from './records.ts';
 import { runJob } from './run-job.ts';
-import { deviceFilesOf } from './view-devices.ts';
-import { isViewImage, viewUuid } from './view-image.ts';
+import { requireChain, type ShownChain } from './shown-chain.ts';
+import { viewUuid } from './view-image.ts';
 
 export interface ViewPlace {
   layout: Layout;
   features: EmbeddedFeatures;
   /** Runs an effect while no other works on that layer. */
-  withLayer(chainId: ChainId, effect: () => Promise<void>): Promise<void>;
+  withLayer<T>(layer: LayerRef, effect: () => Promise<T>): Promise<T>;
 }
 
 /** The caller holds the volume GUID's lock and has checked capabilities and path. */
@@ -34,24 +39,32 @@ export async function showView(
   const operation = `mount ${request.path}`;
   const view = viewOf(request);
   const own = await readMountRecord(layout, request.volumeGuid);
-  if (own !== undefined && (await isShown(own, view, operation))) return view;
-  const { builder } = await requireChain(layout, request, operation);
-  const record = await planRecord(place, request, own, operation);
+  const isThere = own !== undefined && (await isShown(own, view, operation));
+  const isExpected = request.expectedRootHash === undefined || request.expectedRootHash === own?.rootHash;
+  if (isThere && isExpected) return recordedView(own);
+  const shown = await requireChain(layout, request, operation);
+  if (isThere)
+    throw showsOther(
+      own,
+      `${view.chainId} with ${own.rootHash ?? 'no root hash'} at ${view.path}`,
+      operation,
+    );
+  const record = await planRecord(place, request, own, shown, operation);
   await requireFreePlace(layout, record, operation);
-  const uuid = viewUuid(view.chainId, builder);
-  if (request.view === 'Kernel') await ensureViewImage(place, view.chainId, uuid, context);
+  const uuid = viewUuid(shown.top, shown.builder);
+  const deviceFiles =
+    request.view === 'Kernel' ? await ensureViewImage(place, request, shown.cim, uuid, context) : undefined;
   try {
     await writeMountRecord(layout, record);
-    if (request.view === 'Kernel')
-      await mountKernelView(layout, record, deviceFilesOf(cimPath(layout, view.chainId)), features.canLoop);
-    else await extract(layout, record, uuid, context);
+    if (deviceFiles !== undefined) await mountKernelView(layout, record, deviceFiles, features.canLoop);
+    else await extract(layout, record, shown.cim, uuid, context);
   } catch (error) {
     await takeAway(layout, record).catch((undoing: unknown) => {
       context.warn?.(`${operation}: undoing it failed too: ${describeError(undoing)}`);
     });
     throw error;
   }
-  return view;
+  return recordedView(record);
 }
 
 /** Whether the volume GUID shows what is asked for already, from files that are still the layers'. Throws when it shows something else, or is covered. */
@@ -64,30 +77,12 @@ async function isShown(own: MountRecord, wanted: MountedView, operation: string)
       hint: 'unmount that first',
     });
   if (isSameView(shown, wanted)) return own.stale !== true;
-  throw new CimletError(
-    'failed-precondition',
-    `${operation}: ${own.request.volumeGuid} already shows ${shown.chainId} at ${shown.path}`,
-    { hint: 'dismount it first' },
-  );
+  throw showsOther(own, `${shown.chainId} at ${shown.path}`, operation);
 }
 
-/** The top layer, when all of the chain is committed and sound. */
-async function requireChain(
-  layout: Layout,
-  request: MountRequest,
-  operation: string,
-): Promise<CommittedLayer> {
-  let top: CommittedLayer | undefined;
-  for (const chainId of request.chain) {
-    top = await soundLayer(layout, { chainId, format: request.format });
-    if (top === undefined)
-      throw new CimletError(
-        'failed-precondition',
-        `${operation}: layer ${chainId} is not committed, or damaged`,
-      );
-  }
-  if (top === undefined) throw new CimletError('invalid-manifest', `${operation}: the chain has no layers`);
-  return top;
+function showsOther({ request }: MountRecord, what: string, operation: string): CimletError {
+  const message = `${operation}: ${request.volumeGuid} already shows ${what}`;
+  return new CimletError('failed-precondition', message, { hint: 'dismount it first' });
 }
 
 /** The record to write before anything is made. Takes over from the record of a mount that has gone missing. */
@@ -95,6 +90,7 @@ async function planRecord(
   { layout, features }: ViewPlace,
   request: MountRequest,
   own: MountRecord | undefined,
+  shown: ShownChain,
   operation: string,
 ): Promise<MountRecord> {
   const { path, view, volumeGuid } = request;
@@ -110,10 +106,11 @@ async function planRecord(
   return {
     formatVersion: 1,
     request: { ...request, chain: [...request.chain] },
-    source: extracted ? extractedPath(layout, volumeGuid) : viewPath(layout, viewOf(request).chainId),
+    source: extracted ? extractedPath(layout, volumeGuid) : viewPath(layout, viewOf(request)),
     loop: !extracted && features.loop,
     created: [...new Set([...(successor?.created ?? []), ...created])],
     replacedDirectory: extracted && (successor?.replacedDirectory === true || !missing.includes(path)),
+    rootHash: shown.rootHash,
   };
 }
 
@@ -129,27 +126,26 @@ async function requireFreePlace(layout: Layout, record: MountRecord, operation: 
   });
 }
 
-/** One image serves all mounts of a chain. */
+/** One image serves all mounts of a chain. Returns the files that the kernel needs with it. */
 async function ensureViewImage(
   { layout, withLayer }: ViewPlace,
-  chainId: ChainId,
+  request: MountRequest,
+  cim: ShownCim,
   uuid: Uint8Array,
   context: EffectContext,
-): Promise<void> {
-  const image = viewPath(layout, chainId);
-  await withLayer(chainId, async () => {
-    if (await isViewImage(image, uuid)) return;
-    await ensureDirectory(layout.views);
-    const cim = cimPath(layout, chainId);
-    await runJob<'view'>({ kind: 'view', cim, image, uuid }, context).catch((error: unknown) => {
-      throw withRepairHint(error, cim);
-    });
+): Promise<string[]> {
+  const top = viewOf(request);
+  const image = viewPath(layout, top);
+  return withLayer(top, async () => {
+    const { deviceFiles } = await runJob<'view'>({ kind: 'view', cim, image, uuid }, context);
+    return deviceFiles;
   });
 }
 
 async function extract(
   layout: Layout,
   record: MountRecord,
+  cim: ShownCim,
   uuid: Uint8Array,
   context: EffectContext,
 ): Promise<void> {
@@ -158,7 +154,6 @@ async function extract(
   await ensureDirectory(layout.extracted);
   await removeTree(target);
   await removeExtracted(layout, volumeGuid);
-  const cim = cimPath(layout, viewOf(record.request).chainId);
   try {
     const { warnings } = await runJob<'extract'>({ kind: 'extract', cim, target, uuid }, context);
     for (const warning of warnings) context.warn?.(warning);
@@ -166,7 +161,7 @@ async function extract(
     await syncDirectory(layout.extracted);
   } catch (error) {
     await removeTree(target);
-    throw withRepairHint(error, cim);
+    throw error;
   }
   await linkExtractedView(record);
 }

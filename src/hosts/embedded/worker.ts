@@ -5,18 +5,27 @@ import { CimletError, classify } from '../../errors.ts';
 import type { Progress } from '../host.ts';
 import { extractView, writeView } from './build-view.ts';
 import type { Job, JobControl, JobMessage, JobResults, JobStart, SerializedError } from './jobs.ts';
-import { unpackForkedLayer } from './unpack-layer.ts';
+import { writeLayerTar } from './layer-tar.ts';
+import { mergeLayers } from './merge-layers.ts';
+import { unpackBlockLayer } from './unpack-block.ts';
+import { unpackForkedLayer } from './unpack-forked.ts';
 
 const PROGRESS_INTERVAL_MS = 100;
 
 async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['kind']]> {
   switch (job.kind) {
-    case 'unpack':
+    case 'unpack-forked':
       return unpackForkedLayer(job, control);
+    case 'unpack-block':
+      return unpackBlockLayer(job, control);
+    case 'merge':
+      return mergeLayers(job, control);
     case 'view':
       return writeView(job, control);
     case 'extract':
       return extractView(job, control);
+    case 'export':
+      return writeLayerTar(job, control);
   }
 }
 

@@ -42,9 +42,14 @@ it.runIf(kernel)('copies PE images, and data of regions that the kernel cannot r
   const cim = openCim(path);
   try {
     const devices = chooseDevices({ regions: [{ ...cim.regions[0], type: 1, size: 4096 * 2 + 1 }] } as never);
-    expect(devices.deviceFiles, 'an unpadded region is no device').toEqual([]);
-    const view = openCimView(cim, { uuid: Buffer.alloc(16), volumeName: 'x', checkpoint: () => undefined });
-    expect(view.deviceFiles).toEqual([]);
+    expect(devices.files, 'an unpadded region is no device').toEqual([]);
+    const view = openCimView(cim, {
+      uuid: Buffer.alloc(16),
+      volumeName: 'x',
+      checkpoint: () => undefined,
+      devices: chooseDevices(cim),
+    });
+    expect(view.devices).toEqual([]);
     const image = join(directory, 'view.erofs');
     const target = join(directory, 'm');
     mkdirSync(target);

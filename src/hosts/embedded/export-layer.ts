@@ -1,0 +1,27 @@
+/** Committed layers given back as tars. */
+
+import { CimletError } from '../../errors.ts';
+import type { EffectContext, LayerRef } from '../host.ts';
+import { soundLayer } from './layer-store.ts';
+import { cimPath, containerPath, type Layout } from './layout.ts';
+import { runJob } from './run-job.ts';
+
+export async function exportLayerTar(
+  layout: Layout,
+  ref: LayerRef,
+  file: string,
+  context: EffectContext,
+): Promise<void> {
+  const layer = (await soundLayer(layout, ref))?.layer;
+  if (layer === undefined)
+    throw new CimletError(
+      'failed-precondition',
+      `export layer ${ref.chainId}: it is not committed as ${ref.format}, or is damaged`,
+    );
+  const { chainId, parent, format, bytes } = layer;
+  const source =
+    format === 'BlockCIM'
+      ? { cim: containerPath(layout, chainId) }
+      : { cim: cimPath(layout, chainId), parent: parent === undefined ? undefined : cimPath(layout, parent) };
+  await runJob<'export'>({ kind: 'export', ...source, file, bytes }, context);
+}

@@ -1,0 +1,77 @@
+/** A committed layer as a tar again. Runs in the worker. */
+
+import { randomUUID } from 'node:crypto';
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { type CimReader, openCim } from '../../cim/reader.ts';
+import { classify, isErrorCode } from '../../errors.ts';
+import { exportLayer } from '../../layers/export-layer.ts';
+import type { ExportJob, JobControl, JobResults } from './jobs.ts';
+import { withRepairHint } from './repair-hint.ts';
+
+const WRITE_BYTES = 1024 * 1024;
+
+/** Written beside `file` and renamed when it is whole; a pipe or device that is there is written to. */
+export function writeLayerTar(job: ExportJob, control: JobControl): JobResults['export'] {
+  const { file } = job;
+  const written = isSpecial(file) ? file : join(dirname(file), `.${basename(file)}.${randomUUID()}.part`);
+  try {
+    const bytes = writeTar(job, written, control);
+    if (written !== file) renameSync(written, file);
+    return { bytes };
+  } catch (error) {
+    if (written !== file) rmSync(written, { force: true });
+    const cims = [job.cim, ...(job.parent === undefined ? [] : [job.parent])];
+    throw withRepairHint(classify(error, `export layer to ${file}`), cims);
+  }
+}
+
+function writeTar(job: ExportJob, target: string, { checkpoint, progress }: JobControl): number {
+  const opened: CimReader[] = [];
+  const open = (path: string): CimReader => {
+    const cim = openCim(path);
+    opened.push(cim);
+    return cim;
+  };
+  const descriptor = openSync(target, 'w');
+  try {
+    const cim = open(job.cim);
+    const parent = job.parent === undefined ? undefined : open(job.parent);
+    let done = 0;
+    for (const batch of inBatches(exportLayer(cim, { parent }))) {
+      checkpoint();
+      for (let at = 0; at < batch.length; ) at += writeSync(descriptor, batch, at);
+      done += batch.length;
+      progress({ phase: 'exporting', done, total: Math.max(done, job.bytes) });
+    }
+    if (target !== job.file) fsyncSync(descriptor);
+    return done;
+  } finally {
+    closeSync(descriptor);
+    for (const cim of opened) cim.close();
+  }
+}
+
+function* inBatches(chunks: Iterable<Uint8Array>): Generator<Buffer> {
+  let pending: Uint8Array[] = [];
+  let bytes = 0;
+  for (const chunk of chunks) {
+    pending.push(chunk);
+    bytes += chunk.length;
+    if (bytes < WRITE_BYTES) continue;
+    yield Buffer.concat(pending);
+    pending = [];
+    bytes = 0;
+  }
+  yield Buffer.concat(pending);
+}
+
+function isSpecial(file: string): boolean {
+  try {
+    return !statSync(file).isFile();
+  } catch (error) {
+    const classified = classify(error, `look at ${file}`);
+    if (isErrorCode(classified, 'not-found')) return false;
+    throw classified;
+  }
+}

@@ -1,0 +1,37 @@
+/** The merged CIM of a chain of block layers: written, read once to see that it is whole, sealed. Runs in the worker. */
+
+import { mergeBlockCims } from '../../cim/merge.ts';
+import { openCim } from '../../cim/reader.ts';
+import { completeContainer } from './containers.ts';
+import type { JobControl, MergeJob, WrittenContainer } from './jobs.ts';
+import { withRepairHint } from './repair-hint.ts';
+
+/** Leaves the container durable. What is left of it on failure is the caller's to remove. */
+export async function mergeLayers(job: MergeJob, control: JobControl): Promise<WrittenContainer> {
+  const { file, regionGuid, sources, seal, vhdFooter } = job;
+  try {
+    const finished = mergeBlockCims({
+      file,
+      name: 'merged',
+      regionGuid,
+      sources,
+      checkpoint: control.checkpoint,
+    });
+    const options = { seal, vhdFooter, warnings: [], signal: control.signal };
+    const written = await completeContainer(file, finished, options);
+    confirm(job, control);
+    return written;
+  } catch (error) {
+    throw withRepairHint(error, sources);
+  }
+}
+
+/** Opens what was written as it will be opened, and walks it once. */
+function confirm({ file, sources }: MergeJob, { checkpoint }: JobControl): void {
+  const cim = openCim(file, { sources });
+  try {
+    for (const _ of cim.walk()) checkpoint();
+  } finally {
+    cim.close();
+  }
+}
