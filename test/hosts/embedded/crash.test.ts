@@ -1,16 +1,26 @@
 import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { cp, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, expect, it } from 'vitest';
 import { publishCim } from '../../../src/cim/publish.ts';
 import { createEmbeddedHost } from '../../../src/hosts/embedded/embedded-host.ts';
+import type { UnpackRequest } from '../../../src/hosts/host.ts';
 import { hexOf, layerRegionGuid } from '../../../src/hosts/identity.ts';
 import { type LayerItem, layerItems } from '../../support/host-layers.ts';
 import { mountsBelow } from '../../support/mounts.ts';
 import { requireOrSkip } from '../../support/requirements.ts';
-import { build, context, makeDirectory, makeStack, mountRequest, openBench } from './fixture.ts';
+import {
+  asBlocks,
+  build,
+  context,
+  makeDirectory,
+  makeStack,
+  mergeOf,
+  mountRequest,
+  openBench,
+} from './fixture.ts';
 
 const capabilities = await createEmbeddedHost({ root: '/nowhere' }).capabilities();
 const kernel = requireOrSkip('kernel EROFS mounts', capabilities['view.Kernel'].available);
@@ -32,55 +42,101 @@ async function runAndKill(root: string, work: string, lines: number): Promise<bo
   return done;
 }
 
+/** Of all that layers and merged CIMs consist of. */
 async function digestOfLayers(root: string): Promise<string> {
   const hash = createHash('sha256');
-  for (const name of (await readdir(join(root, 'cim-layers'))).sort())
-    hash.update(name).update(await readFile(join(root, 'cim-layers', name)));
+  for (const folder of ['cim-layers', 'snapshots']) {
+    const entries = await readdir(join(root, folder), { recursive: true, withFileTypes: true });
+    const files = entries
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name));
+    for (const file of files.sort()) hash.update(relative(root, file)).update(await readFile(file));
+  }
   return hash.digest('hex');
 }
 
+const FORMATS: [string, (requests: readonly UnpackRequest[]) => [UnpackRequest, ...UnpackRequest[]]][] = [
+  ['forked layers', (requests) => [...requests] as [UnpackRequest, ...UnpackRequest[]]],
+  ['block layers, merged and sealed', (requests) => asBlocks(requests, { seal: true, vhdFooter: true })],
+];
+
 describe.runIf(kernel)('a process killed anywhere', () => {
-  it('is finished by the next, with the same bytes', async () => {
-    const directory = await makeDirectory();
-    const big = (seed: string): LayerItem[] => [
-      ...layerItems({ [`${seed}.txt`]: seed }),
-      { name: `Files/${seed}.bin`, type: 'file', content: randomBytes(6_000_000) },
-    ];
-    const requests = await makeStack(join(directory, 'blobs'), big('one'), big('two'));
-    const reference = createEmbeddedHost({ root: join(directory, 'reference') });
-    await build(reference, requests);
-    const expected = await digestOfLayers(join(directory, 'reference'));
-
-    let finished = false;
-    for (let lines = 1; !finished && lines < 60; lines++) {
-      const place = join(directory, `kill-${lines}`);
-      const root = join(place, 'root');
-      await mkdir(place);
-      const mounts = [
-        mountRequest(join(place, 'deep/kernel'), requests),
-        mountRequest(join(place, 'deep/extracted'), requests, 'Extracted'),
+  it.each(FORMATS)(
+    'is finished by the next, with the same bytes (%s)',
+    async (_name, asWanted) => {
+      const directory = await makeDirectory();
+      const big = (seed: string): LayerItem[] => [
+        ...layerItems({ [`${seed}.txt`]: seed }),
+        { name: `Files/${seed}.bin`, type: 'file', content: randomBytes(6_000_000) },
       ];
-      const work = join(place, 'work.json');
-      await writeFile(work, JSON.stringify({ requests, mounts }));
-      finished = await runAndKill(root, work, lines);
+      const requests = asWanted(await makeStack(join(directory, 'blobs'), big('one'), big('two')));
+      const merges = requests[0].format === 'BlockCIM' ? [mergeOf(requests)] : [];
+      const reference = createEmbeddedHost({ root: join(directory, 'reference') });
+      await build(reference, requests);
+      for (const merge of merges) await reference.mergeChain(merge, context);
+      const expected = await digestOfLayers(join(directory, 'reference'));
 
-      const host = createEmbeddedHost({ root });
-      await host.cleanLeftovers(context);
-      expect((await host.observe(context)).leftovers, `killed after ${lines} lines`).toEqual([]);
-      await build(host, requests);
-      for (const mount of mounts) await host.mount(mount, context);
-      const state = await host.observe(context);
-      expect(state.layers.map(({ faults }) => faults)).toEqual([[], []]);
-      expect(state.mounts.map((mount) => mount.state)).toEqual(['mounted', 'mounted']);
-      expect(state.leftovers).toEqual([]);
-      expect(await digestOfLayers(root)).toBe(expected);
-      for (const { path } of mounts) expect(await readFile(join(path, 'two.txt'), 'utf8')).toBe('two');
-      for (const { volumeGuid } of mounts) await host.dismount(volumeGuid, context);
-      expect(await readdir(place)).toEqual(['root', 'work.json']);
-      expect(mountsBelow(place)).toEqual([]);
-    }
-    expect(finished).toBe(true);
-  }, 180_000);
+      let finished = false;
+      for (let lines = 1; !finished && lines < 60; lines++) {
+        const place = join(directory, `kill-${lines}`);
+        const root = join(place, 'root');
+        await mkdir(place);
+        const mounts = [
+          mountRequest(join(place, 'deep/kernel'), requests),
+          mountRequest(join(place, 'deep/extracted'), requests, 'Extracted'),
+        ];
+        const work = join(place, 'work.json');
+        await writeFile(work, JSON.stringify({ requests, merges, mounts }));
+        finished = await runAndKill(root, work, lines);
+
+        const host = createEmbeddedHost({ root });
+        await host.cleanLeftovers(context);
+        expect((await host.observe(context)).leftovers, `killed after ${lines} lines`).toEqual([]);
+        await build(host, requests);
+        for (const merge of merges) await host.mergeChain(merge, context);
+        for (const mount of mounts) await host.mount(mount, context);
+        const state = await host.observe(context);
+        expect(state.layers.map(({ faults }) => faults)).toEqual([[], []]);
+        expect(state.merges.map(({ faults }) => faults)).toEqual(merges.map(() => []));
+        expect(state.mounts.map((mount) => mount.state)).toEqual(['mounted', 'mounted']);
+        expect(state.leftovers).toEqual([]);
+        expect(await digestOfLayers(root)).toBe(expected);
+        for (const { path } of mounts) expect(await readFile(join(path, 'two.txt'), 'utf8')).toBe('two');
+        for (const { volumeGuid } of mounts) await host.dismount(volumeGuid, context);
+        expect(await readdir(place)).toEqual(['root', 'work.json']);
+        expect(mountsBelow(place)).toEqual([]);
+      }
+      expect(finished).toBe(true);
+    },
+    180_000,
+  );
+});
+
+describe('a merge that stopped between its renames', () => {
+  it.each(['set aside', 'put in place'])('is finished by repeating it, or cleaned (%s)', async (after) => {
+    const { directory, root } = await openBench();
+    const [base, ...upper] = await makeStack(
+      join(directory, 'blobs'),
+      layerItems({ 'a.txt': 'a' }),
+      layerItems({ 'b.txt': 'b' }),
+    );
+    const requests = asBlocks([base, ...upper]);
+    const host = createEmbeddedHost({ root });
+    await build(host, requests);
+    const merged = await host.mergeChain(mergeOf(requests), context);
+    const folder = `${hexOf(requests[1]!.chainId)}.merged`;
+    const path = (prefix: string) => join(root, 'snapshots', prefix + folder);
+    if (after === 'set aside') {
+      await cp(path(''), path('tmp-'), { recursive: true });
+      await rename(path(''), path('rm-'));
+    } else await cp(path(''), path('rm-'), { recursive: true });
+    const next = createEmbeddedHost({ root });
+    const { merges, leftovers } = await next.observe(context);
+    expect([merges.length, leftovers.length]).toEqual(after === 'set aside' ? [0, 2] : [1, 1]);
+    expect(await next.mergeChain(mergeOf(requests), context)).toEqual(merged);
+    await next.cleanLeftovers(context);
+    expect(await next.observe(context)).toMatchObject({ merges: [{ faults: [] }], leftovers: [] });
+  });
 });
 
 describe('a commit that stopped between its renames', () => {

@@ -1,14 +1,23 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rm, statfs, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createEmbeddedHost } from '../../../src/hosts/embedded/embedded-host.ts';
 import type { UnpackRequest } from '../../../src/hosts/host.ts';
-import { layerItems } from '../../support/host-layers.ts';
+import { type LayerItem, layerItems } from '../../support/host-layers.ts';
 import { isRoot, requireOrSkip } from '../../support/requirements.ts';
-import { build, context, makeDirectory, makeStack, mountRequest, openBench } from './fixture.ts';
+import {
+  asBlocks,
+  build,
+  context,
+  makeDirectory,
+  makeStack,
+  mergeOf,
+  mountRequest,
+  openBench,
+} from './fixture.ts';
 
 const root = requireOrSkip('root (to mount)', isRoot);
 const capabilities = await createEmbeddedHost({ root: '/nowhere' }).capabilities();
@@ -45,6 +54,53 @@ describe.runIf(root)('a full disk', () => {
   });
 });
 
+describe.runIf(root)('a full disk, of block layers,', () => {
+  it.each([5, 7, 9])(
+    'is one no-space error wherever it comes (%i MiB left), and leaves nothing',
+    async (mebibytes) => {
+      const directory = await makeDirectory();
+      const small = join(directory, 'small');
+      await mkdir(small);
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'small', small]);
+      const host = createEmbeddedHost({ root: join(small, 'root') });
+      const names = Array.from({ length: 20_000 }, (_, index) => [`d${index % 100}/${index}`, 'x'] as const);
+      const lower = layerItems(Object.fromEntries(names));
+      const upper: LayerItem[] = [{ name: 'Files/big.bin', type: 'file', content: randomBytes(6_000_000) }];
+      const requests = asBlocks(await makeStack(join(directory, 'blobs'), lower, upper), { seal: true });
+      const fill = async (): Promise<void> => {
+        await rm(join(small, 'ballast'), { force: true });
+        const { bavail, bsize } = await statfs(small);
+        await writeFile(
+          join(small, 'ballast'),
+          Buffer.alloc(Math.max(0, bavail * bsize - mebibytes * 2 ** 20)),
+        );
+      };
+      const failures: string[] = [];
+      const attempt = async (what: string, effect: () => Promise<unknown>): Promise<void> => {
+        const before = await host.observe(context);
+        await fill();
+        const error = await effect().then(
+          () => undefined,
+          (thrown: unknown) => thrown,
+        );
+        if (error !== undefined) {
+          failures.push(what);
+          expect(error).toMatchObject({ code: 'no-space' });
+          const { layers, merges, leftovers } = await host.observe(context);
+          expect([layers, merges, leftovers]).toEqual([before.layers, before.merges, []]);
+          await rm(join(small, 'ballast'));
+          await effect();
+        }
+        expect((await host.observe(context)).leftovers).toEqual([]);
+      };
+      for (const request of requests) await attempt('layer', () => build(host, [request]));
+      await attempt('merge', () => host.mergeChain(mergeOf(requests), context));
+      expect(failures.length).toBeGreaterThan(0);
+      expect(await host.observe(context)).toMatchObject({ merges: [{ faults: [] }] });
+    },
+  );
+});
+
 describe.runIf(root)('a read-only root', () => {
   it('is refused with the path, and observed all the same', async () => {
     const directory = await makeDirectory();
@@ -72,6 +128,21 @@ describe('cancelling', () => {
     });
     await expect(unpacking).rejects.toMatchObject({ code: 'cancelled' });
     expect(await host.observe(context)).toMatchObject({ layers: [], leftovers: [] });
+  });
+
+  it('a merge halfway leaves nothing', async () => {
+    const { directory, host } = await openBench();
+    const names = Array.from({ length: 5_000 }, (_, index) => [`d${index % 50}/${index}`, 'x'] as const);
+    const lower = layerItems(Object.fromEntries(names));
+    const requests = asBlocks(await makeStack(join(directory, 'blobs'), lower, layerItems({ 'a.txt': 'a' })));
+    await build(host, requests);
+    const controller = new AbortController();
+    const merging = host.mergeChain(mergeOf(requests), {
+      signal: controller.signal,
+      progress: () => setImmediate(() => controller.abort()),
+    });
+    await expect(merging).rejects.toMatchObject({ code: 'cancelled' });
+    expect(await host.observe(context)).toMatchObject({ merges: [], leftovers: [] });
   });
 
   it('an extraction halfway leaves nothing', async () => {

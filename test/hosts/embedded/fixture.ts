@@ -3,7 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { createEmbeddedHost, type EmbeddedHostOptions } from '../../../src/hosts/embedded/embedded-host.ts';
-import type { EffectContext, Host, MountRequest, UnpackRequest, ViewKind } from '../../../src/hosts/host.ts';
+import type {
+  EffectContext,
+  Host,
+  MergeRequest,
+  MountRequest,
+  UnpackRequest,
+  ViewKind,
+} from '../../../src/hosts/host.ts';
 import { chainIds, mountVolumeGuid } from '../../../src/hosts/identity.ts';
 import { type LayerItem, writeLayerBlob } from '../../support/host-layers.ts';
 import { unmountBelow } from '../../support/mounts.ts';
@@ -53,6 +60,21 @@ export async function makeStack(
   return requests as [UnpackRequest, ...UnpackRequest[]];
 }
 
+/** The same layers as block CIMs. */
+export function asBlocks(
+  requests: readonly UnpackRequest[],
+  change: Pick<UnpackRequest, 'seal' | 'vhdFooter'> = {},
+): [UnpackRequest, ...UnpackRequest[]] {
+  const blocks = requests.map((request) => ({ ...request, format: 'BlockCIM' as const, ...change }));
+  return blocks as [UnpackRequest, ...UnpackRequest[]];
+}
+
+/** The merged CIM that these layers want: sealed and with a footer as they are. */
+export function mergeOf(requests: readonly UnpackRequest[]): MergeRequest {
+  const chain = requests.map(({ chainId }) => chainId);
+  return { chain, format: 'BlockCIM', seal: requests[0]?.seal, vhdFooter: requests[0]?.vhdFooter };
+}
+
 export async function build(host: Host, requests: readonly UnpackRequest[]): Promise<void> {
   for (const request of requests) {
     await host.unpackLayer(request, context);
@@ -69,7 +91,7 @@ export function mountRequest(
     volumeGuid: mountVolumeGuid(path),
     path,
     chain: requests.map(({ chainId }) => chainId),
-    format: 'ForkedCIM',
+    format: requests[0]?.format ?? 'ForkedCIM',
     access: 'ReadOnly',
     view,
   };
