@@ -58,11 +58,6 @@ const CASES: Case[] = [
   { name: 'region magic', change: (bytes) => bytes.fill(7, 0, 1), fault: 'not a CIM file' },
   { name: 'region version', change: (bytes) => bytes.fill(7, 16, 17), fault: 'format version is 7.0' },
   {
-    name: 'version of a region file',
-    change: (bytes) => bytes.fill(2, 16, 17),
-    fault: "format version is 2.0, the image's is 1.x",
-  },
-  {
     name: 'upcase place',
     change: (bytes, { filesystem }) => bytes.fill(0xff, filesystem, filesystem + 4),
     fault: 'the upcase table (131072 bytes) lies outside',
