@@ -2,9 +2,9 @@
 
 import type { Command } from 'commander';
 import { inspectCim } from '../cim/inspect.ts';
-import type { CimReader } from '../cim/reader.ts';
-import { openCim } from '../cim/reader.ts';
-import type { DirectoryEntry, FileInfo } from '../cim/types.ts';
+import type { OpenCimOptions } from '../cim/open-image.ts';
+import { type CimReader, openCim } from '../cim/reader.ts';
+import type { DirectoryEntry, FileInfo, LayerMark } from '../cim/types.ts';
 import { verifyCim } from '../cim/verify.ts';
 import { CimletError } from '../errors.ts';
 import { addDiff } from './cim-diff.ts';
@@ -27,7 +27,8 @@ Paths inside a CIM are written with / or \\, and compared without case.
 Examples:
   cimlet cim tree layer.cim Files/Windows
   cimlet cim cat layer.cim 'Files/a.txt:Zone.Identifier' | xxd
-  cimlet cim verify layer.cim`;
+  cimlet cim verify layer.cim
+  cimlet cim ls merged.bcim/merged.cim --source top.bcim/layer.cim --source base.bcim/layer.cim`;
 
 export const addCim: AddCommand = (program, context) => {
   const cim = program
@@ -43,6 +44,29 @@ export const addCim: AddCommand = (program, context) => {
   addDiff(cim, context);
 };
 
+interface ImageOptions extends GlobalOptions {
+  source?: string[];
+  rootHash?: string;
+}
+
+/** A subcommand about one image, which may lie in a container and need the containers it was merged from. */
+function addImageCommand(cim: Command, name: string, description: string): Command {
+  return cim
+    .command(name)
+    .description(description)
+    .argument('<file.cim>', 'the image; one in a container as FILE.bcim/NAME.cim')
+    .option('--source <file>', 'what a merged image was made of, topmost first; repeat it', collect)
+    .option('--root-hash <sha256:...>', 'refuse a sealed image that has another');
+}
+
+function collect(value: string, earlier: string[] = []): string[] {
+  return [...earlier, value];
+}
+
+function openOptions({ source, rootHash }: ImageOptions): OpenCimOptions {
+  return { sources: source, rootHash };
+}
+
 interface Entry {
   path: string;
   name: string;
@@ -50,15 +74,13 @@ interface Entry {
 }
 
 function addList(cim: Command, context: CliContext): void {
-  cim
-    .command('ls')
-    .description('list a directory of a CIM')
-    .argument('<file.cim>', 'the image')
+  addImageCommand(cim, 'ls', 'list a directory of a CIM')
     .argument('[path]', 'directory or file in it', '')
     .option('-l, --long', 'with attributes, size and time')
     .action(async (file, path, _options, command) => {
-      const { long, output } = command.optsWithGlobals() as GlobalOptions & { long?: boolean };
-      await withCim(file, async (reader) => {
+      const options = command.optsWithGlobals() as ImageOptions & { long?: boolean };
+      const { long, output } = options;
+      await withCim(file, options, async (reader) => {
         const found = find(reader, file, path);
         const entries = found.info.isDirectory ? [...childrenOf(reader, found)] : [found];
         if (isDataFormat(output)) {
@@ -72,14 +94,12 @@ function addList(cim: Command, context: CliContext): void {
 
 function addStat(cim: Command, context: CliContext): void {
   const { terminal } = context;
-  cim
-    .command('stat')
-    .description('print what a CIM holds about one file')
-    .argument('<file.cim>', 'the image')
+  addImageCommand(cim, 'stat', 'print what a CIM holds about one file')
     .argument('[path]', 'file or directory in it', '')
     .action(async (file, path, _options, command) => {
-      const { output } = command.optsWithGlobals() as GlobalOptions;
-      await withCim(file, async (reader) => {
+      const options = command.optsWithGlobals() as ImageOptions;
+      const { output } = options;
+      await withCim(file, options, async (reader) => {
         const found = find(reader, file, path);
         const streams = [...reader.streams(found.info.id)];
         const data = { ...dataOf(found), streams };
@@ -90,13 +110,10 @@ function addStat(cim: Command, context: CliContext): void {
 }
 
 function addCat(cim: Command, context: CliContext): void {
-  cim
-    .command('cat')
-    .description('write the bytes of a file, or of path:stream, to standard output')
-    .argument('<file.cim>', 'the image')
+  addImageCommand(cim, 'cat', 'write the bytes of a file, or of path:stream, to standard output')
     .argument('<path>', 'file in it; FILE:STREAM for an alternate stream')
-    .action(async (file, path: string) => {
-      await withCim(file, async (reader) => {
+    .action(async (file, path: string, _options, command) => {
+      await withCim(file, command.optsWithGlobals() as ImageOptions, async (reader) => {
         const [name = '', stream] = path.split(':', 2);
         const { info } = find(reader, file, name);
         if (info.isDirectory && stream === undefined) {
@@ -111,14 +128,12 @@ function addCat(cim: Command, context: CliContext): void {
 }
 
 function addTree(cim: Command, context: CliContext): void {
-  cim
-    .command('tree')
-    .description('draw a directory of a CIM and all below it')
-    .argument('<file.cim>', 'the image')
+  addImageCommand(cim, 'tree', 'draw a directory of a CIM and all below it')
     .argument('[path]', 'directory in it', '')
     .action(async (file, path, _options, command) => {
-      const { output } = command.optsWithGlobals() as GlobalOptions;
-      await withCim(file, async (reader) => {
+      const options = command.optsWithGlobals() as ImageOptions;
+      const { output } = options;
+      await withCim(file, options, async (reader) => {
         const found = find(reader, file, path);
         if (isDataFormat(output)) {
           context.terminal.print(formatData([...walk(reader, found)].map(dataOf), output));
@@ -131,13 +146,11 @@ function addTree(cim: Command, context: CliContext): void {
 
 function addVerify(cim: Command, context: CliContext): void {
   const { terminal } = context;
-  cim
-    .command('verify')
-    .description('check every structure of a CIM; exits with 1 when there are faults')
-    .argument('<file.cim>', 'the image')
-    .action((file, _options, command) => {
-      const { output } = command.optsWithGlobals() as GlobalOptions;
-      const faults = [...verifyCim(file)];
+  addImageCommand(cim, 'verify', 'check every structure of a CIM; exits with 1 when there are faults').action(
+    (file, _options, command) => {
+      const options = command.optsWithGlobals() as ImageOptions;
+      const { output } = options;
+      const faults = [...verifyCim(file, openOptions(options))];
       context.exitCode = faults.length > 0 ? 1 : 0;
       if (isDataFormat(output)) {
         terminal.print(formatData({ file, faults }, output));
@@ -148,24 +161,28 @@ function addVerify(cim: Command, context: CliContext): void {
       }
       if (faults.length === 0) terminal.print(terminal.paint('green', `${printable(file)}: no faults`));
       else terminal.printError(terminal.paintError('red', plural(faults.length, 'fault')));
-    });
+    },
+  );
 }
 
 function addInspect(cim: Command, context: CliContext): void {
   const { terminal } = context;
-  cim
-    .command('inspect')
-    .description('print the header of a CIM, its GUIDs, files and counts')
-    .argument('<file.cim>', 'the image')
-    .action((file, _options, command) => {
-      const { output } = command.optsWithGlobals() as GlobalOptions;
-      const facts = inspectCim(file);
+  addImageCommand(cim, 'inspect', 'print the header of a CIM, its GUIDs, files and counts').action(
+    (file, _options, command) => {
+      const options = command.optsWithGlobals() as ImageOptions;
+      const { output } = options;
+      const facts = inspectCim(file, openOptions(options));
       terminal.print(formatData(facts, output === 'json' ? 'json' : 'yaml'));
-    });
+    },
+  );
 }
 
-async function withCim(file: string, use: (reader: CimReader) => Promise<void>): Promise<void> {
-  const reader = openCim(file);
+async function withCim(
+  file: string,
+  options: ImageOptions,
+  use: (reader: CimReader) => Promise<void>,
+): Promise<void> {
+  const reader = openCim(file, openOptions(options));
   try {
     await use(reader);
   } finally {
@@ -204,6 +221,7 @@ function dataOf({ path, name, info }: Entry) {
     lastWriteTime: formatFileTime(info.lastWriteTime),
     changeTime: formatFileTime(info.changeTime),
     lastAccessTime: formatFileTime(info.lastAccessTime),
+    mark: info.mark === undefined ? undefined : describeMark(info.mark),
     reparseTag: info.reparseTag === 0 ? undefined : formatReparseTag(info.reparseTag),
     target: reparseTarget(info),
     reparseData: hex(info.reparseData),
@@ -225,6 +243,7 @@ function statLines(data: FileData & { streams: { name: string; size: number }[] 
     ['Written', data.lastWriteTime],
     ['Changed', data.changeTime],
     ['Accessed', data.lastAccessTime],
+    ['Mark', data.mark],
     ['Reparse tag', data.reparseTag],
     ['Target', data.target],
     ['Security descriptor', data.securityDescriptor],
@@ -249,7 +268,13 @@ function longLines(entries: readonly Entry[]): string[] {
 
 function arrowOf(info: FileInfo): string {
   const target = reparseTarget(info);
-  return target === undefined ? '' : ` -> ${printable(target)}`;
+  const arrow = target === undefined ? '' : ` -> ${printable(target)}`;
+  return info.mark === undefined ? arrow : `${arrow} (${printable(describeMark(info.mark))})`;
+}
+
+/** What an entry of a block CIM does to the layers below it. */
+function describeMark(mark: LayerMark): string {
+  return mark.kind === 'merge-link' ? `merge link to ${mark.target}` : mark.kind;
 }
 
 function* treeLines(reader: CimReader, top: Entry): Iterable<string> {
