@@ -78,8 +78,9 @@ describe.runIf(requireOrSkip('tmux', hasTool('tmux')))('on a terminal', () => {
     );
     expect(screen).toMatch(/^✓ Mount\/view +\d/m);
     expect(screen).toMatch(/^✓ ├─ Image\/app +\d/m);
-    expect(screen).toMatch(/^✓ └─ Snapshot\/[0-9a-f]{12} +\d/m);
-    expect(screen).toMatch(/\nApplied: 4 succeeded, 0 failed, 0 skipped in \d+\.\d s\.\nexit 0\n/);
+    expect(screen).toMatch(/^✓ └─ Merge\/[0-9a-f]{12} +\d/m);
+    expect(screen).toMatch(/^✓ {4}└─ Snapshot\/[0-9a-f]{12} +\d/m);
+    expect(screen).toMatch(/\nApplied: 5 succeeded, 0 failed, 0 skipped in \d+\.\d s\.\nexit 0\n/);
     // Drawn over, not one below the other.
     expect(screen.match(/^. Mount\/view/gm)).toHaveLength(1);
   });

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { cp, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -46,6 +47,7 @@ async function runAndKill(root: string, work: string, lines: number): Promise<bo
 async function digestOfLayers(root: string): Promise<string> {
   const hash = createHash('sha256');
   for (const folder of ['cim-layers', 'snapshots']) {
+    if (!existsSync(join(root, folder))) continue;
     const entries = await readdir(join(root, folder), { recursive: true, withFileTypes: true });
     const files = entries
       .filter((entry) => entry.isFile())
