@@ -1,4 +1,4 @@
-/** A real image made by umoci, applied from YAML; the kernel mount equals umoci's own unpacking. */
+/** A real image made by umoci, applied from YAML; its kernel mounts, of forked and of block CIMs, equal umoci's own unpacking. */
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,11 +11,16 @@ import { buildUmociImage } from './umoci-image.ts';
 
 const ready = requireOrSkip('umoci and root for a kernel mount', hasTool('umoci') && isRoot);
 
+const FORMATS = [
+  { format: 'forked CIMs', chain: 'packages' },
+  { format: 'verified block CIMs', chain: 'blocks' },
+];
+
 describe.skipIf(!ready)('an image made by umoci', () => {
   let directory = '';
   let image: ReturnType<typeof buildUmociImage>;
   let common: string[] = [];
-  const mountPoint = (): string => join(directory, 'mnt/view');
+  const mountPoint = (chain: string): string => join(directory, 'mnt', chain);
 
   beforeAll(() => {
     directory = mkdtempSync(join(tmpdir(), 'cimlet-umoci-'));
@@ -36,13 +41,23 @@ spec:
   layers: [{image: packages}]
 ---
 apiVersion: cimlet.dev/v1alpha1
-kind: Mount
-metadata: {name: packages}
+kind: LayerChain
+metadata: {name: blocks}
 spec:
-  chain: packages
-  path: ${mountPoint()}
+  format: BlockCIM
+  integrity: Verified
+  layers: [{image: packages}]
+${FORMATS.map(
+  ({ chain }) => `---
+apiVersion: cimlet.dev/v1alpha1
+kind: Mount
+metadata: {name: ${chain}}
+spec:
+  chain: ${chain}
+  path: ${mountPoint(chain)}
   view: Kernel
 `,
+).join('')}`,
     );
     common = ['-f', join(directory, 'manifests.yaml'), '--root', join(directory, 'root')];
   }, 180_000);
@@ -56,9 +71,12 @@ spec:
     expect(image.files).toBeGreaterThan(3000);
   });
 
-  test('is applied, equals the unpacked tree, and plans empty afterwards', async () => {
+  test('is applied, and plans empty afterwards', async () => {
     await expectProgram(['apply', ...common, '--yes']);
-    expect(diffTrees(readTree(image.unpacked), readTree(mountPoint()))).toEqual([]);
     await expectProgram(['plan', ...common, '--detailed-exitcode'], 0);
   }, 180_000);
+
+  test.each(FORMATS)('equals the unpacked tree as $format', ({ chain }) => {
+    expect(diffTrees(readTree(image.unpacked), readTree(mountPoint(chain)))).toEqual([]);
+  });
 });
