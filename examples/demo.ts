@@ -4,7 +4,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, lstatSync, readdirSync, rmSync, unlinkSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { makeExampleImage } from './image.ts';
 
@@ -17,8 +17,8 @@ function say(text: string): void {
   console.log(`\n# ${text}`);
 }
 
-/** Runs a command of the reader's shell, shown as typed; the demo stops when it fails. */
-function run(command: string, args: string[]): void {
+/** Runs a command of the reader's shell, shown as typed; the demo stops when it ends otherwise than expected. */
+function run(command: string, args: string[], expected = 0): void {
   console.log(`$ ${[command, ...args].join(' ')}`);
   const program =
     command === 'cimlet'
@@ -29,7 +29,8 @@ function run(command: string, args: string[]): void {
     cwd: REPOSITORY,
     stdio: ['ignore', 'inherit', 'inherit'],
   });
-  if (status !== 0) throw new Error(`${command} ended with ${error?.message ?? `exit code ${status}`}`);
+  if (status !== expected)
+    throw new Error(`${command} ended with ${error?.message ?? `exit code ${status}`}`);
 }
 
 /** A region file of the topmost layer vanishes; a kernel mount is taken away by hand. */
@@ -42,6 +43,21 @@ function breakThings(): void {
   const mountPoint = join(DEMO, 'hello');
   if (lstatSync(mountPoint).isSymbolicLink()) unlinkSync(mountPoint);
   else run('umount', [mountPoint]);
+}
+
+/** One bit of a copy of a sealed layer flips; verification refuses the copy. */
+function tamperWithCopy(): void {
+  const snapshots = join(ROOT, 'snapshots');
+  const container = readdirSync(snapshots, { recursive: true, encoding: 'utf8' }).find((name) =>
+    name.endsWith('layer.bcim'),
+  );
+  if (container === undefined) throw new Error(`no block CIM in ${snapshots}`);
+  const copy = join(DEMO, 'tampered.bcim');
+  const bytes = readFileSync(join(snapshots, container));
+  bytes[5000] = (bytes[5000] ?? 0) ^ 1;
+  writeFileSync(copy, bytes);
+  console.log(`$ # ${copy}: a copy of a layer with one bit flipped`);
+  run('cimlet', ['cim', 'verify', copy], 1);
 }
 
 const started = performance.now();
@@ -64,6 +80,10 @@ run('cimlet', ['get', 'all', '--root', ROOT]);
 
 say('A second plan is empty');
 run('cimlet', ['plan', ...MANIFESTS]);
+
+say('Three block CIMs, sealed and merged: one root hash stands for every byte');
+run('cimlet', ['describe', 'chain/verified', '--root', ROOT]);
+tamperWithCopy();
 
 say('Break two things on purpose: a region file of a layer, and a mount');
 breakThings();

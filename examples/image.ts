@@ -23,13 +23,14 @@ const DIRECTORIES = [
 ];
 const FileAttribute = { readOnly: 1, hidden: 2, directory: 16, archive: 32 };
 
-/** Writes the image as an OCI layout to `<directory>/hello`, its layer tars beside it. */
+/** Writes the image as an OCI layout to `<directory>/hello`, and beside it its layer tars and one more layer, tools.tar. */
 export async function makeExampleImage(directory: string): Promise<void> {
   mkdirSync(directory, { recursive: true });
   const base = join(directory, 'base.tar');
   const patch = join(directory, 'patch.tar');
   writeTar(base, writeBaseLayer);
   writeTar(patch, writePatchLayer);
+  writeTar(join(directory, 'tools.tar'), writeToolsLayer);
   await writeOciLayout(join(directory, 'hello'), {
     layers: [
       { tar: base, compression: 'gzip' },
@@ -86,6 +87,12 @@ function writePatchLayer(tar: TarWriter): void {
     linkName: 'Files/Windows/System32/kernel.bin',
     mtime: NEW_YEAR,
   });
+}
+
+function writeToolsLayer(tar: TarWriter): void {
+  addDirectory(tar, 'Files/tools');
+  addFile(tar, 'Files/tools/tool.exe', binary(20_000));
+  addFile(tar, 'Files/Windows/.wh.win.ini', '');
 }
 
 function addDirectory(tar: TarWriter, name: string): void {
