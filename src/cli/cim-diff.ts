@@ -18,18 +18,29 @@ Exit codes: 0 nothing differs, 1 something does; errors are 2.
 Example:
   cimlet cim diff old.cim new.bcim/layer.cim`;
 
+interface DiffOptions extends GlobalOptions {
+  sourceA?: string[];
+  sourceB?: string[];
+}
+
+function collect(value: string, earlier: string[] = []): string[] {
+  return [...earlier, value];
+}
+
 export function addDiff(cim: Command, context: CliContext): void {
   cim
     .command('diff')
     .description('list what differs between two CIMs; exits with 1 when anything does')
     .argument('<a.cim>', 'the first image')
     .argument('<b.cim>', 'the second image')
+    .option('--source-a <file>', 'what a merged first image was made of, topmost first; repeat it', collect)
+    .option('--source-b <file>', 'the same of the second image', collect)
     .addHelpText('after', HELP)
     .action(async (a: string, b: string, _options, command: Command) => {
-      const { output } = command.optsWithGlobals<GlobalOptions>();
-      const first = openCim(a);
+      const { output, sourceA, sourceB } = command.optsWithGlobals<DiffOptions>();
+      const first = openCim(a, { sources: sourceA });
       try {
-        const second = openCim(b);
+        const second = openCim(b, { sources: sourceB });
         try {
           await printDifferences(context, diffCims(first, second), output);
         } finally {

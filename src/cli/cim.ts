@@ -28,7 +28,7 @@ Examples:
   cimlet cim tree layer.cim Files/Windows
   cimlet cim cat layer.cim 'Files/a.txt:Zone.Identifier' | xxd
   cimlet cim verify layer.cim
-  cimlet cim ls merged.bcim/merged.cim --source top.bcim/layer.cim --source base.bcim/layer.cim`;
+  cimlet cim ls merged.bcim --source top.bcim --source base.bcim`;
 
 export const addCim: AddCommand = (program, context) => {
   const cim = program

@@ -88,7 +88,7 @@ function findUnexpectedRootHash(
   return {
     code: 'corrupt',
     message: `spec.expectedRootHash is ${expected}, and the chain's root hash is ${shown.rootHash}`,
-    hint: 'if the layers are the ones meant, set spec.expectedRootHash to the root hash they have',
+    hint: 'if the layers are the ones meant, expect the root hash that cimlet describe prints of the chain',
   };
 }
 

@@ -213,4 +213,30 @@ describe('cim diff', () => {
     expect(failed).toMatchObject({ code: 2, stderr: expect.stringMatching(/^error: .*none\.cim/) });
     for (const { chainId } of [upper, base]) expect((await run(['layer', 'remove', chainId])).code).toBe(0);
   });
+
+  test('compares a merged chain with a forked one, given what it was merged from', async () => {
+    const manifest = join(work, 'both.yaml');
+    const chain = (name: string, format: string) => `apiVersion: cimlet.dev/v1alpha1
+kind: LayerChain
+metadata: { name: ${name} }
+spec: { format: ${format}, layers: [{ archive: base.tar }, { archive: upper.tar.gz }] }
+`;
+    writeFileSync(manifest, `${chain('block', 'BlockCIM')}---\n${chain('forked', 'ForkedCIM')}`);
+    expect((await run(['apply', '-f', manifest, '--yes'])).code).toBe(0);
+    const { layers } = JSON.parse((await run(['observe', '-o', 'json'])).stdout) as HostState;
+    const top = layers.find(({ parent }) => parent !== undefined)!;
+    const find = (id: string, name: string) => {
+      const files = readdirSync(root, { recursive: true, encoding: 'utf8' });
+      return join(root, files.find((file) => file.includes(id.slice(7)) && file.endsWith(name))!);
+    };
+    const merged = ['cim', 'diff', find(top.chainId, 'merged.bcim'), find(top.chainId, '.cim')];
+    const sources = [top.chainId, top.parent!].flatMap((id) => ['--source-a', find(id, 'layer.bcim')]);
+    expect(await run([...merged, ...sources])).toEqual({ code: 0, stdout: '', stderr: '' });
+    const wrongOrder = [...sources.slice(2), ...sources.slice(0, 2)];
+    expect(await run([...merged, ...wrongOrder])).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^error: /),
+    });
+    expect((await run(['delete', '-f', manifest, '--yes'])).code).toBe(0);
+  });
 });
