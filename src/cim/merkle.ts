@@ -47,7 +47,7 @@ export function treeGeometry(sealedLength: number): { levels: TreeLevel[]; end: 
 
 /** Writes a block's SHA-256 into `target`. A string costs less than a buffer of its own, and there is one for every block. */
 export function digestBlock(block: Uint8Array, target: Buffer, position: number): void {
-  target.write(hash('sha256', block, 'hex'), position, SHA256_SIZE, 'hex');
+  target.write(hash('sha256', block, 'binary'), position, SHA256_SIZE, 'latin1');
 }
 
 export function createSeal(sealedLength: number, header: Buffer, treeRoot: Buffer): Seal {
