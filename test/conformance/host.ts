@@ -39,6 +39,8 @@ export interface HostFixture {
   reopen(): Promise<Host>;
   /** How cases mount that aren't about one kind of view. */
   view: ViewKind;
+  /** Of layers in cases that are about any format; forked CIMs unless told. */
+  format?: 'BlockCIM';
   /** A directory outside the root, which exists, to mount below. */
   workspace: string;
   /** A real directory for the files that the host writes where it is told. */
@@ -86,7 +88,7 @@ export async function stack(fixture: HostFixture, ...layers: LayerFiles[]): Prom
     chainId: chain[index] as ChainId,
     diffId,
     parents: chain.slice(0, index),
-    format: FORMAT,
+    format: fixture.format ?? FORMAT,
     blob,
   }));
 }
@@ -96,6 +98,14 @@ export async function build(host: Host, requests: readonly UnpackRequest[]): Pro
     await host.unpackLayer(request, context);
     await host.commitLayer(request, context);
   }
+}
+
+/** Builds layers, and what it takes to show each of them: the merged CIM on a block layer that has parents. */
+async function buildShown(host: Host, requests: readonly UnpackRequest[]): Promise<void> {
+  await build(host, requests);
+  for (const { chainId, parents, format } of requests)
+    if (format === 'BlockCIM' && parents.length > 0)
+      await host.mergeChain({ chain: [...parents, chainId], format }, context);
 }
 
 export function mountOf(fixture: HostFixture, requests: readonly UnpackRequest[], name = 'm'): MountRequest {
@@ -205,7 +215,7 @@ export const hostCases: readonly ConformanceCase[] = [
     needs: MOUNTS,
     run: async (fixture) => {
       const requests = await stack(fixture, BASE, UPPER);
-      await build(fixture.host, requests);
+      await buildShown(fixture.host, requests);
       await fixture.host.mount(mountOf(fixture, requests), context);
       const before = await fixture.fingerprint();
       await look(fixture.host, [`${fixture.workspace}/m`, `${fixture.workspace}/none`]);
@@ -244,7 +254,7 @@ export const hostCases: readonly ConformanceCase[] = [
       const { chainId, diffId, format, parent, bytes, files, builder } = committed;
       assert.deepEqual(
         { chainId, diffId, format, parent },
-        { chainId: request.chainId, diffId: request.diffId, format: FORMAT, parent: undefined },
+        { chainId: request.chainId, diffId: request.diffId, format: request.format, parent: undefined },
       );
       assert(bytes > 0 && files > 0 && builder !== '');
     },
@@ -257,10 +267,10 @@ export const hostCases: readonly ConformanceCase[] = [
       const requests = await stack(fixture, BASE, UPPER);
       await host.unpackLayer(first(requests), context);
       await host.unpackLayer(first(requests), context);
-      await build(host, requests);
+      await buildShown(host, requests);
       const before = await look(host);
       const fingerprint = await fixture.fingerprint();
-      await build(host, requests);
+      await buildShown(host, requests);
       assert.deepEqual((await look(host)).layers, before.layers);
       assert.deepEqual((await look(host)).leftovers, []);
       assert.equal(await fixture.fingerprint(), fingerprint);
@@ -293,7 +303,7 @@ export const hostCases: readonly ConformanceCase[] = [
     run: async (fixture) => {
       const [base, upper] = await stack(fixture, BASE, UPPER);
       assert(base !== undefined && upper !== undefined);
-      await build(fixture.host, [base]);
+      await buildShown(fixture.host, [base]);
       await fixture.host.unpackLayer(upper, context);
       const next = await fixture.reopen();
       const { leftovers, layers } = await look(next);
@@ -306,7 +316,7 @@ export const hostCases: readonly ConformanceCase[] = [
       assert.deepEqual((await look(next)).layers, layers);
       assert.deepEqual(await next.cleanLeftovers(context), []);
       await rejects(next.commitLayer(upper, context), 'failed-precondition');
-      await build(next, [upper]);
+      await buildShown(next, [upper]);
       assert.equal((await look(next)).layers.length, 2);
     },
   },
@@ -328,7 +338,7 @@ export const hostCases: readonly ConformanceCase[] = [
         const { layers, leftovers } = await look(host);
         assert.deepEqual([layers, leftovers], [[], []]);
       }
-      await build(host, [request]);
+      await buildShown(host, [request]);
       assert.equal((await look(host)).layers.length, 1);
     },
   },
@@ -399,7 +409,7 @@ export const hostCases: readonly ConformanceCase[] = [
     run: async (fixture) => {
       const { host } = fixture;
       const requests = await stack(fixture, BASE, UPPER);
-      await build(host, requests);
+      await buildShown(host, requests);
       await rejects(host.removeLayer(first(requests), context), 'failed-precondition');
       await host.removeLayer(last(requests), context);
       await host.removeLayer(first(requests), context);
@@ -413,7 +423,7 @@ export const hostCases: readonly ConformanceCase[] = [
     run: async (fixture) => {
       const { host } = fixture;
       const requests = await stack(fixture, BASE);
-      await build(host, requests);
+      await buildShown(host, requests);
       const view = await host.mount(mountOf(fixture, requests), context);
       await rejects(host.removeLayer(first(requests), context), 'failed-precondition');
       await host.dismount(view.volumeGuid, context);
@@ -440,7 +450,7 @@ export const hostCases: readonly ConformanceCase[] = [
     run: async (fixture) => {
       const { host } = fixture;
       const requests = await stack(fixture, BASE, UPPER);
-      await build(host, requests);
+      await buildShown(host, requests);
       const sound = await look(host);
       const base = first(requests);
       await fixture.damageLayer(base);
@@ -448,7 +458,7 @@ export const hostCases: readonly ConformanceCase[] = [
       assert(damaged !== undefined && damaged.faults.length > 0);
       for (const { code, message } of damaged.faults) assert(code.length > 0 && message.length > 0);
       await rejects(host.commitLayer(base, context), 'failed-precondition');
-      await build(host, [base]);
+      await buildShown(host, [base]);
       const repaired = await look(host);
       assert.deepEqual(repaired.layers, sound.layers);
       assert.deepEqual(repaired.leftovers, []);
@@ -460,7 +470,7 @@ export const hostCases: readonly ConformanceCase[] = [
     run: async (fixture) => {
       const { host } = fixture;
       const requests = await stack(fixture, BASE, UPPER);
-      await build(host, requests);
+      await buildShown(host, requests);
       const sound = await look(host);
       await fixture.loseSnapshot(first(requests));
       const lost = await look(host);
@@ -469,7 +479,7 @@ export const hostCases: readonly ConformanceCase[] = [
         [[last(requests).chainId, ['parent-missing']]],
       );
       await host.cleanLeftovers(context);
-      await build(host, [first(requests)]);
+      await buildShown(host, [first(requests)]);
       assert.deepEqual((await look(host)).layers, sound.layers);
       assert.deepEqual((await look(host)).leftovers, []);
     },
@@ -530,7 +540,7 @@ export const hostCases: readonly ConformanceCase[] = [
       run: async (fixture) => {
         const { host, workspace } = fixture;
         const requests = await stack(fixture, BASE, UPPER);
-        await build(host, requests);
+        await buildShown(host, requests);
         const request = { ...mountOf(fixture, requests), path: `${workspace}/made/for/m`, view };
         const shown = await host.mount(request, context);
         const { volumeGuid, path } = request;
@@ -538,7 +548,7 @@ export const hostCases: readonly ConformanceCase[] = [
           volumeGuid,
           path,
           chainId: last(requests).chainId,
-          format: FORMAT,
+          format: request.format,
           view,
           access: 'ReadOnly',
         };
@@ -572,7 +582,7 @@ export const hostCases: readonly ConformanceCase[] = [
     run: async (fixture) => {
       const { host } = fixture;
       const requests = await stack(fixture, BASE, UPPER);
-      await build(host, requests);
+      await buildShown(host, requests);
       const views = [
         mountOf(fixture, requests, 'one'),
         mountOf(fixture, requests, 'two'),
@@ -591,7 +601,7 @@ export const hostCases: readonly ConformanceCase[] = [
     run: async (fixture) => {
       const { host } = fixture;
       const requests = await stack(fixture, BASE);
-      await build(host, requests);
+      await buildShown(host, requests);
       for (const view of ['Kernel', 'Extracted'] as const) {
         if (!(await host.capabilities())[`view.${view}`].available) continue;
         const request = { ...mountOf(fixture, requests, `kept-${view}`), view };
@@ -609,7 +619,7 @@ export const hostCases: readonly ConformanceCase[] = [
     run: async (fixture) => {
       const { host } = fixture;
       const requests = await stack(fixture, BASE);
-      await build(host, requests);
+      await buildShown(host, requests);
       const atFile = mountOf(fixture, requests, 'file');
       await fixture.makeFile(atFile.path);
       const atFull = mountOf(fixture, requests, 'full');
@@ -630,7 +640,7 @@ export const hostCases: readonly ConformanceCase[] = [
     run: async (fixture) => {
       const { host, workspace } = fixture;
       const requests = await stack(fixture, BASE);
-      await build(host, requests);
+      await buildShown(host, requests);
       const request = mountOf(fixture, requests);
       await host.mount(request, context);
       const second = { ...request, volumeGuid: mountVolumeGuid('second') };
@@ -649,7 +659,7 @@ export const hostCases: readonly ConformanceCase[] = [
       const requests = await stack(fixture, BASE);
       const request = mountOf(fixture, requests);
       await rejects(host.mount(request, context), 'failed-precondition');
-      await build(host, requests);
+      await buildShown(host, requests);
       for (const path of ['relative/path', host.root, `${host.root}/inside`, '/'])
         await rejects(host.mount({ ...request, path }, context), 'invalid-manifest');
       assert.deepEqual((await look(host)).mounts, []);
@@ -662,7 +672,7 @@ export const hostCases: readonly ConformanceCase[] = [
     needs: MOUNTS,
     run: async (fixture) => {
       const requests = await stack(fixture, BASE);
-      await build(fixture.host, requests);
+      await buildShown(fixture.host, requests);
       const request = mountOf(fixture, requests);
       await fixture.host.mount(request, context);
       const next = await fixture.reopen();
@@ -679,7 +689,7 @@ export const hostCases: readonly ConformanceCase[] = [
       run: async (fixture) => {
         const { host } = fixture;
         const requests = await stack(fixture, BASE);
-        await build(host, requests);
+        await buildShown(host, requests);
         const request = { ...mountOf(fixture, requests), view };
         await fixture.unmountByHand(await host.mount(request, context));
         const missing = first((await look(host)).mounts);
@@ -699,7 +709,7 @@ export const hostCases: readonly ConformanceCase[] = [
       if (fixture.coverByHand === undefined) return;
       const { host } = fixture;
       const requests = await stack(fixture, BASE);
-      await build(host, requests);
+      await buildShown(host, requests);
       const request: MountRequest = { ...mountOf(fixture, requests), view: 'Kernel' };
       const uncover = await fixture.coverByHand(await host.mount(request, context));
       const state = await look(host, [request.path]);
@@ -714,3 +724,17 @@ export const hostCases: readonly ConformanceCase[] = [
     },
   },
 ];
+
+/** The cases about any format, with block CIMs. */
+export const hostCasesOfBlocks: readonly ConformanceCase[] = hostCases
+  .filter(({ needs }) => needs.includes('ForkedCIM.write') && !needs.includes('export'))
+  .map(({ name, needs, run }) => ({
+    name: `${name} (BlockCIM)`,
+    needs: [
+      'BlockCIM.write',
+      'BlockCIM.mount',
+      'merge',
+      ...needs.filter((need) => !need.startsWith('Forked')),
+    ],
+    run: (fixture) => run({ ...fixture, format: 'BlockCIM' }),
+  }));

@@ -3,7 +3,7 @@
 import { describe, it } from 'vitest';
 import type { Capabilities } from '../../src/hosts/host.ts';
 import { blockCases } from '../conformance/block-cims.ts';
-import { type ConformanceCase, type HostFixture, hostCases } from '../conformance/host.ts';
+import { type ConformanceCase, type HostFixture, hostCases, hostCasesOfBlocks } from '../conformance/host.ts';
 
 export function hostConformance(
   name: string,
@@ -12,7 +12,9 @@ export function hostConformance(
   isWanted: (conformanceCase: ConformanceCase) => boolean = () => true,
 ): void {
   describe(`${name} keeps the Host contract`, () => {
-    for (const { name: title, needs, run } of [...hostCases, ...blockCases].filter(isWanted)) {
+    for (const { name: title, needs, run } of [...hostCases, ...hostCasesOfBlocks, ...blockCases].filter(
+      isWanted,
+    )) {
       const missing = needs.filter((capability) => !capabilities[capability].available);
       const suffix = missing.length === 0 ? '' : ` [no ${missing.join(', ')}]`;
       it.skipIf(missing.length > 0)(title + suffix, () => withFixture(run));
