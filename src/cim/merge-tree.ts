@@ -43,13 +43,16 @@ type EntryKind = 'file' | 'link-directory' | 'directory' | 'opaque' | 'tombstone
 export class MergedTree {
   readonly #layers: readonly CimReader[];
   readonly #upcase: Uint16Array;
-  /** The directory that merge links' targets were last looked for in: links often come by directory. */
-  #recent: { key: string; directories: readonly Place[] } | undefined;
+  /** By layer, the directory that its merge links' targets were last looked for in: links often come by directory. */
+  readonly #recent: ({ path: string; directories: readonly Place[] } | undefined)[] = [];
+  /** By layer, where merge links end: one may lead to another, down through all layers. */
+  readonly #ends: Map<FileId, Place | undefined>[];
 
   /** Layers topmost first, at least one, which compare names alike. */
   constructor(layers: readonly CimReader[], upcase: Uint16Array) {
     this.#layers = layers;
     this.#upcase = upcase;
+    this.#ends = layers.map(() => new Map());
   }
 
   roots(): Place[] {
@@ -102,6 +105,14 @@ export class MergedTree {
 
   /** The file that the layers below a merge link's show at its target. */
   #follow(link: Place): Place | undefined {
+    const ends = this.#ends[link.layer];
+    if (ends?.has(link.id)) return ends.get(link.id);
+    const end = this.#findTarget(link);
+    ends?.set(link.id, end);
+    return end;
+  }
+
+  #findTarget(link: Place): Place | undefined {
     const { mark } = this.#layer(link.layer).stat(link.id);
     if (mark?.kind !== 'merge-link') return undefined;
     const slash = mark.target.lastIndexOf('/');
@@ -111,12 +122,12 @@ export class MergedTree {
 
   /** The directories that are merged at a path in the layers from `layer` down. */
   #directoriesAt(path: string, layer: number): readonly Place[] {
-    const key = `${layer}:${path}`;
-    if (this.#recent?.key === key) return this.#recent.directories;
+    const recent = this.#recent[layer];
+    if (recent?.path === path) return recent.directories;
     let directories: readonly Place[] = this.#rootsFrom(layer);
     for (const name of path === '' ? [] : path.split('/'))
       directories = this.#child(directories, name).directories;
-    this.#recent = { key, directories };
+    this.#recent[layer] = { path, directories };
     return directories;
   }
 

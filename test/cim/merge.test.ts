@@ -4,12 +4,12 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { type BlockCimWriter, createBlockCimWriter } from '../../src/cim/block-writer.ts';
 import { inspectCim } from '../../src/cim/inspect.ts';
 import { mergeBlockCims } from '../../src/cim/merge.ts';
 import { publishContainer } from '../../src/cim/publish.ts';
-import { openCim } from '../../src/cim/reader.ts';
+import { CimReader, openCim } from '../../src/cim/reader.ts';
 import { sealContainer, verifySeal } from '../../src/cim/seal.ts';
 import { FileAttribute } from '../../src/cim/types.ts';
 import { verifyCim } from '../../src/cim/verify.ts';
@@ -201,6 +201,28 @@ describe('a merged CIM', () => {
     expect(Object.keys(found)).toHaveLength(1 + 64 + 2);
     expect([found['dir/all'], found['dir/link'], found['dir/own1']]).toEqual(['127', '0', '1']);
     expect(() => merge(directory, sources)).toThrow('129 sources given, 2 to 128 can be merged');
+  });
+
+  it('looks up each merge link once, though they lead to one another through all layers', () => {
+    const [layers, links] = [64, 32];
+    const directory = temporary();
+    const sources = Array.from({ length: layers }, (_, n) =>
+      writeBlock(directory, n, (writer) => {
+        putDirectory(writer, 'dir');
+        for (let i = 0; i < links; i++)
+          if (n === 0) putFile(writer, `dir/0-${i}`, `${i}`);
+          else writer.createMergeLink(`dir/${n}-${i}`, `dir/${n - 1}-${i}`);
+      }),
+    ).reverse();
+    const find = vi.spyOn(CimReader.prototype, 'find');
+    try {
+      const merged = merge(directory, sources);
+      // One for each link, and the directory in all layers below each.
+      expect(find.mock.calls.length).toBeLessThanOrEqual(layers * links + (layers * layers) / 2);
+      expect(withCim(merged, listCim, sources)).toMatchObject({ 'dir/63-31': '31', 'dir/1-7': '7' });
+    } finally {
+      find.mockRestore();
+    }
   });
 
   it('lives in a container that can be sealed when its sources are', async () => {
