@@ -1,5 +1,6 @@
 /** What differs between two images, whatever kinds they are: names, metadata, streams, bytes, and which names are names of one file. */
 
+import { ReachedDirectories } from './reached-directories.ts';
 import type { CimReader } from './reader.ts';
 import type { DirectoryEntry, FileId, FileInfo } from './types.ts';
 import { upcaseName } from './upcase.ts';
@@ -26,13 +27,19 @@ const SCALARS = [
 const BLOBS = ['securityDescriptor', 'extendedAttributes', 'reparseData'] as const;
 const CHUNK = 256 * 1024;
 
-/** All differences between two open images, directory by directory. Nothing is said of what is below an entry that only one has. */
+/**
+ * All differences between two open images, directory by directory. Nothing is said of what is below an entry that only one has. A directory
+ * that is reached twice is `corrupt`.
+ */
 export function* diffCims(
   first: CimReader,
   second: CimReader,
   { checkpoint }: { checkpoint?: (() => void) | undefined } = {},
 ): Generator<CimDifference> {
   const comparison = new Comparison(first, second);
+  const [reachedOfFirst, reachedOfSecond] = [new ReachedDirectories(first), new ReachedDirectories(second)];
+  reachedOfFirst.add(first.root, '');
+  reachedOfSecond.add(second.root, '');
   const what = comparison.compare(first.root, second.root);
   if (what.length > 0) yield { path: '', change: 'changed', what };
   const pending = [{ path: '', a: first.root, b: second.root }];
@@ -47,8 +54,10 @@ export function* diffCims(
       const what = comparison.compare(a.id, b.id);
       if (a.name !== b.name) what.unshift('name');
       if (what.length > 0) yield { path, change: 'changed', what };
-      if (first.isDirectory(a.id) && second.isDirectory(b.id))
-        pending.push({ path: `${path}/`, a: a.id, b: b.id });
+      if (!first.isDirectory(a.id) || !second.isDirectory(b.id)) continue;
+      reachedOfFirst.add(a.id, path);
+      reachedOfSecond.add(b.id, path);
+      pending.push({ path: `${path}/`, a: a.id, b: b.id });
     }
   }
 }

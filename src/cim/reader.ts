@@ -34,6 +34,7 @@ import {
 import { LINK_TABLE_HEADER_SIZE, LinkTable } from './link-table.ts';
 import { type ImageKind, type OpenCimOptions, type OpenImage, openImage } from './open-image.ts';
 import { locatePeBytes, type PeImage, readPeImage } from './pe-image.ts';
+import { ReachedDirectories } from './reached-directories.ts';
 import { digestStored, type Region, type RegionFiles } from './region-files.ts';
 import { StoredTables } from './stored-tables.ts';
 import type { DataExtent, DirectoryEntry, FileId, FileInfo, StreamInfo } from './types.ts';
@@ -173,7 +174,8 @@ export class CimReader {
    * A directory that is reached twice (a cycle, or two parents) is a `corrupt` error, and so is a path too long for the format.
    */
   *walk(from: FileId = this.root): Generator<DirectoryEntry & { path: string }> {
-    const seen = new Set([from]);
+    const reached = new ReachedDirectories(this);
+    reached.add(from, '');
     const stack = [{ prefix: '', entries: this.entries(from) }];
     for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
       const next = top.entries.next();
@@ -187,8 +189,7 @@ export class CimReader {
         throw corrupt(this.faultAt(id, `its path has more than ${MAX_PATH_UNITS} UTF-16 units`));
       yield { path, name, id };
       if (!this.isDirectory(id)) continue;
-      if (seen.has(id)) throw corrupt(this.faultAt(id, `directory ${path} is reached twice`));
-      seen.add(id);
+      reached.add(id, path);
       stack.push({ prefix: `${path}/`, entries: this.entries(id) });
     }
   }

@@ -1,5 +1,6 @@
 /** What a layer's CIM adds to and takes away from those below, in the order in which writing it again gives the same CIM. */
 
+import { ReachedDirectories } from '../cim/reached-directories.ts';
 import type { CimReader } from '../cim/reader.ts';
 import type { FileId } from '../cim/types.ts';
 import { LAYOUT_PATH } from './base-layer.ts';
@@ -66,10 +67,12 @@ class ChangeLister {
 
   list(): LayerChange[] {
     const added = this.#findAdded();
+    const reached = new ReachedDirectories(this.#cim);
     const pending: Listing[] = [
       { path: '', id: this.#cim.root, inherited: this.#parent !== undefined, order: 0 },
     ];
     for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+      reached.add(next.id, next.path);
       pending.push(...this.#compare(next, added));
     }
     for (const [id, names] of this.#names) this.#placeFile(id, names);

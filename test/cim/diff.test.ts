@@ -15,6 +15,7 @@ import {
   temporaryDirectories,
   writeImage,
 } from './fixture.ts';
+import { HandMadeImage } from './hand-made.ts';
 
 const temporary = temporaryDirectories();
 
@@ -201,6 +202,30 @@ describe('diffCims', () => {
         ).toEqual(expected.sort());
       }),
       { numRuns: 50 },
+    );
+  });
+
+  it.each<[string, [name: string, id: number][]]>([
+    ['a cycle', [['LOOP', 2]]],
+    [
+      'a directory of two parents',
+      [
+        ['A', 1],
+        ['B', 1],
+      ],
+    ],
+  ])('refuses %s instead of comparing without end', (_what, links) => {
+    const image = new HandMadeImage(88);
+    image.addDirectory([]);
+    const path = image.write(temporary(), image.addDirectory(links));
+    let steps = 0;
+    const checkpoint = () => {
+      if (++steps > 1000) throw new Error('no end');
+    };
+    withCim(path, (first) =>
+      withCim(path, (second) =>
+        expect(() => [...diffCims(first, second, { checkpoint })]).toThrow(/directory \w+ is reached twice/),
+      ),
     );
   });
 

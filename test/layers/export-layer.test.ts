@@ -11,6 +11,7 @@ import { FileAttribute } from '../../src/cim/types.ts';
 import { exportLayer } from '../../src/layers/export-layer.ts';
 import { encodeExtendedAttributes } from '../../src/layers/extended-attributes.ts';
 import type { LayerTarWriter } from '../../src/layers/layer-tar.ts';
+import { HandMadeImage } from '../cim/hand-made.ts';
 import { importIntoBlockCims, withCims } from './block-layers.ts';
 import { expected, type Operation, stack, tarOfOperations } from './stack-model.ts';
 import { dumpCim, importIntoCims, makeLayer, readTar } from './tar-helpers.ts';
@@ -321,6 +322,16 @@ describe('exporting', () => {
       }),
     );
     expect(() => exported(fill)).toThrow(message);
+  });
+
+  it('refuses a directory in itself instead of writing without end', () => {
+    const image = new HandMadeImage(88);
+    const cim = openCim(image.write(folder(), image.addDirectory([['FILES', 1]])));
+    try {
+      expect(() => [...exportLayer(cim)]).toThrow('directory FILES is reached twice');
+    } finally {
+      cim.close();
+    }
   });
 
   it('stops when told to', () => {
