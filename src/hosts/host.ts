@@ -117,6 +117,9 @@ export interface ObservedLayer extends CommittedLayer {
   faults: LayerFault[];
 }
 
+/** The most layers that one merged CIM can be made of. */
+export const MAX_MERGED_LAYERS = 128;
+
 export interface MergeRequest {
   /** Base first, two layers or more. */
   chain: readonly ChainId[];

@@ -1,7 +1,13 @@
 /** The layers a LayerChain or a Mount stands for, in which format, merged and sealed or not; or what stands in the way. */
 
 import { CimletError } from '../errors.ts';
-import type { Capabilities, Capability, ChainId, LayerFormat } from '../hosts/host.ts';
+import {
+  type Capabilities,
+  type Capability,
+  type ChainId,
+  type LayerFormat,
+  MAX_MERGED_LAYERS,
+} from '../hosts/host.ts';
 import { chainIds } from '../hosts/identity.ts';
 import { type LayerChainResource, type MountResource, resourceKey } from '../manifests/resources.ts';
 import { archiveKey } from './archives.ts';
@@ -38,6 +44,7 @@ export function deriveChain(
   const obstacle =
     findMisfit(os, format) ??
     findWishMisfit(wish, format, layers.length) ??
+    (merged ? findExcess(layers.length) : undefined) ??
     findIncapacity(`${format}.write`, `write ${format} layers`, capabilities) ??
     (merged ? findIncapacity('merge', 'merge chains', capabilities) : undefined) ??
     (wish.verified ? findIncapacity('seal', 'seal layers', capabilities) : undefined) ??
@@ -157,14 +164,17 @@ function chooseFormat(
   return WINDOWS_FORMATS.find((format) => isFitting(format, layers, capabilities)) ?? 'ForkedCIM';
 }
 
-/** Whether the host can write a chain of so many layers in a format, and show it. Offline every host can. */
+/** Whether the host can write a chain of so many layers in a format, and show it. Offline every host has what it takes. */
 export function isFitting(
   format: LayerFormat,
   layers: number,
   capabilities: Capabilities | undefined,
 ): boolean {
   const needed: Capability[] = [`${format}.write`, `${format}.mount`];
-  if (isShownMerged(format, layers)) needed.push('merge');
+  if (isShownMerged(format, layers)) {
+    if (layers > MAX_MERGED_LAYERS) return false;
+    needed.push('merge');
+  }
   return needed.every((name) => capabilities?.[name].available ?? true);
 }
 
@@ -206,6 +216,15 @@ function findWishMisfit(wish: ChainWish, format: LayerFormat, layers: number): O
   if (wish.verified) return refuse(`spec.integrity: ${format} layers can't be sealed`, 'spec.integrity');
   if (wish.vhdFooter) return refuse(`spec.vhdFooter: ${format} layers are no disks`, 'spec.vhdFooter');
   return undefined;
+}
+
+function findExcess(layers: number): Obstacle | undefined {
+  if (layers <= MAX_MERGED_LAYERS) return undefined;
+  return {
+    code: 'invalid-manifest',
+    message: `it has ${layers} layers, and at most ${MAX_MERGED_LAYERS} can be merged`,
+    hint: 'set spec.format: ForkedCIM, or build images with fewer layers',
+  };
 }
 
 function findIncapacity(

@@ -109,7 +109,7 @@ export function planMerges(
       name: top,
       ...verdict,
       bytes: 0,
-      detail: `${request.format}, ${request.chain.length} layers${request.seal ? ', sealed' : ''}`,
+      detail: `${request.format}, ${request.chain.length} layers${request.seal ? ', sealed' : ''}${request.vhdFooter ? ', with VHD footer' : ''}`,
       dependsOn: below === undefined ? [] : [below],
       neededBy,
       work: { do: 'mergeChain', request },

@@ -134,7 +134,7 @@ export function planSnapshots(
       name: chainId,
       ...verdict,
       bytes: blob.size,
-      detail: `${format} layer ${parents.length + 1} of ${need.neededBy}, ${need.seal ? 'sealed, ' : ''}diff ID ${diffId}`,
+      detail: `${format} layer ${parents.length + 1} of ${need.neededBy}, ${need.seal ? 'sealed, ' : ''}${need.vhdFooter ? 'with VHD footer, ' : ''}diff ID ${diffId}`,
       dependsOn: [
         ...new Set([
           ...(below === undefined ? [] : [below]),

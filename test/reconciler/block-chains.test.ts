@@ -6,8 +6,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { MAX_MERGED_LAYERS as MERGED_BY_CIM } from '../../src/cim/merge.ts';
 import { CimletError } from '../../src/errors.ts';
-import type { ChainId, HostState, LayerRef, MergeFault } from '../../src/hosts/host.ts';
+import {
+  type ChainId,
+  type HostState,
+  type LayerRef,
+  MAX_MERGED_LAYERS,
+  type MergeFault,
+} from '../../src/hosts/host.ts';
 import { BLOCK_CAPABILITIES, type EffectName } from '../../src/hosts/memory/memory-host.ts';
 import { TarWriter } from '../../src/layers/tar-writer.ts';
 import type { LayerChainResource, MountResource, Resource } from '../../src/manifests/resources.ts';
@@ -39,6 +46,7 @@ afterEach(() => {
 });
 
 const signal = new AbortController().signal;
+const LAYERS_129 = Array.from({ length: 129 }, (_, index) => String.fromCodePoint(0x4e00 + index)).join('');
 const APP = [image('app'), chain('app'), mount('app')];
 
 type ChainSpec = Partial<LayerChainResource['spec']>;
@@ -131,6 +139,16 @@ describe('a chain in block format', () => {
     const plan = await world.plan([...APP, image('single'), chain('single')]);
     const formats = plan.actions.map(({ work }) => (work.do === 'recordChain' ? work.format : ''));
     expect(formats.filter((format) => format !== '').sort()).toEqual(['BlockCIM', 'ForkedCIM']);
+  });
+
+  it('is not chosen for more layers than can be merged, which are planned where nothing is merged', async () => {
+    expect(MAX_MERGED_LAYERS).toBe(MERGED_BY_CIM);
+    world.images.set('app', LAYERS_129);
+    const formatOf = (plan: Plan) =>
+      plan.actions.flatMap(({ work }) => (work.do === 'recordChain' ? [work.format] : []));
+    expect(formatOf(await world.plan(APP))).toEqual(['ForkedCIM']);
+    const unmerged = [image('app'), chain('app', ['app'], { format: 'BlockCIM', merge: false })];
+    expect(formatOf(await world.plan(unmerged))).toEqual(['BlockCIM']);
   });
 
   it('serves a Mount that names an image as well, once for all that share it', async () => {
@@ -447,6 +465,11 @@ describe('a VHD footer', () => {
       'replace Merge/3: source-changed',
       'change LayerChain/app: spec-changed',
     ]);
+    const details = (await world.plan(footed)).actions.map(({ kind, detail }) => `${kind}: ${detail}`);
+    expect(details.slice(2, 4)).toEqual([
+      expect.stringMatching(/^Snapshot: BlockCIM layer 3 of LayerChain\/app, with VHD footer, diff ID/),
+      'Merge: BlockCIM, 3 layers, with VHD footer',
+    ]);
     await world.apply(footed);
     expectEmpty(await world.plan(footed));
     const { layers, merges } = await observe();
@@ -554,6 +577,16 @@ describe('what blocks', () => {
       'LayerChain/app',
       'invalid-manifest',
       /two layers or more, and this chain has one/,
+    ],
+    [
+      'merging more layers than can be merged',
+      () => {
+        world.images.set('app', LAYERS_129);
+        return app({ format: 'BlockCIM' });
+      },
+      'LayerChain/app',
+      'invalid-manifest',
+      /has 129 layers, and at most 128 can be merged/,
     ],
     [
       'sealing forked CIMs',
