@@ -77,10 +77,7 @@ export function isHindered(plan: Plan): boolean {
 /** `Plan: 4 to create, ...` or `No changes. ...`: always exactly one line. */
 export function summaryLine(plan: Plan, layout: Pick<PlanLayout, 'paint'>): string {
   if (isEmptyPlan(plan)) {
-    const why =
-      plan.mode === 'delete'
-        ? 'Nothing that these manifests declare is on the host.'
-        : 'The host matches the manifests.';
+    const why = plan.mode === 'delete' ? 'There is nothing to delete.' : 'The host matches the manifests.';
     return layout.paint('green', `No changes. ${why}`);
   }
   const { summary } = plan;

@@ -62,7 +62,11 @@ async function sizeOf(file: string, operation: string): Promise<number> {
     const found = await stat(file);
     if (found.isFile()) return found.size;
   } catch (error) {
-    throw classify(error, operation, "a relative path starts at the manifest's folder");
+    throw classify(
+      error,
+      operation,
+      'a path in a manifest starts at its folder, one on the command line at the working folder',
+    );
   }
   throw new CimletError('failed-precondition', `${operation}: not a file`);
 }

@@ -37,9 +37,7 @@ test('the summary is one line, the last, whatever the plan', () => {
 
 test('an empty plan says so and nothing else', () => {
   expect(render(planOf([]), 80)).toEqual(['No changes. The host matches the manifests.']);
-  expect(render(planOf([], { mode: 'delete' }), 80)).toEqual([
-    'No changes. Nothing that these manifests declare is on the host.',
-  ]);
+  expect(render(planOf([], { mode: 'delete' }), 80)).toEqual(['No changes. There is nothing to delete.']);
 });
 
 test('a plan in which all is blocked is not called empty', () => {

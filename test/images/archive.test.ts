@@ -100,7 +100,7 @@ describe('resolving an archive', () => {
     const gone = join(directory, 'gone');
     await expect(resolveArchive(gone, undefined, signal)).rejects.toMatchObject({
       code: 'not-found',
-      hint: "a relative path starts at the manifest's folder",
+      hint: 'a path in a manifest starts at its folder, one on the command line at the working folder',
     });
     await mkdir(gone);
     await expect(resolveArchive(gone, undefined, signal)).rejects.toMatchObject({
