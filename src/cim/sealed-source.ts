@@ -61,10 +61,17 @@ export class SealedSource implements ByteSource {
   }
 
   #readBlocks(target: Uint8Array, position: number, what: string): void {
-    this.#file.readInto(target, position, what);
-    for (let done = 0; done < target.length; done += PAGE_SIZE) {
-      const block = target.subarray(done, done + PAGE_SIZE);
-      this.#check(block, -1, (position + done) / PAGE_SIZE, position + done);
+    let done = 0;
+    try {
+      this.#file.readInto(target, position, what);
+      for (; done < target.length; done += PAGE_SIZE) {
+        const block = target.subarray(done, done + PAGE_SIZE);
+        this.#check(block, -1, (position + done) / PAGE_SIZE, position + done);
+      }
+    } catch (error) {
+      // What is not checked may not be used, whatever the caller does with the error.
+      target.fill(0, done);
+      throw error;
     }
   }
 
@@ -72,11 +79,8 @@ export class SealedSource implements ByteSource {
   #check(block: Uint8Array, level: number, number: number, position: number): void {
     const expected = this.#expected(level, number);
     digestBlock(block, this.#digest, 0);
-    if (!this.#digest.equals(expected)) {
-      // Nothing of it may be used, whatever the caller does with the error.
-      block.fill(0);
+    if (!this.#digest.equals(expected))
       throw corruptAt(this.path, position, 'the seal is broken: a block does not have its digest');
-    }
   }
 
   #expected(level: number, number: number): Buffer {

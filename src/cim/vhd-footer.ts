@@ -10,6 +10,7 @@ import { type Container, openContainer } from './container.ts';
 import { sha256 } from './container-format.ts';
 import { writeFully } from './durable-files.ts';
 import { attempt, corruptAt } from './faults.ts';
+import { treeGeometry } from './merkle.ts';
 
 export const VHD_FOOTER_SIZE = 512;
 
@@ -91,7 +92,7 @@ function checksumOf(bytes: Buffer): number {
 
 /**
  * Adds the footer behind all there is of a container file, its seal included; one that is there already stays. Afterwards nothing can be
- * added to the container, and it cannot be sealed.
+ * added to the container, and it cannot be sealed. A file that ends elsewhere, as after a seal that was cut off, is `corrupt`.
  */
 export function addVhdFooter(path: string): VhdFooter {
   const container = openContainer(path);
@@ -104,12 +105,14 @@ export function addVhdFooter(path: string): VhdFooter {
   }
 }
 
-function append({ path, headerPage, seal }: Container): VhdFooter {
+function append({ path, header, headerPage, seal }: Container): VhdFooter {
+  const end = seal === undefined ? header.end : treeGeometry(seal.sealedLength).end;
   const identity = seal === undefined ? headerPage : Buffer.from(seal.rootHash, 'hex');
   return attempt(`add a VHD footer to ${path}`, () => {
     const descriptor = openSync(path, 'r+');
     try {
       const { size } = fstatSync(descriptor);
+      if (size !== end) throw corruptAt(path, end, `there are ${size - end} bytes where the container ends`);
       const footer = encodeVhdFooter(size, identity);
       writeFully(descriptor, footer, size);
       fsyncSync(descriptor);

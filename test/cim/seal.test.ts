@@ -123,6 +123,11 @@ describe('a seal', () => {
     withCim(path, (reader) => {
       const large = reader.lookup('dir/large')!;
       expect(() => [...reader.streamChunks(large)]).toThrow('the seal is broken');
+      const around = Buffer.alloc(100_000);
+      expect(() => reader.readStream(large, undefined, around, 250_000)).toThrow('the seal is broken');
+      const changed = Math.floor(300_000 / 4096) * 4096 - 250_000;
+      expect(around.subarray(0, changed).equals(LARGE.subarray(250_000, 250_000 + changed))).toBe(true);
+      expect(around.subarray(changed).every((byte) => byte === 0)).toBe(true);
       const chunk = Buffer.alloc(5000);
       expect(reader.readStream(large, undefined, chunk, 100)).toBe(5000);
       expect(chunk.equals(LARGE.subarray(100, 5100))).toBe(true);
@@ -259,6 +264,14 @@ describe('a VHD footer', () => {
     expect(await verifySeal(file)).not.toEqual([]);
     writeFileSync(file, whole.subarray(0, -100));
     expect(() => readVhdFooter(file)).toThrow('whole VHD footer');
+  });
+
+  it('is refused behind what a seal left that was cut off', async () => {
+    const { file, plain } = await writeSealed(temporary());
+    const tree = readFileSync(file).subarray(plain.length + 4096);
+    writeFileSync(file, Buffer.concat([plain, Buffer.alloc(4096), tree]));
+    expect(() => addVhdFooter(file)).toThrow(/there are \d+ bytes where the container ends/);
+    expect(readVhdFooter(file)).toBeUndefined();
   });
 
   it('closes a container: nothing can be added, and it cannot be sealed', async () => {
