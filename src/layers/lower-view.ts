@@ -37,8 +37,8 @@ interface Place {
 
 class StackedView implements LowerView {
   readonly #roots: readonly Place[];
-  /** The directory looked into last: paths come by directory. */
-  #last: { path: string; places: readonly Place[] } | undefined;
+  /** By the layer that looking begins at, the directory looked into last: paths come by directory, and so do links' targets. */
+  readonly #recent: ({ path: string; places: readonly Place[] } | undefined)[] = [];
 
   constructor(cims: readonly LowerCim[]) {
     this.#roots = cims.map((cim, layer) => ({ layer, cim, id: cim.root }));
@@ -72,17 +72,21 @@ class StackedView implements LowerView {
     return place?.cim.streamChunks(place.id, stream) ?? [];
   }
 
-  /** A file, or the directories that are merged at a path, topmost first; nothing when there is nothing. */
-  #find(path: string): readonly Place[] {
+  /** A file, or the directories that are merged at a path from a layer down, topmost first; nothing when there is nothing. */
+  #find(path: string, layer = 0): readonly Place[] {
     const slash = path.lastIndexOf('/');
-    if (slash < 0) return this.#walk(path, this.#roots);
+    if (slash < 0) return this.#walk(path, layer);
     const parent = path.slice(0, slash);
-    if (this.#last?.path !== parent) this.#last = { path: parent, places: this.#walk(parent, this.#roots) };
-    return this.#childOf(this.#last.places, path.slice(slash + 1));
+    let recent = this.#recent[layer];
+    if (recent?.path !== parent) {
+      recent = { path: parent, places: this.#walk(parent, layer) };
+      this.#recent[layer] = recent;
+    }
+    return this.#childOf(recent.places, path.slice(slash + 1));
   }
 
-  #walk(path: string, from: readonly Place[]): readonly Place[] {
-    let places = from;
+  #walk(path: string, layer: number): readonly Place[] {
+    let places: readonly Place[] = this.#roots.slice(layer);
     for (const name of path === '' ? [] : path.split('/')) places = this.#childOf(places, name);
     return places;
   }
@@ -107,7 +111,7 @@ class StackedView implements LowerView {
   #linked(cim: LowerCim, id: FileId, layer: number): readonly Place[] {
     const { mark } = cim.stat(id);
     if (mark?.kind !== 'merge-link') return [];
-    const [place] = this.#walk(mark.target, this.#roots.slice(layer + 1));
+    const [place] = this.#find(mark.target, layer + 1);
     return place === undefined || place.cim.isDirectory(place.id) ? [] : [place];
   }
 }
