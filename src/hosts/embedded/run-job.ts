@@ -9,7 +9,10 @@ import { throwIfAborted } from './observe.ts';
 /** The thread's code lies beside this file, as TypeScript in the repository and as JavaScript when installed. */
 const WORKER = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url);
 
-/** On abort the job is told and waited for: it cleans up after itself, then this throws `cancelled`. */
+/**
+ * On abort the job is told and waited for: it cleans up after itself, then this throws `cancelled`. Its thread has ended
+ * when this returns, and is never terminated: while it loads koffi (3.3) that can abort the whole process.
+ */
 export async function runJob<K extends Job['kind']>(
   job: Extract<Job, { kind: K }>,
   context: EffectContext,
@@ -21,6 +24,9 @@ export async function runJob<K extends Job['kind']>(
     workerData: start,
     execArgv: ['--disable-warning=ExperimentalWarning'],
     name: `cimlet ${job.kind}`,
+  });
+  const ended = new Promise<void>((resolve) => {
+    worker.once('exit', () => resolve());
   });
   const abort = (): void => {
     Atomics.store(new Int32Array(aborted), 0, 1);
@@ -39,7 +45,7 @@ export async function runJob<K extends Job['kind']>(
     });
   } finally {
     context.signal.removeEventListener('abort', abort);
-    await worker.terminate();
+    await ended;
   }
 }
 
