@@ -5,6 +5,7 @@ import { dirname } from 'node:path';
 import { type CimReader, openCim } from '../../cim/reader.ts';
 import { writeErofs } from '../../erofs/writer.ts';
 import { syncFilesystem } from '../../native/linux/sync.ts';
+import { hexOf } from '../identity.ts';
 import { chooseDevices, openCimView } from './cim-view.ts';
 import { verifySeals } from './containers.ts';
 import { ensureDirectory, syncDirectory } from './directories.ts';
@@ -54,10 +55,15 @@ async function withCim<T>(
   signal: AbortSignal,
   use: (cim: CimReader) => Promise<T>,
 ): Promise<T> {
-  const { path, sources } = shown;
+  const { path, sources, seals } = shown;
   try {
     await verifySeals(shown, signal);
-    const cim = openCim(path, sources.length === 0 ? {} : { sources });
+    // Read through the very seal that was verified: the file may have been replaced since.
+    const seal = seals.find((each) => each.path === path);
+    const cim = openCim(path, {
+      sources: sources.length === 0 ? undefined : sources,
+      rootHash: seal && hexOf(seal.rootHash),
+    });
     try {
       return await use(cim);
     } finally {

@@ -2,6 +2,7 @@
 
 import { CimletError } from '../../errors.ts';
 import type { EffectContext, LayerRef } from '../host.ts';
+import { hexOf } from '../identity.ts';
 import { soundLayer } from './layer-store.ts';
 import { cimPath, containerPath, type Layout } from './layout.ts';
 import { runJob } from './run-job.ts';
@@ -18,10 +19,10 @@ export async function exportLayerTar(
       'failed-precondition',
       `export layer ${ref.chainId}: it is not committed as ${ref.format}, or is damaged`,
     );
-  const { chainId, parent, format, bytes } = layer;
+  const { chainId, parent, format, bytes, rootHash } = layer;
   const source =
     format === 'BlockCIM'
-      ? { cim: containerPath(layout, chainId) }
+      ? { cim: containerPath(layout, chainId), rootHash: rootHash && hexOf(rootHash) }
       : { cim: cimPath(layout, chainId), parent: parent === undefined ? undefined : cimPath(layout, parent) };
   await runJob<'export'>({ kind: 'export', ...source, file, bytes }, context);
 }

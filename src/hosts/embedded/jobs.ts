@@ -69,6 +69,8 @@ export interface ExtractJob {
 export interface ExportJob {
   kind: 'export';
   cim: string;
+  /** That the CIM's seal must have, in hexadecimal. */
+  rootHash?: string | undefined;
   /** What a forked CIM was forked from. */
   parent?: string | undefined;
   file: string;

@@ -28,14 +28,14 @@ export function writeLayerTar(job: ExportJob, control: JobControl): JobResults['
 
 function writeTar(job: ExportJob, target: string, { checkpoint, progress }: JobControl): number {
   const opened: CimReader[] = [];
-  const open = (path: string): CimReader => {
-    const cim = openCim(path);
+  const open = (path: string, rootHash?: string): CimReader => {
+    const cim = openCim(path, { rootHash });
     opened.push(cim);
     return cim;
   };
   const descriptor = openSync(target, 'w');
   try {
-    const cim = open(job.cim);
+    const cim = open(job.cim, job.rootHash);
     const parent = job.parent === undefined ? undefined : open(job.parent);
     let done = 0;
     for (const batch of inBatches(exportLayer(cim, { parent }))) {
