@@ -1,12 +1,15 @@
 /** Calls into shared libraries. The one file that loads koffi's libraries and functions; tables name what is in them. */
 
-import koffi, { type LibraryHandle, type TypeObject } from 'koffi';
+import { createRequire } from 'node:module';
+import type koffiModule from 'koffi';
+import type { LibraryHandle, TypeObject } from 'koffi';
 import { CimletError } from '../errors.ts';
 
+type Koffi = typeof koffiModule;
 type KoffiFunction = ReturnType<LibraryHandle['func']>;
 
 /** A function's C signature; `symbol` is its exported name where that isn't the row's own. */
-export type Signature = readonly [result: TypeObject, parameters: readonly TypeObject[], symbol?: string];
+export type Signature = readonly [result: CType, parameters: readonly CType[], symbol?: string];
 
 export interface NativeResult {
   value: number | bigint;
@@ -21,7 +24,33 @@ export interface Library<Name extends string> {
 }
 
 /** C types for signature tables. `pointer` takes a Uint8Array (given as it is, not copied), an address or null. */
-export const C = { ...koffi.types, pointer: koffi.pointer(koffi.types.void) } as const;
+export const C = {
+  int: 'int',
+  uint: 'uint',
+  long: 'long',
+  ulong: 'ulong',
+  size_t: 'size_t',
+  str: 'str',
+  pointer: 'pointer',
+} as const;
+
+export type CType = (typeof C)[keyof typeof C];
+
+let loaded: Koffi | undefined;
+
+/**
+ * koffi, loaded when the first function is called: most worker threads call none, and a thread that ends while koffi
+ * starts in it can take the process with it (seen with koffi 3.3).
+ */
+function koffi(): Koffi {
+  loaded ??= createRequire(import.meta.url)('koffi') as Koffi;
+  return loaded;
+}
+
+function typeObject(type: CType): TypeObject {
+  const { types, pointer } = koffi();
+  return type === 'pointer' ? pointer(types.void) : types[type];
+}
 
 /**
  * Binds a library's functions. Nothing is loaded before the first call of each; what is missing then throws
@@ -40,8 +69,8 @@ export function library<Name extends string>(
     if (found !== undefined) return found;
     const [result, parameters, symbol = name] = table[name];
     try {
-      handle ??= koffi.load(file);
-      found = handle.func(symbol, result, [...parameters]);
+      handle ??= koffi().load(file);
+      found = handle.func(symbol, typeObject(result), parameters.map(typeObject));
     } catch (cause) {
       const missing = handle === undefined ? label : `${symbol} in ${label}`;
       throw new CimletError('unsupported-host', `load ${missing}: not on this system`, { cause });
@@ -54,7 +83,7 @@ export function library<Name extends string>(
     call(name, ...args) {
       checkStrings(name, args);
       const value: number | bigint = bind(name)(...args);
-      return { value, errno: koffi.errno() };
+      return { value, errno: koffi().errno() };
     },
     callAsync(name, ...args) {
       checkStrings(name, args);
@@ -62,7 +91,7 @@ export function library<Name extends string>(
       return new Promise((resolve, reject) => {
         call.async(...args, (error: unknown, value: number | bigint) => {
           // koffi hands the worker thread's errno to this callback, and to nothing after it.
-          const errno = koffi.errno();
+          const errno = koffi().errno();
           if (error) reject(error);
           else resolve({ value, errno });
         });

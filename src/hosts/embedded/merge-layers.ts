@@ -17,8 +17,13 @@ export async function mergeLayers(job: MergeJob, control: JobControl): Promise<W
       sources,
       checkpoint: control.checkpoint,
     });
-    const options = { seal, vhdFooter, warnings: [], signal: control.signal };
-    const written = await completeContainer(file, finished, options);
+    const written = await completeContainer(file, finished, {
+      seal,
+      vhdFooter,
+      checksumName: 'merged_integrity_checksum',
+      warnings: [],
+      signal: control.signal,
+    });
     confirm(job, control);
     return written;
   } catch (error) {

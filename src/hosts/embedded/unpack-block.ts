@@ -31,7 +31,13 @@ async function unpack(job: UnpackBlockJob, control: JobControl): Promise<Written
         spoolDirectory: dirname(file),
         signal,
       });
-      return await completeContainer(file, writer.finish(), { seal, vhdFooter, warnings, signal });
+      return await completeContainer(file, writer.finish(), {
+        seal,
+        vhdFooter,
+        checksumName: 'integrity_checksum',
+        warnings,
+        signal,
+      });
     } finally {
       writer.close();
     }

@@ -191,6 +191,23 @@ async function flip(path: string, offset: number): Promise<Buffer> {
 }
 
 describe('a sealed chain', () => {
+  it('has each root hash in a file beside its container, in bare hexadecimal', async () => {
+    const { host, containers } = await built({ seal: true });
+    const { layers, merges } = await host.observe({ signal: context.signal });
+    const hashes = [...layers, ...merges].map(({ rootHash = '' }) => hexOf(rootHash));
+    const files = await Promise.all(
+      containers.map((container) => {
+        const isMerged = container.endsWith('merged.bcim');
+        return readFile(
+          join(container, '..', isMerged ? 'merged_integrity_checksum' : 'integrity_checksum'),
+          'utf8',
+        );
+      }),
+    );
+    expect(files.every((text) => /^[0-9a-f]{64}$/.test(text))).toBe(true);
+    expect(files.sort()).toEqual(hashes.sort());
+  });
+
   it.each(['Kernel', 'Extracted'] as const)(
     'is not shown with one bit flipped anywhere (%s)',
     async (view) => {
