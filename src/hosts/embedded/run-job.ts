@@ -1,5 +1,6 @@
 /** Runs a job in a thread of its own, so that the agent's event loop stays free. */
 
+import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { CimletError } from '../../errors.ts';
 import type { EffectContext } from '../host.ts';
@@ -7,7 +8,12 @@ import type { Job, JobMessage, JobResults, JobStart, SerializedError } from './j
 import { throwIfAborted } from './observe.ts';
 
 /** The thread's code lies beside this file, as TypeScript in the repository and as JavaScript when installed. */
-const WORKER = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url);
+const FROM_SOURCES = import.meta.url.endsWith('.ts');
+const WORKER = new URL(FROM_SOURCES ? './worker.ts' : './worker.js', import.meta.url);
+
+// Node strips types with WebAssembly, in each thread anew. V8 13 (Node 24) kills the process when one thread compiles an
+// import wrapper while another, ending, frees the last use of it (nodejs/node#64500), so none is ever compiled.
+if (FROM_SOURCES) setFlagsFromString('--wasm-wrapper-tiering-budget=2147483647');
 
 /**
  * On abort the job is told and waited for: it cleans up after itself, then this throws `cancelled`. Its thread has ended
