@@ -277,8 +277,8 @@ export interface Host {
   /**
    * Writes the metadata-only merged CIM of a chain beside its top layer, through which a BlockCIM chain of two layers
    * or more is shown. One without faults that has the seal and footer asked for (or more) is left alone; any other is
-   * replaced, under its mounts. Throws `invalid-manifest` for fewer than two layers or a format that isn't merged,
-   * `failed-precondition` when a layer isn't committed, or is damaged, or only some layers are sealed, or the seal is
+   * replaced, under its mounts. Throws `invalid-manifest` for fewer than two layers, more than `MAX_MERGED_LAYERS`, or
+   * a format that isn't merged, `failed-precondition` when a layer isn't committed, or is damaged, or only some layers are sealed, or the seal is
    * asked for and none is.
    */
   mergeChain(request: MergeRequest, context: EffectContext): Promise<MergedChain>;

@@ -1,7 +1,12 @@
 /** What every host that writes block CIMs must do: layers of their own, merged, sealed, shown. Part of the suite in host.ts. */
 
 import assert from 'node:assert/strict';
-import type { Capability, MergeRequest, UnpackRequest } from '../../src/hosts/host.ts';
+import {
+  type Capability,
+  MAX_MERGED_LAYERS,
+  type MergeRequest,
+  type UnpackRequest,
+} from '../../src/hosts/host.ts';
 import {
   BASE,
   build,
@@ -127,6 +132,38 @@ export const blockCases: readonly ConformanceCase[] = [
     },
   },
   {
+    name: 'a mount of a layer alone needs no merged CIM on it',
+    needs: MOUNTS,
+    run: async (fixture) => {
+      const { host } = fixture;
+      const other = await blockStack(fixture, [{ 'other.txt': 'o' }]);
+      const alone = await blockStack(fixture, [BASE]);
+      await build(host, [...other, ...alone]);
+      await host.mergeChain(mergeOf([...other, ...alone]), context);
+      const view = mountOf(fixture, alone, 'alone');
+      await host.mount(view, context);
+      await host.removeMerge(last(alone), context);
+      assert.deepEqual((await look(host)).merges, []);
+      assert.equal(await fixture.readFile(`${view.path}/a.txt`), 'a');
+      await host.dismount(view.volumeGuid, context);
+    },
+  },
+  {
+    name: 'block layers are not shown as a chain that they were not built as',
+    needs: MOUNTS,
+    run: async (fixture) => {
+      const { host } = fixture;
+      const other = await blockStack(fixture, [{ 'other.txt': 'o' }]);
+      const requests = await blockStack(fixture, [BASE, UPPER]);
+      await build(host, [...other, ...requests]);
+      const misfits = [requests.slice(1), [...other, ...requests.slice(0, 1)]];
+      await host.mergeChain(mergeOf(last(misfits)), context);
+      for (const misfit of misfits)
+        await rejects(host.mount(mountOf(fixture, misfit), context), 'failed-precondition', /not built on/);
+      assert.deepEqual((await look(host)).mounts, []);
+    },
+  },
+  {
     name: 'merging is observed, and repeating it changes nothing',
     needs: MERGES,
     run: async (fixture) => {
@@ -162,6 +199,8 @@ export const blockCases: readonly ConformanceCase[] = [
       await build(host, requests);
       await rejects(host.mergeChain(mergeOf(requests.slice(0, 1)), context), 'invalid-manifest');
       await rejects(host.mergeChain(mergeOf(requests, { format: 'ForkedCIM' }), context), 'invalid-manifest');
+      const tooMany = Array.from({ length: MAX_MERGED_LAYERS + 1 }, () => first(requests).chainId);
+      await rejects(host.mergeChain(mergeOf([], { chain: tooMany }), context), 'invalid-manifest', /at most/);
       await rejects(host.mergeChain(mergeOf(requests), { signal: AbortSignal.abort() }), 'cancelled');
       await fixture.damageLayer(first(requests));
       await rejects(host.mergeChain(mergeOf(requests), context), 'failed-precondition');

@@ -26,17 +26,12 @@ import type {
   VolumeGuid,
 } from '../host.ts';
 import { KeyedLock } from '../keyed-lock.ts';
+import { checkMergeRequest } from '../merge-request.ts';
 import { removeTree } from './directories.ts';
 import { exportLayerTar } from './export-layer.ts';
 import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
 import { type Layout, layerFolder, layoutOf, mergeFolder } from './layout.ts';
-import {
-  checkMergeRequest,
-  commitMerge,
-  removeMergeFiles,
-  sufficientMerge,
-  writeMerge,
-} from './merge-store.ts';
+import { commitMerge, removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
 import { readMountInfo } from './mount-info.ts';
 import { checkMountPath, takeAway } from './mounting.ts';
 import {

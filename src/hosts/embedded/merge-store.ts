@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import type { ChainId, EffectContext, MergedChain, MergeRequest } from '../host.ts';
 import { mergedRegionGuid } from '../identity.ts';
+import { checkMergeRequest } from '../merge-request.ts';
 import { MERGE_BUILDER } from './builders.ts';
 import { removeView, soundLayer } from './layer-store.ts';
 import { containerPath, type Layout, layerFolder, MERGED_FILE, mergeFolder } from './layout.ts';
@@ -32,16 +33,6 @@ export async function soundMerge(
     if (layer !== undefined) sources.set(layerFolder(layer.layer), sourceIdentity(layer));
   }
   return (await mergeFaults(layout, record, sources)).length === 0 ? record : undefined;
-}
-
-/** Throws for what can't be merged; otherwise the top layer. */
-export function checkMergeRequest({ chain, format }: MergeRequest): ChainId {
-  const top = chain.at(-1);
-  if (top === undefined || chain.length < 2)
-    throw new CimletError('invalid-manifest', `merge chain ${top}: it takes two layers or more`);
-  if (format !== 'BlockCIM')
-    throw new CimletError('invalid-manifest', `merge chain ${top}: ${format} layers are not merged`);
-  return top;
 }
 
 /** Whether what is there is all that is asked for. */

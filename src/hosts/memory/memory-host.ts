@@ -300,7 +300,7 @@ export class MemoryHost implements Host {
   async removeMerge(top: LayerRef, context: EffectContext): Promise<void> {
     return this.#log.run('removeMerge', top.chainId, context.signal, () => {
       const path = this.#mounts.findUser(
-        ({ format, chain }) => format === top.format && chain.at(-1) === top.chainId,
+        ({ format, chain }) => format === top.format && chain.length > 1 && chain.at(-1) === top.chainId,
       );
       if (path !== undefined) {
         const message = `remove merged CIM on ${top.chainId}: the mount at ${path} needs it`;
@@ -374,6 +374,7 @@ export class MemoryHost implements Host {
   /** The view to be, with its root hash. A block chain of several layers is shown through its merged CIM. */
   #viewFor(request: MountRequest, operation: string): MountedView {
     const view = viewOf(request);
+    if (request.format === 'BlockCIM') this.#requireBuiltAs(request, operation);
     const merged = request.format === 'BlockCIM' && request.chain.length > 1;
     const merge = merged ? this.#merges.observed(view) : undefined;
     if (merged && (merge === undefined || merge.faults.length > 0))
@@ -389,6 +390,14 @@ export class MemoryHost implements Host {
         `${operation}: its root hash is ${rootHash ?? 'none, since it is not sealed'}, expected ${expected}`,
       );
     return rootHash === undefined ? view : { ...view, rootHash };
+  }
+
+  #requireBuiltAs({ chain, format }: MountRequest, operation: string): void {
+    for (const [index, chainId] of chain.entries())
+      if (this.#layers.get(keyOf({ chainId, format }))?.layer.parent !== chain[index - 1]) {
+        const message = `${operation}: layer ${chainId} was not built on what the chain has below it`;
+        throw new CimletError('failed-precondition', message);
+      }
   }
 
   #parentFaults(layer: CommittedLayer): LayerFault[] {

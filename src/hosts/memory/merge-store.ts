@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import { CimletError } from '../../errors.ts';
 import type { LayerFault, LayerRef, MergedChain, MergeFault, MergeRequest, ObservedMerge } from '../host.ts';
+import { checkMergeRequest } from '../merge-request.ts';
 import { keyOf, rootHashOf, type StoredLayer } from './stored-layer.ts';
 
 interface StoredMerge {
@@ -22,13 +23,10 @@ export class MergeStore {
     this.#layerOf = layerOf;
   }
 
-  merge({ chain, format, seal, vhdFooter }: MergeRequest): MergedChain {
-    const top = chain.at(-1);
+  merge(request: MergeRequest): MergedChain {
+    const top = checkMergeRequest(request);
+    const { chain, format, seal, vhdFooter } = request;
     const operation = `merge chain ${top}`;
-    if (top === undefined || chain.length < 2)
-      throw new CimletError('invalid-manifest', `${operation}: it takes two layers or more`);
-    if (format !== 'BlockCIM')
-      throw new CimletError('invalid-manifest', `${operation}: ${format} layers are not merged`);
     const layers = chain.map((chainId) => {
       const stored = this.#layerOf({ chainId, format });
       if (stored !== undefined && stored.faults.length === 0) return stored;
