@@ -11,9 +11,8 @@ const { resources, problems, revision } = await loadManifests([folder], {});
 if (problems.length > 0) throw new Error(JSON.stringify(problems[0]));
 const resolve = createImageResolver({ os: 'windows', architecture: 'x64' });
 const resolved = await resolveImages(resources, resolve, new AbortController().signal);
-const options = { targets: [], prune: true, revision, sourceId: 'bench' };
-const plan = () =>
-  planApply({ resources, resolved, observed: undefined, records: undefined, root: '/bench', options });
+const sources = [{ id: 'bench', revision, resources, prune: true }];
+const plan = () => planApply({ sources, resolved, observed: undefined, records: undefined, root: '/bench' });
 const { actions } = plan();
 if (actions.length < resources.length)
   throw new Error(`${actions.length} actions for ${resources.length} resources`);

@@ -5,8 +5,9 @@ import { resolve } from 'node:path';
 import { Option } from 'commander';
 import { CimletError, classify } from '../errors.ts';
 import type { LoadedManifests, ResourceKey } from '../manifests/resources.ts';
-import { type PlanRequest, planElsewhere, sourceIdOf } from '../reconciler/engine.ts';
+import { type PlanRequest, planElsewhere } from '../reconciler/engine.ts';
 import { savePlan } from '../reconciler/saved-plan.ts';
+import { sourceIdOf } from '../reconciler/sources.ts';
 import type { Plan } from '../reconciler/types.ts';
 import type { AddCommand, CliContext } from './context.ts';
 import { readManifests } from './manifests.ts';
@@ -82,13 +83,13 @@ export const addPlan: AddCommand = (program, context) => {
 /** The request that `-f`, `--target` and `--no-prune` amount to. Standard input names no source to prune by. */
 export function planRequest(loaded: LoadedManifests, options: PlanningOptions): PlanRequest {
   const fromStandardInput = options.filename.includes('-');
-  return {
-    resources: loaded.resources,
+  const source = {
+    id: sourceIdOf(options.filename.map(absolute)),
     revision: loaded.revision,
-    sourceId: sourceIdOf(options.filename.map(absolute)),
-    targets: options.target,
+    resources: loaded.resources,
     prune: options.prune && !fromStandardInput,
   };
+  return { sources: [source], targets: options.target };
 }
 
 function absolute(input: string): string {

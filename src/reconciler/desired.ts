@@ -49,6 +49,8 @@ export interface DesiredInput {
   host: HostKind;
   root: string;
   recordOf: (key: ResourceKey) => ResourceRecord | undefined;
+  /** Known beforehand. */
+  obstacles: ReadonlyMap<ResourceKey, Obstacle>;
   /** Asked for each Mount whose chain is known: what on the host stands in its way. */
   assessMount: (mount: MountResource, chain: DesiredChain) => Obstacle | undefined;
 }
@@ -75,6 +77,7 @@ export function deriveDesired(input: DesiredInput): Desired {
       findUnsupported(resource) ??
       findSuspension(resource) ??
       findDependencyObstacle(resource, present, desired.blocked) ??
+      input.obstacles.get(resourceKey(resource)) ??
       (resource.kind === 'Mount' ? findPathObstacle(resource, collisions, input) : undefined) ??
       resolve(resource, input, desired) ??
       (resource.kind === 'Mount' ? assess(resource, input, desired) : undefined);

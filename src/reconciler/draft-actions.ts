@@ -5,7 +5,6 @@ import { type MountResource, type Resource, type ResourceKey, resourceKey } from
 import type { ChainFacts } from '../state/records.ts';
 import { compareText } from './canonical.ts';
 import type { Desired, DesiredChain } from './desired.ts';
-import type { PlanOptions } from './plan.ts';
 import { collectMergeNeeds, type MergePlan, planMerges, repairBelowMerges } from './plan-merges.ts';
 import { findSpecChange, type MountChange, type MountVerdict } from './plan-mounts.ts';
 import { describeChain } from './plan-removals.ts';
@@ -18,6 +17,7 @@ import {
 } from './plan-snapshots.ts';
 import { dependenciesOf } from './resource-graph.ts';
 import { intentDigest, mergeId, type Situation, snapshotId } from './situation.ts';
+import type { SourceOf } from './sources.ts';
 import type { Plan, PlannedAction, Reason, ResolvedImage, Verb } from './types.ts';
 
 /** Actions for what is desired, not yet ordered. */
@@ -30,7 +30,7 @@ export function draftActions(
   desired: Desired,
   verdicts: ReadonlyMap<ResourceKey, MountVerdict>,
   situation: Situation,
-  options: PlanOptions,
+  sourceOf: SourceOf,
 ): Draft {
   const draft: Draft = { actions: [], notes: [] };
   const { resources, chains } = desired;
@@ -49,7 +49,7 @@ export function draftActions(
     if (resource.kind !== 'Image') continue;
     const image = desired.images.get(resource.metadata.name);
     if (image === undefined || incomplete?.has(resource.metadata.name) === false) continue;
-    const action = draftImage(resource, image, situation, options);
+    const action = draftImage(resource, image, situation, sourceOf);
     if (action !== undefined) imageActions.set(resource.metadata.name, action);
   }
   repairBelowMerges(
@@ -76,7 +76,7 @@ export function draftActions(
       imageActions,
       verdicts,
       situation,
-      options,
+      sourceOf,
       draft,
     });
     if (action === undefined) {
@@ -111,7 +111,7 @@ interface DraftContext {
   imageActions: ReadonlyMap<string, PlannedAction>;
   verdicts: ReadonlyMap<ResourceKey, MountVerdict>;
   situation: Situation;
-  options: PlanOptions;
+  sourceOf: SourceOf;
   draft: Draft;
 }
 
@@ -135,7 +135,7 @@ function draftImage(
   resource: Resource,
   image: ResolvedImage,
   situation: Situation,
-  options: PlanOptions,
+  sourceOf: SourceOf,
 ): PlannedAction | undefined {
   const key = resourceKey(resource);
   const record = situation.resources.get(key);
@@ -146,7 +146,7 @@ function draftImage(
     if (applied.digest !== image.digest) {
       return { verb: 'change', reason: { code: 'image-changed', message: `was ${applied.digest}` } };
     }
-    const reason = findSpecChange(record, intentDigest(resource), options.sourceId);
+    const reason = findSpecChange(record, intentDigest(resource), sourceOf(key).id);
     return reason === undefined ? undefined : { verb: 'change', reason };
   })();
   if (change === undefined) return undefined;
@@ -178,7 +178,7 @@ function draftChain(
   context: DraftContext,
 ): PlannedAction | undefined {
   const key = resourceKey(resource);
-  const { situation, options } = context;
+  const { situation, sourceOf } = context;
   const record = situation.resources.get(key);
   const facts = {
     format: chain.format,
@@ -191,7 +191,7 @@ function draftChain(
     if (!situation.recordsKnown && isThere(chain, situation)) return undefined;
     if (applied === undefined)
       return { verb: 'create', reason: { code: 'new', message: 'not on this host yet' } };
-    const specChange = findSpecChange(record, intentDigest(resource), options.sourceId);
+    const specChange = findSpecChange(record, intentDigest(resource), sourceOf(key).id);
     if (describeIds(applied) !== describeIds(facts)) {
       const isImageOnly = chain.layers.every(({ from }) => 'image' in from);
       const code = specChange === undefined && isImageOnly ? 'image-changed' : 'layers-changed';

@@ -11,13 +11,14 @@ import type { StateRecords } from '../state/records.ts';
 import type { State } from '../state/state.ts';
 import { resolveArchives } from './archives.ts';
 import { canonicalJson } from './canonical.ts';
+import type { Obstacle } from './desired.ts';
 import { type ExecuteOptions, executePlan } from './execute.ts';
 import type { ResolveImage } from './perform.ts';
 import { planApply, planDelete } from './plan.ts';
 import { selectTargets } from './resource-graph.ts';
 import type { Concurrency } from './schedule.ts';
 import { mergeStatus, type Status } from './status.ts';
-import type { ExecutionResult, Plan, ResolvedImage } from './types.ts';
+import type { DeclaredSource, ExecutionResult, Plan, ResolvedImage } from './types.ts';
 
 /** Images resolved at the same time. */
 const RESOLVING = 8;
@@ -31,21 +32,19 @@ export interface EngineServices {
 }
 
 export interface PlanRequest {
-  resources: readonly Resource[];
-  revision: string;
-  /** Names where the manifests came from (`sourceIdOf`); pruning is per source. */
-  sourceId: string;
+  /** No two declare the same resource. */
+  sources: readonly DeclaredSource[];
   targets?: readonly ResourceKey[] | undefined;
-  /** Default true. */
-  prune?: boolean | undefined;
+  /** What must not be tried now, and why. */
+  held?: ReadonlyMap<ResourceKey, Obstacle> | undefined;
 }
 
 /** A plan with what it was made from, so that exactly it can be executed. */
 export interface Planned {
   plan: Plan;
-  resources: readonly Resource[];
+  /** With the resources that were selected; none for a deletion. */
+  sources: readonly DeclaredSource[];
   observed: HostState;
-  sourceId: string;
 }
 
 export interface Engine {
@@ -72,19 +71,20 @@ export function createEngine(services: EngineServices): Engine {
     observe,
     plan: async (request, signal) => {
       const records = state.records();
-      const resources = selectResources(request, records);
+      const sources = selectResources(request, records);
+      const resources = sources.flatMap((source) => source.resources);
       const [observed, resolved, archives] = await Promise.all([
         observe(resources, signal),
         resolveImages(resources, services.resolveImage, signal),
         resolveArchives(resources, signal),
       ]);
       const plan = planRequest(request, { resolved, archives, observed, records, root: host.root });
-      return { plan, resources, observed, sourceId: request.sourceId };
+      return { plan, sources, observed };
     },
     planDelete: async ({ keys, revision }, signal) => {
       const observed = await observe([], signal);
       const plan = planDelete({ keys, observed, records: state.records(), revision });
-      return { plan, resources: [], observed, sourceId: '' };
+      return { plan, sources: [], observed };
     },
     apply: (planned, options) => executePlan(planned, { ...services, locks }, options),
     status: async (signal) =>
@@ -99,7 +99,7 @@ export async function planElsewhere(
   signal: AbortSignal,
 ): Promise<Plan> {
   const { observed, root } = options;
-  const resources = selectResources(request, undefined);
+  const resources = selectResources(request, undefined).flatMap((source) => source.resources);
   const [resolved, archives] = await Promise.all([
     resolveImages(resources, options.resolveImage, signal),
     resolveArchives(resources, signal),
@@ -117,13 +117,21 @@ function planRequest(
     root: string;
   },
 ): Plan {
-  const { resources, revision, sourceId, targets = [], prune = true } = request;
-  return planApply({ resources, ...world, options: { targets, prune, revision, sourceId } });
+  return planApply({ ...request, ...world });
 }
 
-function selectResources(request: PlanRequest, records: StateRecords | undefined): Resource[] {
+/** The sources with the resources that are targets, or that targets need; with all without targets. */
+function selectResources(
+  { sources, targets = [] }: PlanRequest,
+  records: StateRecords | undefined,
+): DeclaredSource[] {
   const known = new Set(records?.resources.map(({ kind, name }): ResourceKey => `${kind}/${name}`));
-  return selectTargets(request.resources, request.targets ?? [], (key) => known.has(key));
+  const declared = sources.flatMap((source) => source.resources);
+  const selected = new Set(selectTargets(declared, targets, (key) => known.has(key)));
+  return sources.map((source) => ({
+    ...source,
+    resources: source.resources.filter((resource) => selected.has(resource)),
+  }));
 }
 
 /** Resolves every Image that may be used, each source and platform once. An Image's failure is its own. */
@@ -161,12 +169,4 @@ async function resolveOrExplain(
     if (error instanceof CimletError && error.code !== 'cancelled') return error;
     throw error;
   }
-}
-
-/**
- * Names a source by the absolute paths its manifests are read from, whatever their order. Standard input names
- * nothing that could be read again: don't prune by it.
- */
-export function sourceIdOf(absolutePaths: readonly string[]): string {
-  return `files:${[...new Set(absolutePaths)].sort().join(',')}`;
 }

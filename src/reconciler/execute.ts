@@ -15,14 +15,14 @@ import { RootHashes } from './root-hashes.ts';
 import { type Concurrency, DEFAULT_CONCURRENCY, runActions } from './schedule.ts';
 import { settleRecords } from './settle.ts';
 import { intentDigest, mayPrune } from './situation.ts';
-import type { ExecutionEvent, ExecutionResult, Plan, PlannedAction, Verb } from './types.ts';
+import { indexSources } from './sources.ts';
+import type { DeclaredSource, ExecutionEvent, ExecutionResult, Plan, PlannedAction, Verb } from './types.ts';
 
 export interface ExecuteInput {
   plan: Plan;
   /** What the plan is about; empty for a deletion. */
-  resources: readonly Resource[];
+  sources: readonly DeclaredSource[];
   observed: HostState;
-  sourceId: string;
 }
 
 export interface ExecuteServices {
@@ -58,7 +58,11 @@ export async function executePlan(
   const { host, state } = services;
   const { signal } = options;
   const emit = (event: ExecutionEvent) => options.onEvent?.(event);
-  const resources = new Map(input.resources.map((resource) => [resourceKey(resource), resource]));
+  const resources = new Map(
+    input.sources.flatMap((source) =>
+      source.resources.map((resource) => [resourceKey(resource), resource] as const),
+    ),
+  );
   const status = createStatusWriter(input, state, resources);
 
   if (observed.leftovers.length > 0) await cleanLeftovers(services, signal);
@@ -148,6 +152,8 @@ function createStatusWriter(
   resources: ReadonlyMap<ResourceKey, Resource>,
 ) {
   const { plan } = input;
+  const sourceOf = indexSources(input.sources);
+  const appliedRevision = (key: ResourceKey) => `applied ${sourceOf(key).revision}`;
   const blocked = new Map(plan.blocked.map((entry) => [entry.key, entry]));
   const acted = new Set<string>(plan.actions.map(({ id }) => id));
   /** Resources that have no action of their own but layers being built. */
@@ -173,8 +179,9 @@ function createStatusWriter(
     const isTouched = acted.has(key) || borrowers.has(key);
     const isReady =
       before?.conditions.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
-    if (!isTouched && obstacle === undefined && before?.revision === plan.revision && isReady) return;
-    const record = state.intendResource(intentOf(resource, input));
+    if (!isTouched && obstacle === undefined && before?.revision === sourceOf(key).revision && isReady)
+      return;
+    const record = state.intendResource(intentOf(resource, sourceOf(key)));
     if (obstacle?.code === 'suspended') {
       if (record.conditions.length === 0)
         set(key, { state: 'reconciling', reason: 'Suspended', message: obstacle.message });
@@ -186,7 +193,7 @@ function createStatusWriter(
       set(key, { state: 'reconciling', reason: 'Progressing', message: 'being applied' });
     } else if (record.appliedDigest !== undefined) {
       state.recordApplied(key, record.facts);
-      set(key, { state: 'ready', reason: 'Succeeded', message: `applied ${plan.revision}` });
+      set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
     }
   };
 
@@ -201,7 +208,7 @@ function createStatusWriter(
       state.transaction(() => {
         state.recordEvent({ key: action.id, type: 'Normal', reason: DONE[action.verb], message });
         if (key === undefined || action.verb === 'delete') return;
-        set(key, { state: 'ready', reason: 'Succeeded', message: `applied ${plan.revision}` });
+        set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
       });
     },
     failed: (action: PlannedAction, error: Error) => {
@@ -226,21 +233,21 @@ function createStatusWriter(
     finish: () =>
       state.transaction(() => {
         for (const key of borrowers) {
-          set(key, { state: 'ready', reason: 'Succeeded', message: `applied ${plan.revision}` });
+          set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
         }
       }),
   };
 }
 
-function intentOf(resource: Resource, input: ExecuteInput): ResourceIntent {
+function intentOf(resource: Resource, source: DeclaredSource): ResourceIntent {
   return {
     kind: resource.kind,
     name: resource.metadata.name,
-    sourceId: input.sourceId,
+    sourceId: source.id,
     spec: resource.spec,
     specDigest: intentDigest(resource),
     dependencies: dependenciesOf(resource),
-    revision: input.plan.revision,
+    revision: source.revision,
     prune: mayPrune(resource),
     deletionPolicy: resource.spec.deletionPolicy ?? 'Delete',
   };

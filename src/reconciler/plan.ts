@@ -25,19 +25,16 @@ import {
 } from './plan-removals.ts';
 import { dependenciesOf, selectTargets } from './resource-graph.ts';
 import { indexSituation, type Situation } from './situation.ts';
-import type { Plan, PlannedAction, Reason, ResolvedImage } from './types.ts';
-
-export interface PlanOptions {
-  /** Only these and what they need; all when empty. */
-  targets: readonly ResourceKey[];
-  /** Also remove what this source no longer declares, and layers nobody needs. */
-  prune: boolean;
-  revision: string;
-  sourceId: string;
-}
+import { indexSources } from './sources.ts';
+import type { DeclaredSource, Plan, PlannedAction, Reason, ResolvedImage } from './types.ts';
 
 export interface PlanInput {
-  resources: readonly Resource[];
+  /** No two declare the same resource. */
+  sources: readonly DeclaredSource[];
+  /** Only these and what they need; all when omitted or empty. */
+  targets?: readonly ResourceKey[] | undefined;
+  /** What must not be tried now, and why; it and what depends on it get no action. */
+  held?: ReadonlyMap<ResourceKey, Obstacle> | undefined;
   /** By Image name; an Image that failed to resolve is blocked with its error. */
   resolved: ReadonlyMap<string, ResolvedImage | CimletError>;
   /** By `archiveKey`; a chain whose archive failed to resolve is blocked with its error. Default: none. */
@@ -48,18 +45,19 @@ export interface PlanInput {
   records: StateRecords | undefined;
   /** Used offline only; an observed host says its own. */
   root: string;
-  options: PlanOptions;
 }
 
 /** Plans what makes the host match the manifests. Throws `not-found` for a target that doesn't exist. */
 export function planApply(input: PlanInput): Plan {
   const situation = indexSituation(input.observed, input.records, input.root);
-  const { resources, options } = input;
-  const selected = selectTargets(resources, options.targets, (key) => situation.resources.has(key));
+  const { sources, targets = [], held = new Map<ResourceKey, Obstacle>() } = input;
+  const resources = sources.flatMap((source) => source.resources);
+  const sourceOf = indexSources(sources);
+  const selected = selectTargets(resources, targets, (key) => situation.resources.has(key));
   const declared = new Map(resources.map((resource) => [resourceKey(resource), dependenciesOf(resource)]));
   const pruning = choosePruning(input, situation, declared);
   const leaverOf = findLeavers(selected, pruning.removals, situation);
-  const obstacles = new Map<ResourceKey, Obstacle>();
+  const obstacles = new Map(held);
   for (;;) {
     const verdicts = new Map<ResourceKey, MountVerdict>();
     const desired = deriveDesired({
@@ -70,15 +68,15 @@ export function planApply(input: PlanInput): Plan {
       host: situation.host,
       root: situation.root,
       recordOf: (key) => situation.resources.get(key),
+      obstacles,
       assessMount: (mount, chain) => {
-        const known = obstacles.get(resourceKey(mount));
-        if (known !== undefined) return known;
-        const verdict = assessMount({ mount, chain, situation, sourceId: options.sourceId, leaverOf });
+        const sourceId = sourceOf(resourceKey(mount)).id;
+        const verdict = assessMount({ mount, chain, situation, sourceId, leaverOf });
         verdicts.set(resourceKey(mount), verdict);
         return verdict.kind === 'blocked' ? verdict.obstacle : undefined;
       },
     });
-    const draft = draftActions(desired, verdicts, situation, options);
+    const draft = draftActions(desired, verdicts, situation, sourceOf);
     const removals = planResourceRemovals(pruning.removals, {
       code: 'removed-from-manifests',
       message: 'no longer in the manifests',
@@ -88,19 +86,12 @@ export function planApply(input: PlanInput): Plan {
       for (const [key, obstacle] of late) obstacles.set(key, obstacle);
       continue;
     }
-    const unused = options.prune
-      ? planUnused(
-          situation,
-          desired.chains,
-          pruning.removals,
-          draft.actions,
-          removals,
-          options.targets.length > 0,
-        )
+    const unused = sources.some(({ prune }) => prune)
+      ? planUnused(situation, desired.chains, pruning.removals, draft.actions, removals, targets.length > 0)
       : [];
     return finishPlan({
       mode: 'apply',
-      revision: options.revision,
+      revision: [...new Set(sources.map(({ revision }) => revision))].join(', '),
       situation,
       actions: [...draft.actions, ...removals, ...unused],
       blocked: [...desired.blocked.values()],
@@ -193,13 +184,14 @@ function choosePruning(
   situation: Situation,
   declared: ReadonlyMap<ResourceKey, ResourceKey[]>,
 ): ReturnType<typeof chooseRemovals> {
-  const { prune, targets, sourceId } = input.options;
-  if (!prune) return { removals: new Map(), notes: [] };
+  const { sources, targets = [] } = input;
+  const pruned = new Set(sources.filter(({ prune }) => prune).map(({ id }) => id));
+  if (pruned.size === 0) return { removals: new Map(), notes: [] };
   const targeted = new Set(targets);
   const notes: Plan['notes'] = [];
   const candidates: ResourceRecord[] = [];
   for (const [key, record] of situation.resources) {
-    if (declared.has(key) || record.sourceId !== sourceId) continue;
+    if (declared.has(key) || !pruned.has(record.sourceId)) continue;
     if (targets.length > 0 && !targeted.has(key)) continue;
     if (record.prune) candidates.push(record);
     else notes.push({ key, message: 'no longer in the manifests; kept: cimlet.dev/prune is disabled' });

@@ -12,7 +12,17 @@ import type {
   UnpackRequest,
   VolumeGuid,
 } from '../hosts/host.ts';
-import type { Kind, ResourceKey, SourceFile, SourcePosition } from '../manifests/resources.ts';
+import type { Kind, Resource, ResourceKey, SourceFile, SourcePosition } from '../manifests/resources.ts';
+
+/** What one source of manifests declares now. */
+export interface DeclaredSource {
+  /** Names where the manifests came from (`sourceIdOf`). */
+  id: string;
+  revision: string;
+  resources: readonly Resource[];
+  /** Whether what it declared before and no longer does is removed; with any true, layers nobody needs go too. */
+  prune: boolean;
+}
 
 export type Verb = 'create' | 'change' | 'replace' | 'repair' | 'delete';
 

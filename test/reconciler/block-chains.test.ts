@@ -28,6 +28,7 @@ import {
   image,
   mount,
   openWorld,
+  requestOf,
   resolvedImage,
   type World,
 } from './support.ts';
@@ -119,12 +120,11 @@ describe('a chain in block format', () => {
     const forked = await observe();
     const capabilities = { ...forked.capabilities, ...BLOCK_CAPABILITIES };
     const plan = planApply({
-      resources: APP,
+      ...requestOf(APP),
       resolved: new Map([['app', resolvedImage('abc')]]),
       observed: { ...forked, capabilities },
       records: world.state.records(),
       root: '/memory',
-      options: { targets: [], prune: true, revision: 'r1', sourceId: 'here' },
     });
     expectEmpty(plan);
   });
@@ -235,9 +235,8 @@ describe('a chain in block format', () => {
       },
     });
     world.images.set('app', 'ab');
-    const request = { resources: APP, revision: 'r1', sourceId: 'here' };
     await world.apply([image('app'), chain('app', ['app'], { merge: false, format: 'BlockCIM' })]);
-    const planned = await world.engine.plan(request, signal);
+    const planned = await world.engine.plan(requestOf(APP), signal);
     await Promise.all([1, 2, 3].map(() => world.engine.apply(planned, { signal })));
     expect(most).toBe(1);
   });
@@ -395,11 +394,11 @@ describe('integrity', () => {
     world.images.set('app', 'ab');
     world.images.set('other', 'ac');
     const other = [image('other'), chain('other'), mount('other')];
-    await world.apply(other, { sourceId: 'there' });
+    await world.apply(other, { id: 'there' });
     await world.apply(app({ integrity: 'Verified' }));
     expectEmpty(await world.plan(app({ integrity: 'Verified' })));
-    expect((await world.apply(other, { sourceId: 'there' })).failed).toEqual([]);
-    expectEmpty(await world.plan(other, { sourceId: 'there' }));
+    expect((await world.apply(other, { id: 'there' })).failed).toEqual([]);
+    expectEmpty(await world.plan(other, { id: 'there' }));
   });
 
   it('records the root hash anew when other code seals otherwise', async () => {

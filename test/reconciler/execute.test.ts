@@ -1,7 +1,16 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CimletError } from '../../src/errors.ts';
 import type { EffectName } from '../../src/hosts/memory/memory-host.ts';
-import { chain, expectEmpty, expectValidRecords, image, mount, openWorld, type World } from './support.ts';
+import {
+  chain,
+  expectEmpty,
+  expectValidRecords,
+  image,
+  mount,
+  openWorld,
+  requestOf,
+  type World,
+} from './support.ts';
 
 let world: World;
 beforeEach(() => {
@@ -171,7 +180,7 @@ describe('failures', () => {
 
   it('refuses an image that moved between plan and apply', async () => {
     const signal = new AbortController().signal;
-    const planned = await world.engine.plan({ resources: APP, revision: 'r', sourceId: 's' }, signal);
+    const planned = await world.engine.plan(requestOf(APP), signal);
     world.images.set('app', 'ac');
     const result = await world.engine.apply(planned, { signal });
     expect(result.failed).toMatchObject([{ error: { code: 'failed-precondition', hint: 'plan again' } }]);

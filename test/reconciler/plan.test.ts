@@ -5,7 +5,16 @@ import { mountVolumeGuid } from '../../src/hosts/identity.ts';
 import type { Resource } from '../../src/manifests/resources.ts';
 import { planApply } from '../../src/reconciler/plan.ts';
 import type { Plan, PlannedAction } from '../../src/reconciler/types.ts';
-import { chain, expectEmpty, image, mount, openWorld, resolvedImage, type World } from './support.ts';
+import {
+  chain,
+  expectEmpty,
+  image,
+  mount,
+  openWorld,
+  requestOf,
+  resolvedImage,
+  type World,
+} from './support.ts';
 
 let world: World;
 beforeEach(() => {
@@ -172,7 +181,7 @@ describe('planning an apply', () => {
   it('deletes nothing without pruning, of another source, or against an annotation or policy', async () => {
     await world.apply(APP);
     expectEmpty(await world.plan([], { prune: false }));
-    expectEmpty(await world.plan([], { sourceId: 'elsewhere' }));
+    expectEmpty(await world.plan([], { id: 'elsewhere' }));
     const kept = mount('app');
     kept.metadata.annotations = { 'cimlet.dev/prune': 'disabled' };
     await world.apply([APP[0]!, APP[1]!, kept]);
@@ -208,7 +217,7 @@ describe('planning an apply', () => {
       'Mount/two already-exists',
     ]);
     const kept = await world.plan([APP[0]!, APP[1]!, mount('three', { chain: 'app', path: '/mnt/one' })], {
-      sourceId: 'elsewhere',
+      id: 'elsewhere',
     });
     expect(kept.blocked[0]?.message).toBe('/mnt/one shows Mount/one');
   });
@@ -222,7 +231,7 @@ describe('planning an apply', () => {
     world.host.placeAt('/mnt/400', { kind: 'file' });
     let observations = 0;
     const planned = await world.engine.plan(
-      { resources: [APP[0]!, APP[1]!, ...row(1)], revision: 'r2', sourceId: 'here' },
+      requestOf([APP[0]!, APP[1]!, ...row(1)], { revision: 'r2' }),
       new AbortController().signal,
     );
     const observed = {
@@ -234,8 +243,7 @@ describe('planning an apply', () => {
     };
     const records = world.state.records();
     const resolved = new Map([['app', resolvedImage('ab')]]);
-    const options = { targets: [], prune: true, revision: 'r2', sourceId: 'here' };
-    planApply({ resources: planned.resources, resolved, observed, records, root: '/', options });
+    planApply({ sources: planned.sources, resolved, observed, records, root: '/' });
     expect(planned.plan.blocked).toHaveLength(400);
     // Some per mount, not some per mount for each mount.
     expect(observations).toBeLessThan(400 * 20);
@@ -440,12 +448,11 @@ describe('planning a deletion', () => {
 describe('planning without a host or without records', () => {
   it('plans offline from manifests alone', () => {
     const plan = planApply({
-      resources: APP,
+      ...requestOf(APP),
       resolved: new Map([['app', resolvedImage('ab')]]),
       observed: undefined,
       records: undefined,
       root: '/root',
-      options: { targets: [], prune: true, revision: 'r', sourceId: 's' },
     });
     expect(plan.summary).toMatchObject({ create: 6, blocked: 0 });
     expect(plan.notes).toEqual([
@@ -459,12 +466,11 @@ describe('planning without a host or without records', () => {
     const observed = await world.host.observe({ signal: new AbortController().signal });
     const plan = (resources: Resource[]) =>
       planApply({
-        resources,
+        ...requestOf(resources),
         resolved: new Map([['app', resolvedImage('ab')]]),
         observed,
         records: undefined,
         root: '/root',
-        options: { targets: [], prune: true, revision: 'r', sourceId: 's' },
       });
     expectEmpty(plan(APP));
     expect(plan([APP[0]!, APP[1]!, mount('app', { path: '/mnt/b' })]).actions.map(({ id }) => id)).toEqual([
@@ -474,12 +480,11 @@ describe('planning without a host or without records', () => {
 
   it('blocks an Image with the error of its source', () => {
     const plan = planApply({
-      resources: APP,
+      ...requestOf(APP),
       resolved: new Map([['app', new CimletError('corrupt', 'bad digest', { hint: 'copy it again' })]]),
       observed: undefined,
       records: undefined,
       root: '/root',
-      options: { targets: [], prune: true, revision: 'r', sourceId: 's' },
     });
     expect(plan.blocked.map(({ key, code }) => `${key} ${code}`)).toEqual([
       'Image/app corrupt',
@@ -500,12 +505,11 @@ describe('size', () => {
       resolved.set(name, resolvedImage(`a${String.fromCodePoint(0x4e00 + index)}`));
     }
     const plan = planApply({
-      resources,
+      ...requestOf(resources),
       resolved,
       observed: undefined,
       records: { resources: [], snapshots: [], mounts: [] },
       root: '/root',
-      options: { targets: [], prune: true, revision: 'r', sourceId: 's' },
     });
     expect(plan.summary).toMatchObject({ create: 10_000 + 2501 + 2500, blocked: 0 });
   });

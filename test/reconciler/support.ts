@@ -13,7 +13,13 @@ import type {
   Resource,
 } from '../../src/manifests/resources.ts';
 import { createEngine, type Engine, type PlanRequest } from '../../src/reconciler/engine.ts';
-import type { ExecutionEvent, ExecutionResult, Plan, ResolvedImage } from '../../src/reconciler/types.ts';
+import type {
+  DeclaredSource,
+  ExecutionEvent,
+  ExecutionResult,
+  Plan,
+  ResolvedImage,
+} from '../../src/reconciler/types.ts';
 import type { Condition } from '../../src/state/records.ts';
 import { openState, type State } from '../../src/state/state.ts';
 
@@ -66,6 +72,16 @@ export const hastyClock: Clock = {
   clearTimeout: (handle) => clearTimeout(handle as NodeJS.Timeout),
 };
 
+/** Where resources come from; revision `r1` of source `here`, which is pruned, by default. */
+export interface Declaration
+  extends Partial<Omit<DeclaredSource, 'resources'>>,
+    Omit<PlanRequest, 'sources'> {}
+
+export function requestOf(resources: Resource[], from: Declaration = {}): PlanRequest {
+  const { id = 'here', revision = 'r1', prune = true, ...rest } = from;
+  return { sources: [{ id, revision, prune, resources }], ...rest };
+}
+
 export interface World {
   host: MemoryHost;
   state: State;
@@ -74,12 +90,8 @@ export interface World {
   /** Image name -> its layers' letters; what its source holds now. */
   images: Map<string, string>;
   os: string;
-  plan(resources: Resource[], request?: Partial<PlanRequest>): Promise<Plan>;
-  apply(
-    resources: Resource[],
-    request?: Partial<PlanRequest>,
-    signal?: AbortSignal,
-  ): Promise<ExecutionResult>;
+  plan(resources: Resource[], from?: Declaration): Promise<Plan>;
+  apply(resources: Resource[], from?: Declaration, signal?: AbortSignal): Promise<ExecutionResult>;
   remove(...keys: `Mount/${string}`[] | string[]): Promise<ExecutionResult>;
   /** The process dies at this call: nothing reaches the host or the records from then on, until `restart`. */
   killAt(method: EffectName, stage: 'before' | 'after', call: number): void;
@@ -127,12 +139,6 @@ export function openWorld(options: MemoryHostOptions = {}): World {
     });
   const state = openState(root, { readOnly: false });
   const signal = new AbortController().signal;
-  const request = (resources: Resource[], more: Partial<PlanRequest> = {}): PlanRequest => ({
-    resources,
-    revision: 'r1',
-    sourceId: 'here',
-    ...more,
-  });
   const base = {
     host,
     state,
@@ -142,10 +148,10 @@ export function openWorld(options: MemoryHostOptions = {}): World {
   };
   const world: World = Object.assign(base, {
     engine: undefined as unknown as Engine,
-    plan: async (resources: Resource[], more?: Partial<PlanRequest>) =>
-      (await world.engine.plan(request(resources, more), signal)).plan,
-    apply: async (resources: Resource[], more?: Partial<PlanRequest>, abort?: AbortSignal) => {
-      const planned = await world.engine.plan(request(resources, more), signal);
+    plan: async (resources: Resource[], from?: Declaration) =>
+      (await world.engine.plan(requestOf(resources, from), signal)).plan,
+    apply: async (resources: Resource[], from?: Declaration, abort?: AbortSignal) => {
+      const planned = await world.engine.plan(requestOf(resources, from), signal);
       const onEvent = (event: ExecutionEvent) => world.events.push(event);
       return world.engine.apply(planned, { signal: abort ?? signal, onEvent });
     },
