@@ -6,6 +6,7 @@
 import { arch, platform, release } from 'node:os';
 import { resolve } from 'node:path';
 import { CimletError, classify, describeError, isErrorCode } from '../../errors.ts';
+import { throwIfAborted } from '../abort.ts';
 import { requireCapability } from '../capability.ts';
 import type {
   Capabilities,
@@ -41,7 +42,6 @@ import {
   observeMerges,
   observeMounts,
   type Records,
-  throwIfAborted,
 } from './observe.ts';
 import { mountStateOf, pathStateOf } from './own-mounts.ts';
 import { type EmbeddedFeatures, type ProbeOptions, probeFeatures } from './probe.ts';

@@ -2,7 +2,8 @@
 
 import { lstat, readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { CimletError, classify, isErrorCode } from '../../errors.ts';
+import { classify, isErrorCode } from '../../errors.ts';
+import { throwIfAborted } from '../abort.ts';
 import type {
   ChainId,
   LayerFault,
@@ -253,10 +254,6 @@ export async function freeBytesAt(path: string): Promise<number | undefined> {
       if (directory === dirname(directory)) return undefined;
     }
   }
-}
-
-export function throwIfAborted(signal: AbortSignal, operation: string): void {
-  if (signal.aborted) throw new CimletError('cancelled', `${operation}: cancelled`, { cause: signal.reason });
 }
 
 async function sizeOf(path: string): Promise<number | undefined> {
