@@ -6,7 +6,7 @@ import { type LayerEntry, readLayerEntry } from '../../layers/layer-entry.ts';
 import type { TarHeader } from '../../layers/tar-format.ts';
 import { type TarHandler, TarReader } from '../../layers/tar-reader.ts';
 import type { DiffId, EffectContext, LayerBlob } from '../host.ts';
-import type { LayerTree } from './memory-host.ts';
+import type { LayerTree } from './stored-layer.ts';
 
 export async function readLayerTree(
   request: { blob: LayerBlob; diffId: DiffId; parent: LayerTree | undefined },

@@ -11,11 +11,9 @@ import type {
   Capability,
   ChainId,
   CommittedLayer,
-  DiffId,
   EffectContext,
   Host,
   HostState,
-  LayerBlob,
   LayerFault,
   LayerRef,
   Leftover,
@@ -29,21 +27,15 @@ import type {
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
-import { viewOf } from '../mounted-view.ts';
 import { CallLog, type EffectName, type HostCall, type OnCall } from './call-log.ts';
+import { LayerStore } from './layer-store.ts';
 import { writeLayerTar } from './layer-writer.ts';
 import { MergeStore } from './merge-store.ts';
 import { checkMountPath, MountStore } from './mount-store.ts';
-import { keyOf, type LayerTree, rootHashOf, type StoredLayer } from './stored-layer.ts';
+import { viewOfChain } from './shown-chain.ts';
+import type { LayerReader, LayerTree } from './stored-layer.ts';
 
 export type { EffectName } from './call-log.ts';
-export type { LayerTree } from './stored-layer.ts';
-
-/** Reads a blob over the parent's tree, verifying what it can; throws `corrupt` for bad input. */
-export type LayerReader = (
-  request: { blob: LayerBlob; diffId: DiffId; parent: LayerTree | undefined },
-  context: EffectContext,
-) => Promise<LayerTree>;
 
 export interface MemoryHostOptions {
   root?: string;
@@ -79,20 +71,17 @@ export class MemoryHost implements Host {
   readonly kind = 'memory';
   readonly root: string;
   readonly #log: CallLog;
-  readonly #options: MemoryHostOptions;
   readonly #capabilities: Capabilities;
-  readonly #builder: string;
-  readonly #layers = new Map<string, StoredLayer>();
-  readonly #unpacked = new Map<string, StoredLayer>();
+  readonly #layers: LayerStore;
   readonly #merges: MergeStore;
   readonly #mounts = new MountStore();
 
   constructor(options: MemoryHostOptions = {}) {
-    this.#options = options;
     this.#log = new CallLog(options.onCall);
     this.root = options.root ?? '/memory';
-    this.#builder = options.builder ?? 'memory/1';
-    this.#merges = new MergeStore(this.#builder, (ref) => this.#layers.get(keyOf(ref)));
+    const builder = options.builder ?? 'memory/1';
+    this.#layers = new LayerStore(builder, options.readLayer);
+    this.#merges = new MergeStore(builder, (ref) => this.#layers.get(ref));
     this.#capabilities = capabilityTable(
       { ...DEFAULT_CAPABILITIES, ...options.capabilities },
       'not supported by the in-memory host',
@@ -136,14 +125,12 @@ export class MemoryHost implements Host {
 
   /** Drift: the layer's files are damaged as `fault` says. */
   damageLayer(ref: LayerRef, fault: LayerFault): void {
-    const stored = this.#layers.get(keyOf(ref));
-    if (stored === undefined) throw new Error(`no layer ${keyOf(ref)} to damage`);
-    stored.faults.push(fault);
+    this.#layers.damage(ref, fault);
   }
 
   /** Drift: the layer is gone altogether. */
   dropLayer(ref: LayerRef): void {
-    if (!this.#layers.delete(keyOf(ref))) throw new Error(`no layer ${keyOf(ref)} to drop`);
+    this.#layers.drop(ref);
   }
 
   /** Drift: the merged CIM on this layer is damaged as `fault` says. */
@@ -164,7 +151,7 @@ export class MemoryHost implements Host {
   /** What a mounted path shows, or undefined when nothing of ours is mounted there. */
   viewAt(path: string): LayerTree | undefined {
     const view = this.#mounts.viewAt(path);
-    return view === undefined ? undefined : this.#layers.get(keyOf(view))?.tree;
+    return view === undefined ? undefined : this.#layers.get(view)?.tree;
   }
 
   // --- the port ---
@@ -179,15 +166,13 @@ export class MemoryHost implements Host {
       host: { kind: this.kind, platform: 'memory', osVersion: '10.0.26100.1', architecture: 'amd64' },
       root: this.root,
       capabilities: structuredClone(this.#capabilities),
-      layers: [...this.#layers.values()]
-        .map(({ layer, faults }) => ({ ...layer, faults: [...this.#parentFaults(layer), ...faults] }))
-        .sort((a, b) => compareText(keyOf(a), keyOf(b))),
+      layers: this.#layers.all(),
       merges: this.#merges
         .all()
         .sort((a, b) => compareText(`${a.format} ${a.chain.at(-1)}`, `${b.format} ${b.chain.at(-1)}`)),
       mounts: this.#mounts.all(),
       paths: Object.fromEntries((options.paths ?? []).map((path) => [path, this.#mounts.pathState(path)])),
-      leftovers: this.#leftovers(),
+      leftovers: this.#layers.leftovers(this.root),
     }));
   }
 
@@ -196,47 +181,14 @@ export class MemoryHost implements Host {
       const operation = `unpack layer ${request.chainId}`;
       this.#require(`${request.format}.write`, operation);
       if (request.seal === true) this.#require('seal', operation);
-      if (this.#suffices(request)) return;
-      const parentId = request.parents.at(-1);
-      for (const chainId of request.parents) {
-        if (this.#isSound({ chainId, format: request.format })) continue;
-        const message = `${operation}: parent ${chainId} is not committed as ${request.format}`;
-        throw new CimletError('failed-precondition', message);
-      }
-      const parent =
-        parentId === undefined ? undefined : this.#layers.get(keyOf({ ...request, chainId: parentId }))?.tree;
-      const { blob, diffId } = request;
-      const tree =
-        (await this.#options.readLayer?.({ blob, diffId, parent }, context)) ??
-        new Map([...(parent ?? []), [diffId, new Uint8Array(0)]]);
-      context.progress?.({ phase: 'unpacking', done: blob.size, total: blob.size });
-      const layer: CommittedLayer = {
-        chainId: request.chainId,
-        format: request.format,
-        diffId,
-        parent: parentId,
-        bytes: blob.size,
-        files: tree.size,
-        builder: this.#builder,
-        ...(request.seal === true ? { rootHash: rootHashOf(tree) } : {}),
-        ...(request.vhdFooter === true ? { vhdFooter: true } : {}),
-      };
-      this.#unpacked.set(keyOf(request), { layer, tree, faults: [] });
+      await this.#layers.unpack(request, context);
     });
   }
 
   async commitLayer(ref: LayerRef, context: EffectContext): Promise<CommittedLayer> {
     return this.#log.run('commitLayer', ref.chainId, context.signal, () => {
       this.#require(`${ref.format}.write`, `commit layer ${ref.chainId}`);
-      const unpacked = this.#unpacked.get(keyOf(ref));
-      if (unpacked !== undefined) {
-        this.#unpacked.delete(keyOf(ref));
-        this.#layers.set(keyOf(ref), unpacked);
-      }
-      const stored = this.#layers.get(keyOf(ref));
-      if (stored === undefined || stored.faults.length > 0)
-        throw new CimletError('failed-precondition', `commit layer ${ref.chainId}: it was not unpacked`);
-      return { ...stored.layer };
+      return this.#layers.commit(ref);
     });
   }
 
@@ -244,16 +196,14 @@ export class MemoryHost implements Host {
     return this.#log.run('removeLayer', ref.chainId, context.signal, () => {
       const refuse = (user: string) =>
         new CimletError('failed-precondition', `remove layer ${ref.chainId}: ${user} needs it`);
-      for (const { layer } of this.#layers.values())
-        if (layer.parent === ref.chainId && layer.format === ref.format)
-          throw refuse(`layer ${layer.chainId}`);
+      const child = this.#layers.findChild(ref);
+      if (child !== undefined) throw refuse(`layer ${child.chainId}`);
       const path = this.#mounts.findUser(
         ({ format, chain }) => format === ref.format && chain.includes(ref.chainId),
       );
       if (path !== undefined) throw refuse(`the mount at ${path}`);
-      this.#unpacked.delete(keyOf(ref));
       this.#merges.remove(ref);
-      this.#layers.delete(keyOf(ref));
+      this.#layers.remove(ref);
     });
   }
 
@@ -264,10 +214,7 @@ export class MemoryHost implements Host {
       this.#require(`view.${request.view}`, operation);
       if (request.access === 'ReadWrite') this.#require('active', operation);
       checkMountPath(request.path, this.root);
-      for (const chainId of request.chain)
-        if (!this.#isSound({ chainId, format: request.format }))
-          throw new CimletError('failed-precondition', `${operation}: layer ${chainId} is not committed`);
-      const view = this.#viewFor(request, operation);
+      const view = viewOfChain(this.#layers, this.#merges, request);
       const mounted = this.#mounts.mount(request, view, operation);
       context.progress?.({ phase: 'mounting', done: 1, total: 1 });
       return mounted;
@@ -280,8 +227,8 @@ export class MemoryHost implements Host {
 
   async cleanLeftovers(context: EffectContext): Promise<Leftover[]> {
     return this.#log.run('cleanLeftovers', '', context.signal, () => {
-      const removed = this.#leftovers();
-      this.#unpacked.clear();
+      const removed = this.#layers.leftovers(this.root);
+      this.#layers.cleanLeftovers();
       return removed;
     });
   }
@@ -313,13 +260,13 @@ export class MemoryHost implements Host {
   async exportLayer(ref: LayerRef, file: string, context: EffectContext): Promise<void> {
     return this.#log.run('exportLayer', ref.chainId, context.signal, async () => {
       this.#require('export', `export layer ${ref.chainId}`);
-      const stored = this.#isSound(ref) ? this.#layers.get(keyOf(ref)) : undefined;
+      const stored = this.#layers.sound(ref);
       if (stored === undefined) {
         const message = `export layer ${ref.chainId}: it is not committed, or is damaged`;
         throw new CimletError('failed-precondition', message);
       }
       const { parent } = stored.layer;
-      const below = parent === undefined ? undefined : this.#layers.get(keyOf({ ...ref, chainId: parent }));
+      const below = parent === undefined ? undefined : this.#layers.get({ ...ref, chainId: parent });
       await writeLayerTar(stored.tree, below?.tree ?? new Map(), file);
     });
   }
@@ -352,65 +299,6 @@ export class MemoryHost implements Host {
 
   #require(capability: Capability, operation: string): void {
     requireCapability(capability, this.#capabilities[capability], operation);
-  }
-
-  #isSound(ref: LayerRef): boolean {
-    const stored = this.#layers.get(keyOf(ref));
-    return (
-      stored !== undefined && stored.faults.length === 0 && this.#parentFaults(stored.layer).length === 0
-    );
-  }
-
-  /** Whether the layer is there with all that the request asks for. */
-  #suffices(request: UnpackRequest): boolean {
-    const layer = this.#isSound(request) ? this.#layers.get(keyOf(request))?.layer : undefined;
-    if (layer === undefined) return false;
-    const { rootHash, vhdFooter } = layer;
-    return (
-      (request.seal !== true || rootHash !== undefined) && (request.vhdFooter !== true || vhdFooter === true)
-    );
-  }
-
-  /** The view to be, with its root hash. A block chain of several layers is shown through its merged CIM. */
-  #viewFor(request: MountRequest, operation: string): MountedView {
-    const view = viewOf(request);
-    if (request.format === 'BlockCIM') this.#requireBuiltAs(request, operation);
-    const merged = request.format === 'BlockCIM' && request.chain.length > 1;
-    const merge = merged ? this.#merges.observed(view) : undefined;
-    if (merged && (merge === undefined || merge.faults.length > 0))
-      throw new CimletError(
-        'failed-precondition',
-        `${operation}: the chain is not merged${merge === undefined ? '' : ` as it is: ${merge.faults[0]?.message}`}`,
-      );
-    const rootHash = merged ? merge?.rootHash : this.#layers.get(keyOf(view))?.layer.rootHash;
-    const { expectedRootHash: expected } = request;
-    if (expected !== undefined && expected !== rootHash)
-      throw new CimletError(
-        'corrupt',
-        `${operation}: its root hash is ${rootHash ?? 'none, since it is not sealed'}, expected ${expected}`,
-      );
-    return rootHash === undefined ? view : { ...view, rootHash };
-  }
-
-  #requireBuiltAs({ chain, format }: MountRequest, operation: string): void {
-    for (const [index, chainId] of chain.entries())
-      if (this.#layers.get(keyOf({ chainId, format }))?.layer.parent !== chain[index - 1]) {
-        const message = `${operation}: layer ${chainId} was not built on what the chain has below it`;
-        throw new CimletError('failed-precondition', message);
-      }
-  }
-
-  #parentFaults(layer: CommittedLayer): LayerFault[] {
-    if (layer.parent === undefined || this.#layers.has(keyOf({ ...layer, chainId: layer.parent }))) return [];
-    return [{ code: 'parent-missing', message: `its parent ${layer.parent} is not there` }];
-  }
-
-  #leftovers(): Leftover[] {
-    return [...this.#unpacked].map(([key, { layer }]) => ({
-      path: `${this.root}/snapshots/tmp-${key}`,
-      reason: 'unpacked but never committed',
-      bytes: layer.bytes,
-    }));
   }
 }
 

@@ -1,10 +1,16 @@
 /** What the in-memory host keeps of a layer. */
 
 import { createHash } from 'node:crypto';
-import type { CommittedLayer, LayerFault, LayerRef } from '../host.ts';
+import type { CommittedLayer, DiffId, EffectContext, LayerBlob, LayerFault, LayerRef } from '../host.ts';
 
 /** What a layer shows with all below it: the content of each file by its path, `undefined` for directories. */
 export type LayerTree = ReadonlyMap<string, Uint8Array | undefined>;
+
+/** Reads a blob over the parent's tree, verifying what it can; throws `corrupt` for bad input. */
+export type LayerReader = (
+  request: { blob: LayerBlob; diffId: DiffId; parent: LayerTree | undefined },
+  context: EffectContext,
+) => Promise<LayerTree>;
 
 export interface StoredLayer {
   layer: CommittedLayer;
