@@ -14,7 +14,11 @@ const NAMES = new Set(['path', 'linkpath', 'uname', 'gname']);
  * Reads the records of one extended header into `records`; an empty value deletes its keyword.
  * Returns why the header is malformed, undefined when it is well-formed.
  */
-export function readPaxRecords(body: Buffer, records: Map<string, string>): string | undefined {
+export function readPaxRecords(
+  body: Buffer,
+  records: Map<string, string>,
+  decode: typeof decodeText = decodeText,
+): string | undefined {
   let at = 0;
   while (at < body.length) {
     let length = 0;
@@ -31,8 +35,8 @@ export function readPaxRecords(body: Buffer, records: Map<string, string>): stri
     if (body[end - 1] !== NEWLINE) return `PAX record at byte ${at} doesn't end with a newline`;
     const equals = body.indexOf(EQUALS, cursor + 1);
     if (equals <= cursor + 1 || equals >= end) return `PAX record at byte ${at} has no keyword`;
-    const keyword = decodeText(body, cursor + 1, equals);
-    const value = decodeText(body, equals + 1, end - 1);
+    const keyword = decode(body, cursor + 1, equals);
+    const value = decode(body, equals + 1, end - 1);
     if (keyword === undefined || value === undefined) return `PAX record at byte ${at} isn't valid UTF-8`;
     if (keyword.includes('\0')) return `PAX record at byte ${at} has a NUL in its keyword`;
     if (NAMES.has(keyword) && value.includes('\0')) return `PAX record ${keyword} has a NUL in it`;

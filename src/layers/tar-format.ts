@@ -37,6 +37,8 @@ export interface TarHeader {
   mtime: bigint;
   atime: bigint | undefined;
   ctime: bigint | undefined;
+  /** Of device files only. */
+  device?: { major: number; minor: number } | undefined;
   /** Every PAX record in force, the well-known ones included. */
   records: PaxRecords;
   /** Byte offset in the tar of the entry's first block (its extended header, if it has one). */
@@ -51,6 +53,27 @@ export const TYPE_FLAGS: Record<TarEntryType, string> = {
   'block-device': '4',
   directory: '5',
   fifo: '6',
+};
+
+/** Entry type by type flag. */
+export const ENTRY_TYPES: Record<string, TarEntryType> = {
+  '\0': 'file',
+  '0': 'file',
+  '1': 'hard-link',
+  '2': 'symlink',
+  '3': 'character-device',
+  '4': 'block-device',
+  '5': 'directory',
+  '6': 'fifo',
+  '7': 'file',
+};
+
+/** Type flags that mean something no layer needs, and what. */
+export const UNREADABLE: Record<string, string> = {
+  S: 'sparse files in GNU format are not supported',
+  M: 'archives of several volumes are not supported',
+  D: 'GNU incremental dumps are not supported',
+  N: 'GNU old-style long names are not supported',
 };
 
 /** Where the fields of a header block are: offset and length. */

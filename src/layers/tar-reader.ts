@@ -3,6 +3,7 @@ import { parsePaxTime, readPaxRecords } from './pax.ts';
 import { checksum, isZeroBlock, readNumber } from './tar-block.ts';
 import {
   BLOCK,
+  ENTRY_TYPES,
   entryError,
   Field,
   MAX_EXTENDED_HEADER,
@@ -10,6 +11,7 @@ import {
   quoteName,
   type TarEntryType,
   type TarHeader,
+  UNREADABLE,
 } from './tar-format.ts';
 import { decodeText } from './tar-text.ts';
 
@@ -22,31 +24,29 @@ export interface TarHandler {
   end(): void;
 }
 
+export interface TarReaderOptions {
+  /**
+   * What names, link targets and PAX values are read as. `bytes`: each character is one byte, whatever the encoding, as Linux has it; keywords
+   * too. Default: `utf-8`, where anything else (but WTF-8) is an error.
+   */
+  text?: 'utf-8' | 'bytes';
+  /**
+   * Hands on entries in PAX sparse format 0.1 and 1.0 as the tar stores them: `size` and data are the stored ones, the map is in the records
+   * `GNU.sparse.*` or before the data (see tar-sparse.ts). Default: they are errors.
+   */
+  sparse?: boolean;
+}
+
+type Decode = (bytes: Buffer, start: number, end: number) => string | undefined;
+
+const decodeBytes: Decode = (bytes, start, end) => bytes.toString('latin1', start, end);
+
 type State = 'header' | 'extension' | 'data' | 'padding' | 'zero-block' | 'done';
 
 const NO_RECORDS: PaxRecords = new Map();
 
 /** All global PAX headers of a tar together: they are kept, and copied for each local one. What is real is one comment. */
 const MAX_GLOBAL_HEADERS = 64 * 1024;
-
-const ENTRY_TYPES: Record<string, TarEntryType> = {
-  '\0': 'file',
-  '0': 'file',
-  '1': 'hard-link',
-  '2': 'symlink',
-  '3': 'character-device',
-  '4': 'block-device',
-  '5': 'directory',
-  '6': 'fifo',
-  '7': 'file',
-};
-
-const UNREADABLE: Record<string, string> = {
-  S: 'sparse files in GNU format are not supported',
-  M: 'archives of several volumes are not supported',
-  D: 'GNU incremental dumps are not supported',
-  N: 'GNU old-style long names are not supported',
-};
 
 /**
  * Push parser for tar streams: v7, ustar, PAX (local and global headers), GNU long names and base-256 numbers.
@@ -59,6 +59,8 @@ const UNREADABLE: Record<string, string> = {
  */
 export class TarReader {
   readonly #handler: TarHandler;
+  readonly #decode: Decode;
+  readonly #acceptsSparse: boolean;
   #state: State = 'header';
   /** Bytes consumed so far. */
   #position = 0;
@@ -81,8 +83,10 @@ export class TarReader {
   #longName: string | undefined;
   #longLink: string | undefined;
 
-  constructor(handler: TarHandler) {
+  constructor(handler: TarHandler, { text = 'utf-8', sparse = false }: TarReaderOptions = {}) {
     this.#handler = handler;
+    this.#decode = text === 'bytes' ? decodeBytes : decodeText;
+    this.#acceptsSparse = sparse;
   }
 
   /** Parses the next bytes of the stream. */
@@ -245,6 +249,7 @@ export class TarReader {
       mtime: this.#paxTime(records, 'mtime') ?? BigInt(this.#number(block, base, 'mtime')) * 1_000_000_000n,
       atime: this.#paxTime(records, 'atime'),
       ctime: this.#paxTime(records, 'ctime'),
+      device: actual.endsWith('-device') ? this.#device(block, base) : undefined,
       records,
       offset: this.#entryOffset,
     };
@@ -257,7 +262,7 @@ export class TarReader {
   #entryRecords(): PaxRecords {
     const local = this.#records;
     const records = local ?? this.#global ?? NO_RECORDS;
-    if (records.size > 0) {
+    if (records.size > 0 && !this.#acceptsSparse) {
       for (const keyword of records.keys()) {
         if (keyword.startsWith('GNU.sparse.')) {
           this.#entryName = records.get('GNU.sparse.name') ?? this.#entryName;
@@ -278,7 +283,7 @@ export class TarReader {
           this.#fail(`global headers of more than ${MAX_GLOBAL_HEADERS} bytes`);
         const records: Map<string, string> =
           this.#extensionType === 'g' ? (this.#global ?? new Map()) : new Map(this.#global);
-        const fault = readPaxRecords(body, records);
+        const fault = readPaxRecords(body, records, this.#decode);
         if (fault !== undefined) this.#fail(fault);
         if (this.#extensionType === 'g') this.#global = records;
         else this.#records = records;
@@ -294,7 +299,7 @@ export class TarReader {
 
   #extensionText(body: Buffer): string {
     const zero = body.indexOf(0);
-    const text = decodeText(body, 0, zero < 0 ? body.length : zero);
+    const text = this.#decode(body, 0, zero < 0 ? body.length : zero);
     if (text === undefined) this.#fail("long name isn't valid UTF-8");
     return text;
   }
@@ -311,7 +316,7 @@ export class TarReader {
     const start = base + at;
     let end = start;
     while (end < start + length && block[end] !== 0) end++;
-    const text = decodeText(block, start, end);
+    const text = this.#decode(block, start, end);
     if (text === undefined) {
       this.#entryName = block.toString('latin1', start, end);
       this.#fail("name isn't valid UTF-8", 'names must be UTF-8');
@@ -319,7 +324,18 @@ export class TarReader {
     return text;
   }
 
-  #number(block: Buffer, base: number, field: 'mode' | 'uid' | 'gid' | 'size' | 'mtime'): number {
+  #device(block: Buffer, base: number): { major: number; minor: number } {
+    return {
+      major: this.#number(block, base, 'devMajor'),
+      minor: this.#number(block, base, 'devMinor'),
+    };
+  }
+
+  #number(
+    block: Buffer,
+    base: number,
+    field: 'mode' | 'uid' | 'gid' | 'size' | 'mtime' | 'devMajor' | 'devMinor',
+  ): number {
     const value = readNumber(block, base, Field[field]);
     if (value === undefined) this.#fail(`malformed number in the field ${field}`);
     return value;
