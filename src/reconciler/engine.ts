@@ -12,13 +12,13 @@ import type { State } from '../state/state.ts';
 import { resolveArchives } from './archives.ts';
 import { canonicalJson } from './canonical.ts';
 import type { Obstacle } from './desired.ts';
-import { type ExecuteOptions, executePlan } from './execute.ts';
+import { type ExecuteOptions, type Execution, executePlan } from './execute.ts';
 import type { ResolveImage } from './perform.ts';
 import { planApply, planDelete } from './plan.ts';
 import { selectTargets } from './resource-graph.ts';
 import type { Concurrency } from './schedule.ts';
 import { mergeStatus, type Status } from './status.ts';
-import type { DeclaredSource, ExecutionResult, Plan, ResolvedImage } from './types.ts';
+import type { DeclaredSource, Plan, ResolvedImage } from './types.ts';
 
 /** Images resolved at the same time. */
 const RESOLVING = 8;
@@ -56,7 +56,7 @@ export interface Engine {
     signal: AbortSignal,
   ): Promise<Planned>;
   /** Executes what was planned. Also with an empty plan: it cleans leftovers and settles conditions. */
-  apply(planned: Planned, options: ExecuteOptions): Promise<ExecutionResult>;
+  apply(planned: Planned, options: ExecuteOptions): Promise<Execution>;
   status(signal: AbortSignal): Promise<Status>;
 }
 

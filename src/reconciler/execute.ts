@@ -4,19 +4,16 @@ import { CimletError } from '../errors.ts';
 import type { Host, HostState } from '../hosts/host.ts';
 import type { KeyedLock } from '../hosts/keyed-lock.ts';
 import type { Clock } from '../machines/drive-machine.ts';
-import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
-import type { ResourceIntent } from '../state/records.ts';
+import { resourceKey } from '../manifests/resources.ts';
 import type { State } from '../state/state.ts';
-import { nextConditions, type Outcome, reasonOf } from './conditions.ts';
+import type { Backoffs } from './backoff.ts';
 import { performAction, type ResolveImage } from './perform.ts';
-import { dependenciesOf } from './resource-graph.ts';
 import { retryPolicyOf, timeoutMsOf } from './retry-policy.ts';
 import { RootHashes } from './root-hashes.ts';
-import { type Concurrency, DEFAULT_CONCURRENCY, runActions } from './schedule.ts';
+import { type Concurrency, DEFAULT_CONCURRENCY, type RunningAction, runActions } from './schedule.ts';
 import { settleRecords } from './settle.ts';
-import { intentDigest, mayPrune } from './situation.ts';
-import { indexSources } from './sources.ts';
-import type { DeclaredSource, ExecutionEvent, ExecutionResult, Plan, PlannedAction, Verb } from './types.ts';
+import { createStatusWriter, ownKey } from './status-writer.ts';
+import type { DeclaredSource, ExecutionEvent, ExecutionResult, Plan, PlannedAction } from './types.ts';
 
 export interface ExecuteInput {
   plan: Plan;
@@ -36,103 +33,113 @@ export interface ExecuteServices {
 }
 
 export interface ExecuteOptions {
-  /** Aborting starts nothing more; what runs is waited for. */
+  /** Aborting starts nothing more; what runs is told, and waited for. */
   signal: AbortSignal;
   onEvent?: ((event: ExecutionEvent) => void) | undefined;
+  /** Aborting ends this run early: what only builds goes on, and the next run takes it over. */
+  pause?: AbortSignal | undefined;
+  carriedOver?: Unfinished | undefined;
+  /** With it each action is attempted once, and when to try again is noted there. */
+  backoffs?: Backoffs | undefined;
 }
 
-const DONE: Record<Verb, string> = {
-  create: 'Created',
-  change: 'Changed',
-  replace: 'Replaced',
-  repair: 'Repaired',
-  delete: 'Deleted',
-};
+/** What a paused run left running, for the next one to take over or `abandon`. */
+export interface Unfinished {
+  running: readonly RunningAction[];
+  rootHashes: RootHashes;
+}
+
+export interface Execution extends ExecutionResult {
+  /** Only of a paused run. */
+  unfinished?: Unfinished | undefined;
+}
 
 export async function executePlan(
   input: ExecuteInput,
   services: ExecuteServices,
   options: ExecuteOptions,
-): Promise<ExecutionResult> {
+): Promise<Execution> {
   const { plan, observed } = input;
   const { host, state } = services;
-  const { signal } = options;
+  const { backoffs, carriedOver } = options;
   const emit = (event: ExecutionEvent) => options.onEvent?.(event);
   const resources = new Map(
     input.sources.flatMap((source) =>
       source.resources.map((resource) => [resourceKey(resource), resource] as const),
     ),
   );
-  const status = createStatusWriter(input, state, resources);
+  const status = createStatusWriter(plan, input.sources, state);
+  const resourceOf = (action: PlannedAction) => {
+    const key = ownKey(action) ?? action.neededBy;
+    return key === undefined ? undefined : resources.get(key);
+  };
 
-  if (observed.leftovers.length > 0) await cleanLeftovers(services, signal);
+  if (observed.leftovers.length > 0) await cleanLeftovers(services, options.signal);
   settleRecords(state, observed, plan);
-  const rootHashes = new RootHashes(observed);
+  const rootHashes = carriedOver?.rootHashes ?? new RootHashes();
+  rootHashes.update(observed);
   rootHashes.record(state);
   status.begin();
 
-  const run = async (action: PlannedAction): Promise<void> => {
-    const started = performance.now();
-    const key = ownKey(action) ?? action.neededBy;
-    const resource = key === undefined ? undefined : resources.get(key);
+  const startedAt = new Map<string, number>();
+  const perform = (action: PlannedAction, signal: AbortSignal): Promise<void> => {
+    const resource = resourceOf(action);
+    const policy = retryPolicyOf(resource);
+    startedAt.set(action.id, performance.now());
     emit({ type: 'action.started', action });
-    try {
-      await performAction(action, {
-        host,
-        state,
-        locks: services.locks,
-        rootHashes,
-        signal,
-        clock: services.clock,
-        retry: retryPolicyOf(resource),
-        timeoutMs: timeoutMsOf(resource),
-        resolveImage: (name, attemptSignal) => {
-          const image = resources.get(`Image/${name}`);
-          if (image?.kind !== 'Image')
-            throw new Error(`Image/${name} is planned but not among the resources`);
-          return services.resolveImage(image, attemptSignal);
-        },
-        onProgress: (progress) => emit({ type: 'action.progressed', action, ...progress }),
-        onWarning: (message) => {
-          state.recordEvent({ key: action.id, type: 'Warning', reason: 'Warned', message });
-          emit({ type: 'action.warned', action, message });
-        },
-        onRetry: (retry) => {
-          state.recordEvent({
-            key: action.id,
-            type: 'Warning',
-            reason: 'Retrying',
-            message: retry.error.message,
-          });
-          emit({ type: 'action.retrying', action, ...retry });
-        },
-      });
-    } catch (thrown) {
-      const error = thrown instanceof Error ? thrown : new Error(String(thrown));
-      status.failed(action, error);
-      emit({ type: 'action.failed', action, error });
-      throw error;
-    }
-    status.succeeded(action);
-    emit({ type: 'action.succeeded', action, durationMs: performance.now() - started });
+    return performAction(action, {
+      host,
+      state,
+      locks: services.locks,
+      rootHashes,
+      signal,
+      clock: services.clock,
+      retry: backoffs === undefined ? policy : { ...policy, limit: 0 },
+      timeoutMs: timeoutMsOf(resource),
+      resolveImage: (name, attemptSignal) => {
+        const image = resources.get(`Image/${name}`);
+        if (image?.kind !== 'Image') throw new Error(`Image/${name} is planned but not among the resources`);
+        return services.resolveImage(image, attemptSignal);
+      },
+      onProgress: (progress) => emit({ type: 'action.progressed', action, ...progress }),
+      onWarning: (message) => {
+        state.recordEvent({ key: action.id, type: 'Warning', reason: 'Warned', message });
+        emit({ type: 'action.warned', action, message });
+      },
+      onRetry: (retry) => {
+        const { message } = retry.error;
+        state.recordEvent({ key: action.id, type: 'Warning', reason: 'Retrying', message });
+        emit({ type: 'action.retrying', action, ...retry });
+      },
+    });
   };
-  const result = await runActions(plan.actions, {
+  const { unfinished, ...result } = await runActions(plan.actions, {
     concurrency: services.concurrency ?? DEFAULT_CONCURRENCY,
-    signal,
-    run,
+    signal: options.signal,
+    pause: options.pause,
+    carriedOver: carriedOver?.running,
+    perform,
+    onSucceeded: (action) => {
+      const key = ownKey(action);
+      if (key !== undefined) backoffs?.release(key);
+      status.succeeded(action);
+      const started = startedAt.get(action.id) ?? performance.now();
+      emit({ type: 'action.succeeded', action, durationMs: performance.now() - started });
+    },
+    onFailed: (action, error) => {
+      const resource = resourceOf(action);
+      const isFinal = resource === undefined ? true : (backoffs?.failed(resource, error) ?? true);
+      status.failed(action, error, isFinal);
+      emit({ type: 'action.failed', action, error });
+    },
     onSkipped: (action, because) => {
       status.skipped(action, because);
       emit({ type: 'action.skipped', action, because });
     },
   });
   rootHashes.record(state);
-  status.finish();
-  return result;
-}
-
-/** The resource an action is about; layers and merged CIMs are nobody's own. */
-function ownKey({ kind, name }: PlannedAction): ResourceKey | undefined {
-  return kind === 'Snapshot' || kind === 'Merge' ? undefined : `${kind}/${name}`;
+  if (options.pause?.aborted !== true) status.finish();
+  return unfinished.length === 0 ? result : { ...result, unfinished: { running: unfinished, rootHashes } };
 }
 
 /** Leftovers hinder nothing: what can't be removed now stays listed, and the next run tries again. */
@@ -143,112 +150,4 @@ async function cleanLeftovers({ host, state }: ExecuteServices, signal: AbortSig
     if (!(error instanceof CimletError) || error.code === 'cancelled') throw error;
     state.recordEvent({ key: 'Host', type: 'Warning', reason: 'CleanupFailed', message: error.message });
   }
-}
-
-/** The one place that writes conditions. */
-function createStatusWriter(
-  input: ExecuteInput,
-  state: State,
-  resources: ReadonlyMap<ResourceKey, Resource>,
-) {
-  const { plan } = input;
-  const sourceOf = indexSources(input.sources);
-  const appliedRevision = (key: ResourceKey) => `applied ${sourceOf(key).revision}`;
-  const blocked = new Map(plan.blocked.map((entry) => [entry.key, entry]));
-  const acted = new Set<string>(plan.actions.map(({ id }) => id));
-  /** Resources that have no action of their own but layers being built. */
-  const borrowers = new Set<ResourceKey>();
-  for (const { neededBy, verb } of plan.actions) {
-    if (neededBy !== undefined && verb !== 'delete' && !acted.has(neededBy)) borrowers.add(neededBy);
-  }
-
-  const set = (key: ResourceKey, outcome: Outcome) => {
-    const record = state.resource(key);
-    if (record === undefined) return;
-    const now = new Date().toISOString();
-    state.setConditions(key, nextConditions(record.conditions, outcome, record.generation, now));
-  };
-  /** Whose condition a failure shows in: a chain with an action of its own is skipped and says so itself. */
-  const affectedKey = (action: PlannedAction): ResourceKey | undefined =>
-    ownKey(action) ??
-    (action.neededBy !== undefined && borrowers.has(action.neededBy) ? action.neededBy : undefined);
-
-  const beginOne = (key: ResourceKey, resource: Resource) => {
-    const before = state.resource(key);
-    const obstacle = blocked.get(key);
-    const isTouched = acted.has(key) || borrowers.has(key);
-    const isReady =
-      before?.conditions.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
-    if (!isTouched && obstacle === undefined && before?.revision === sourceOf(key).revision && isReady)
-      return;
-    const record = state.intendResource(intentOf(resource, sourceOf(key)));
-    if (obstacle?.code === 'suspended') {
-      if (record.conditions.length === 0)
-        set(key, { state: 'reconciling', reason: 'Suspended', message: obstacle.message });
-    } else if (obstacle?.code === 'dependency') {
-      set(key, { state: 'reconciling', reason: 'DependencyNotReady', message: obstacle.message });
-    } else if (obstacle !== undefined) {
-      set(key, { state: 'stalled', reason: reasonOf(obstacle.code), message: obstacle.message });
-    } else if (isTouched) {
-      set(key, { state: 'reconciling', reason: 'Progressing', message: 'being applied' });
-    } else if (record.appliedDigest !== undefined) {
-      state.recordApplied(key, record.facts);
-      set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
-    }
-  };
-
-  return {
-    begin: () =>
-      state.transaction(() => {
-        for (const [key, resource] of resources) beginOne(key, resource);
-      }),
-    succeeded: (action: PlannedAction) => {
-      const key = ownKey(action);
-      const message = action.reasons.map((reason) => reason.message).join('; ');
-      state.transaction(() => {
-        state.recordEvent({ key: action.id, type: 'Normal', reason: DONE[action.verb], message });
-        if (key === undefined || action.verb === 'delete') return;
-        set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
-      });
-    },
-    failed: (action: PlannedAction, error: Error) => {
-      const code = error instanceof CimletError ? error.code : 'internal';
-      const reason = reasonOf(code);
-      state.transaction(() => {
-        state.recordEvent({ key: action.id, type: 'Warning', reason, message: error.message });
-        const key = affectedKey(action);
-        if (key === undefined) return;
-        borrowers.delete(key);
-        set(key, { state: code === 'cancelled' ? 'reconciling' : 'stalled', reason, message: error.message });
-      });
-    },
-    skipped: (action: PlannedAction, because: string) => {
-      const key = affectedKey(action);
-      if (key === undefined) return;
-      borrowers.delete(key);
-      const reason = because === 'cancelled' ? 'Cancelled' : 'DependencyNotReady';
-      set(key, { state: 'reconciling', reason, message: because });
-    },
-    /** Those whose layers were all built are ready. */
-    finish: () =>
-      state.transaction(() => {
-        for (const key of borrowers) {
-          set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
-        }
-      }),
-  };
-}
-
-function intentOf(resource: Resource, source: DeclaredSource): ResourceIntent {
-  return {
-    kind: resource.kind,
-    name: resource.metadata.name,
-    sourceId: source.id,
-    spec: resource.spec,
-    specDigest: intentDigest(resource),
-    dependencies: dependenciesOf(resource),
-    revision: source.revision,
-    prune: mayPrune(resource),
-    deletionPolicy: resource.spec.deletionPolicy ?? 'Delete',
-  };
 }

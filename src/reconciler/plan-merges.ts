@@ -4,8 +4,8 @@ import type { LayerRef, MergeRequest } from '../hosts/host.ts';
 import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { ResourceRecord } from '../state/records.ts';
 import { compareText } from './canonical.ts';
-import type { DesiredChain } from './desired.ts';
-import type { LeftChain } from './plan-removals.ts';
+import type { Desired, DesiredChain } from './desired.ts';
+import { type LeftChain, layersBegunFor } from './plan-removals.ts';
 import { isSealed, type SnapshotNeed, type SnapshotPlan } from './plan-snapshots.ts';
 import { mergeId, type Situation, snapshotId } from './situation.ts';
 import type { Plan, PlannedAction, Reason, Verb } from './types.ts';
@@ -157,7 +157,7 @@ function assess(id: string, need: MergeNeed, situation: Situation, isReplaced: b
 
 export interface MergeRemovalInput {
   situation: Situation;
-  chains: ReadonlyMap<ResourceKey, DesiredChain>;
+  desired: Pick<Desired, 'chains' | 'blocked'>;
   removals: ReadonlyMap<ResourceKey, ResourceRecord>;
   /** All other actions of the plan. */
   actions: readonly PlannedAction[];
@@ -168,11 +168,13 @@ export interface MergeRemovalInput {
 
 /** Removes merged CIMs that nobody needs, where the layer below stays; one on a layer that goes, goes with it. */
 export function planMergeRemovals(input: MergeRemovalInput): PlannedAction[] {
-  const { situation, chains, removals, actions, left } = input;
+  const { situation, desired, removals, actions, left } = input;
+  const { chains, blocked } = desired;
   const kept = new Set<string>();
   const keep = (top: LayerRef | undefined) => {
     if (top !== undefined) kept.add(mergeId(top));
   };
+  for (const ref of layersBegunFor(blocked, situation)) keep(ref);
   for (const { merged, layers, format } of chains.values()) {
     const chainId = layers.at(-1)?.chainId;
     if (merged && chainId !== undefined) keep({ chainId, format });

@@ -5,7 +5,7 @@ import { mountVolumeGuid } from '../hosts/identity.ts';
 import { type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { ChainFacts, ResourceRecord } from '../state/records.ts';
 import { compareText } from './canonical.ts';
-import type { DesiredChain } from './desired.ts';
+import type { Desired, DesiredChain } from './desired.ts';
 import { type Situation, snapshotId } from './situation.ts';
 import type { Plan, PlannedAction, Reason } from './types.ts';
 
@@ -170,13 +170,14 @@ function addWithParents(start: LayerRef, set: Set<string>, situation: Situation)
   }
 }
 
-/** Layers of whatever stays as it is or is being made. */
+/** Layers of whatever stays as it is, is being made, or was begun for something that is blocked now. */
 export function* layersThatStay(
   situation: Situation,
-  chains: ReadonlyMap<ResourceKey, DesiredChain>,
+  { chains, blocked }: Pick<Desired, 'chains' | 'blocked'>,
   removals: ReadonlyMap<ResourceKey, ResourceRecord>,
   actions: readonly PlannedAction[],
 ): Generator<LayerRef> {
+  yield* layersBegunFor(blocked, situation);
   for (const { format, layers } of chains.values()) {
     for (const { chainId } of layers) yield { chainId, format };
   }
@@ -191,6 +192,13 @@ export function* layersThatStay(
     if (work.do === 'mountView' && work.replaces !== undefined) handled.add(work.replaces);
   }
   for (const mount of situation.mounts.values()) if (!handled.has(mount.volumeGuid)) yield mount;
+}
+
+/** Layers made for what can't go on at the moment, so that they needn't be made again. */
+export function* layersBegunFor(blocked: Desired['blocked'], situation: Situation): Generator<LayerRef> {
+  for (const record of situation.snapshots.values()) {
+    if (record.neededBy !== undefined && blocked.has(record.neededBy)) yield record;
+  }
 }
 
 /** Chains that actions stop using: those of resources removed or replaced. */

@@ -10,7 +10,7 @@ import type { ResolvedArchive } from '../images/archive.ts';
 import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { ResourceRecord, StateRecords } from '../state/records.ts';
 import { compareText } from './canonical.ts';
-import { type DesiredChain, deriveDesired, type Obstacle } from './desired.ts';
+import { type Desired, deriveDesired, type Obstacle } from './desired.ts';
 import { draftActions } from './draft-actions.ts';
 import { finishPlan, orderActions } from './finish-plan.ts';
 import { comparablePath } from './mount-paths.ts';
@@ -87,7 +87,7 @@ export function planApply(input: PlanInput): Plan {
       continue;
     }
     const unused = sources.some(({ prune }) => prune)
-      ? planUnused(situation, desired.chains, pruning.removals, draft.actions, removals, targets.length > 0)
+      ? planUnused(situation, desired, pruning.removals, draft.actions, removals, targets.length > 0)
       : [];
     return finishPlan({
       mode: 'apply',
@@ -101,22 +101,24 @@ export function planApply(input: PlanInput): Plan {
   }
 }
 
+const NOTHING: Pick<Desired, 'chains' | 'blocked'> = { chains: new Map(), blocked: new Map() };
+
 /** Removes layers and merged CIMs that nobody needs any more. */
 function planUnused(
   situation: Situation,
-  chains: ReadonlyMap<ResourceKey, DesiredChain>,
+  desired: Pick<Desired, 'chains' | 'blocked'>,
   removals: ReadonlyMap<ResourceKey, ResourceRecord>,
   changes: readonly PlannedAction[],
   departures: readonly PlannedAction[],
   onlyLeft: boolean,
 ): PlannedAction[] {
   const actions = [...changes, ...departures];
-  const left = findLeftChains(situation, chains, changes, removals);
-  const needed = layersThatStay(situation, chains, removals, actions);
+  const left = findLeftChains(situation, desired.chains, changes, removals);
+  const needed = layersThatStay(situation, desired, removals, actions);
   const layers = planLayerRemovals({ situation, needed, left, onlyLeft });
   const merges = planMergeRemovals({
     situation,
-    chains,
+    desired,
     removals,
     actions: [...actions, ...layers],
     left,
@@ -152,7 +154,7 @@ export function planDelete(input: DeleteInput): Plan {
     mode: 'delete',
     revision: input.revision,
     situation,
-    actions: [...actions, ...planUnused(situation, new Map(), removals, [], actions, false)],
+    actions: [...actions, ...planUnused(situation, NOTHING, removals, [], actions, false)],
     blocked: [],
     notes,
     resources: keys,

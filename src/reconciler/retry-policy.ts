@@ -17,6 +17,6 @@ export function timeoutMsOf(resource: Resource | undefined): number | undefined 
   return resource?.spec.timeout === undefined ? undefined : timerMs(resource.spec.timeout);
 }
 
-function timerMs(duration: string): number {
+export function timerMs(duration: string): number {
   return Math.min(LONGEST_TIMER, Math.ceil(parseDuration(duration)));
 }

@@ -9,7 +9,8 @@ import { indexMerges, mergeId, snapshotId } from './situation.ts';
 export class RootHashes {
   readonly #hashes = new Map<string, string | undefined>();
 
-  constructor(observed: HostState) {
+  /** Learns what the host shows. */
+  update(observed: HostState): void {
     for (const layer of observed.layers) this.addLayer(layer);
     for (const [id, merge] of indexMerges(observed)) this.#hashes.set(id, merge.rootHash);
   }

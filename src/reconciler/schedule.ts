@@ -1,6 +1,7 @@
 /** Runs actions in dependency order, as many at once as each class of work allows. */
 
 import { CimletError } from '../errors.ts';
+import { canonicalJson } from './canonical.ts';
 import type { ExecutionResult, PlannedAction, Work } from './types.ts';
 
 export type WorkClass = 'resolving' | 'unpacking' | 'merging' | 'mounting' | 'removing' | 'recording';
@@ -29,33 +30,60 @@ const CLASSES: Record<Work['do'], WorkClass> = {
   forget: 'recording',
 };
 
+/** What only adds to the host, under names that its content determines: it may go on while another plan is made. */
+const ADDITIVE: ReadonlySet<WorkClass> = new Set(['resolving', 'unpacking', 'merging']);
+
+/** An action being done. */
+export interface RunningAction {
+  action: PlannedAction;
+  /** Settles with the action. */
+  done: Promise<void>;
+  abort(): void;
+}
+
 export interface ScheduleOptions {
   concurrency: Concurrency;
-  /** Aborting starts nothing more; what runs is waited for. */
+  /** Aborting starts nothing more; what runs is told, and waited for. */
   signal: AbortSignal;
-  /** Rejects when the action failed. */
-  run: (action: PlannedAction) => Promise<void>;
+  /** Aborting starts nothing more and waits only for what changes or removes; what builds is handed back. */
+  pause?: AbortSignal | undefined;
+  /** What a paused run handed back. What is no longer planned like that is aborted first, and waited for. */
+  carriedOver?: readonly RunningAction[] | undefined;
+  /** Does it; rejects when it failed. */
+  perform: (action: PlannedAction, signal: AbortSignal) => Promise<void>;
+  onSucceeded: (action: PlannedAction) => void;
+  onFailed: (action: PlannedAction, error: Error) => void;
   onSkipped: (action: PlannedAction, because: string) => void;
+}
+
+export interface ScheduleResult extends ExecutionResult {
+  /** What still runs: something only when paused. */
+  unfinished: RunningAction[];
 }
 
 /** What depends on a failed action is skipped, everything else is done. */
 export async function runActions(
   actions: readonly PlannedAction[],
   options: ScheduleOptions,
-): Promise<ExecutionResult> {
+): Promise<ScheduleResult> {
+  const { signal, pause } = options;
+  const adopted = await adopt(options.carriedOver ?? [], actions);
   const result: ExecutionResult = { succeeded: 0, failed: [], skipped: [] };
   const byId = new Map(actions.map((action) => [action.id, action]));
   const waiting = new Map<string, number>();
   const dependants = new Map<string, PlannedAction[]>();
   const queues = new Map<WorkClass, { ready: PlannedAction[]; next: number; running: number }>();
   const settled = new Set<string>();
-  const running = new Set<Promise<void>>();
+  const running = new Map<string, { started: RunningAction; settling: Promise<void> }>();
+  let isHandedBack = false;
 
-  const enqueue = (action: PlannedAction) => {
+  const queueOf = (action: PlannedAction) => {
     const name = CLASSES[action.work.do];
-    const queue = queues.get(name);
-    if (queue === undefined) queues.set(name, { ready: [action], next: 0, running: 0 });
-    else queue.ready.push(action);
+    const known = queues.get(name);
+    if (known !== undefined) return known;
+    const queue = { ready: [], next: 0, running: 0 };
+    queues.set(name, queue);
+    return queue;
   };
   const skip = (first: PlannedAction, because: string) => {
     const pending = [{ action: first, because }];
@@ -68,22 +96,37 @@ export async function runActions(
         pending.push({ action, because: entry.because });
     }
   };
-  const runOne = async (action: PlannedAction) => {
-    try {
-      await options.run(action);
-    } catch (error) {
-      settled.add(action.id);
-      result.failed.push({ action, error: error instanceof Error ? error : new Error(String(error)) });
+  const settle = async (action: PlannedAction, done: Promise<void>) => {
+    const error = await done.then(
+      () => undefined,
+      (thrown: unknown) => (thrown instanceof Error ? thrown : new Error(String(thrown))),
+    );
+    if (isHandedBack) return;
+    settled.add(action.id);
+    if (error !== undefined) {
+      result.failed.push({ action, error });
+      options.onFailed(action, error);
       for (const dependant of dependants.get(action.id) ?? []) skip(dependant, `${action.id} failed`);
       return;
     }
-    settled.add(action.id);
     result.succeeded++;
+    options.onSucceeded(action);
     for (const dependant of dependants.get(action.id) ?? []) {
       const left = (waiting.get(dependant.id) ?? 0) - 1;
       waiting.set(dependant.id, left);
-      if (left === 0 && !settled.has(dependant.id)) enqueue(dependant);
+      if (left === 0 && !settled.has(dependant.id) && !running.has(dependant.id))
+        queueOf(dependant).ready.push(dependant);
     }
+  };
+  const start = (action: PlannedAction) => {
+    const queue = queueOf(action);
+    const started = adopted.get(action.id) ?? startAction(action, options);
+    queue.running++;
+    const settling = settle(action, started.done).finally(() => {
+      queue.running--;
+      running.delete(action.id);
+    });
+    running.set(action.id, { started, settling });
   };
   const startReady = () => {
     for (const [name, queue] of queues) {
@@ -91,15 +134,15 @@ export async function runActions(
         const action = queue.ready[queue.next];
         if (action === undefined) break;
         queue.next++;
-        queue.running++;
-        const promise = runOne(action).finally(() => {
-          queue.running--;
-          running.delete(promise);
-        });
-        running.add(promise);
+        start(action);
       }
     }
   };
+  const isPaused = () => pause?.aborted === true && !signal.aborted;
+  const mustWait = () =>
+    [...running.values()].filter(
+      ({ started }) => !isPaused() || !ADDITIVE.has(CLASSES[started.action.work.do]),
+    );
 
   for (const action of actions) {
     const dependencies = action.dependsOn.filter((id) => byId.has(id));
@@ -109,24 +152,62 @@ export async function runActions(
       if (known === undefined) dependants.set(id, [action]);
       else known.push(action);
     }
-    if (dependencies.length === 0) enqueue(action);
+    if (adopted.has(action.id)) start(action);
+    else if (dependencies.length === 0) queueOf(action).ready.push(action);
   }
-  for (;;) {
-    if (!options.signal.aborted) startReady();
-    if (running.size === 0) break;
-    try {
-      await Promise.race(running);
-    } catch (error) {
-      // Only a bug or a failing state database gets here; what is being done to the host is waited for all the same.
-      await Promise.allSettled(running);
-      throw error;
+  const paused = abortOf(pause);
+  try {
+    for (;;) {
+      if (!signal.aborted && !isPaused()) startReady();
+      const awaited = mustWait().map(({ settling }) => settling);
+      if (awaited.length === 0) break;
+      await Promise.race(isPaused() ? awaited : [...awaited, paused.happened]);
     }
+  } catch (error) {
+    // Only a bug or a failing state database gets here; what is being done to the host is waited for all the same.
+    await Promise.allSettled([...running.values()].map(({ settling }) => settling));
+    throw error;
+  } finally {
+    paused.forget();
+  }
+  if (isPaused()) {
+    isHandedBack = true;
+    return { ...result, unfinished: [...running.values()].map(({ started }) => started) };
   }
   for (const action of actions) {
     if (settled.has(action.id)) continue;
-    if (!options.signal.aborted)
-      throw new CimletError('failed-precondition', `${action.id} waits for itself`);
+    if (!signal.aborted) throw new CimletError('failed-precondition', `${action.id} waits for itself`);
     skip(action, 'cancelled');
   }
-  return result;
+  return { ...result, unfinished: [] };
+}
+
+function startAction(action: PlannedAction, { perform, signal }: ScheduleOptions): RunningAction {
+  const own = new AbortController();
+  const done = perform(action, AbortSignal.any([signal, own.signal]));
+  return { action, done, abort: () => own.abort() };
+}
+
+/** Of what still runs, by id, what is planned again as it is; aborts the rest and waits until it has ended. */
+async function adopt(
+  carriedOver: readonly RunningAction[],
+  actions: readonly PlannedAction[],
+): Promise<Map<string, RunningAction>> {
+  const wanted = new Map(actions.map((action) => [action.id, canonicalJson(action.work)]));
+  const isWanted = ({ action }: RunningAction) => wanted.get(action.id) === canonicalJson(action.work);
+  await abandon(carriedOver.filter((entry) => !isWanted(entry)));
+  return new Map(carriedOver.filter(isWanted).map((entry) => [entry.action.id, entry]));
+}
+
+/** Aborts and waits. How they end is nobody's business any more: what is there is seen when it is next looked. */
+export async function abandon(running: readonly RunningAction[]): Promise<void> {
+  for (const { abort } of running) abort();
+  await Promise.allSettled(running.map(({ done }) => done));
+}
+
+function abortOf(signal: AbortSignal | undefined): { happened: Promise<void>; forget(): void } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const onAbort = (): void => resolve();
+  signal?.addEventListener('abort', onAbort, { once: true });
+  return { happened: promise, forget: () => signal?.removeEventListener('abort', onAbort) };
 }

@@ -109,6 +109,8 @@ export interface Blocked {
   message: string;
   hint?: string | undefined;
   position?: SourcePosition | undefined;
+  /** It failed and is tried again by itself; ISO 8601. */
+  retryAt?: string | undefined;
 }
 
 export interface Plan {

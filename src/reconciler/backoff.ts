@@ -1,0 +1,90 @@
+/**
+ * When the agent tries again what failed: exponentially later each time, with jitter, each resource on its own. What
+ * waits here holds no slot; it is left out of plans until its time comes or its manifest changes.
+ */
+
+import { CimletError, disposition } from '../errors.ts';
+import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
+import type { Obstacle } from './desired.ts';
+import { timerMs } from './retry-policy.ts';
+import { intentDigest } from './situation.ts';
+
+const BASE_MS = 1000;
+const CAP_MS = 5 * 60_000;
+/** What can't succeed as it is (a corrupt layer, say) is looked at this much later, should the host have been mended. */
+const STALLED_MS = 60 * 60_000;
+
+interface Wait {
+  /** Of the resource as it failed; another one is tried at once. */
+  intent: string;
+  failures: number;
+  /** Milliseconds since the epoch. */
+  until: number;
+  obstacle: Obstacle;
+}
+
+export class Backoffs {
+  readonly #waits = new Map<ResourceKey, Wait>();
+  readonly #now: () => number;
+  readonly #random: () => number;
+
+  /** `now` in milliseconds since the epoch, `random` from 0 to below 1. */
+  constructor(sources: { now?: () => number; random?: () => number } = {}) {
+    this.#now = sources.now ?? Date.now;
+    this.#random = sources.random ?? Math.random;
+  }
+
+  /** Notes that `resource` failed. Returns whether that is final: it is stalled, and not tried again soon. */
+  failed(resource: Resource, error: Error): boolean {
+    const key = resourceKey(resource);
+    const intent = intentDigest(resource);
+    const before = this.#waits.get(key);
+    const failures = (before?.intent === intent ? before.failures : 0) + 1;
+    const { limit = Number.POSITIVE_INFINITY, backoff } = resource.spec.retry ?? {};
+    const baseMs = backoff === undefined ? BASE_MS : timerMs(backoff);
+    const code = error instanceof CimletError ? error.code : 'internal';
+    const isFinal = code === 'internal' || disposition(code) === 'stall' || failures > limit;
+    const delay = isFinal ? STALLED_MS : Math.min(Math.max(baseMs, CAP_MS), baseMs * 2 ** (failures - 1));
+    // Up to a fifth longer, so that what failed together doesn't come back together.
+    const until = this.#now() + delay * (1 + this.#random() / 5);
+    const hint = error instanceof CimletError ? error.hint : undefined;
+    const retryAt = isFinal ? undefined : new Date(until).toISOString();
+    this.#waits.set(key, {
+      intent,
+      failures,
+      until,
+      obstacle: { code, message: error.message, hint, retryAt },
+    });
+    return isFinal;
+  }
+
+  /** The resource is tried again without further ado, as if it had never failed; all are without a key. */
+  release(key?: ResourceKey): void {
+    if (key === undefined) this.#waits.clear();
+    else this.#waits.delete(key);
+  }
+
+  /** What of these must not be tried yet, and why. */
+  held(resources: Iterable<Resource>): Map<ResourceKey, Obstacle> {
+    const now = this.#now();
+    const held = new Map<ResourceKey, Obstacle>();
+    for (const resource of resources) {
+      const key = resourceKey(resource);
+      const wait = this.#waits.get(key);
+      if (wait === undefined || wait.until <= now) continue;
+      if (wait.intent === intentDigest(resource)) held.set(key, wait.obstacle);
+      else this.#waits.delete(key);
+    }
+    return held;
+  }
+
+  /** Milliseconds until the first of them may be tried again; undefined when none waits. */
+  nextInMs(): number | undefined {
+    const now = this.#now();
+    let next: number | undefined;
+    for (const { until } of this.#waits.values()) {
+      if (until > now && (next === undefined || until - now < next)) next = until - now;
+    }
+    return next;
+  }
+}

@@ -1,0 +1,142 @@
+/** The one place that writes conditions: what a plan and its execution mean for each resource. */
+
+import { CimletError } from '../errors.ts';
+import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
+import type { ResourceIntent } from '../state/records.ts';
+import type { State } from '../state/state.ts';
+import { nextConditions, type Outcome, reasonOf } from './conditions.ts';
+import { dependenciesOf } from './resource-graph.ts';
+import { intentDigest, mayPrune } from './situation.ts';
+import { indexSources } from './sources.ts';
+import type { DeclaredSource, Plan, PlannedAction, Verb } from './types.ts';
+
+const DONE: Record<Verb, string> = {
+  create: 'Created',
+  change: 'Changed',
+  replace: 'Replaced',
+  repair: 'Repaired',
+  delete: 'Deleted',
+};
+
+export interface StatusWriter {
+  /** Records what is asked for, and what is known before anything is done. */
+  begin(): void;
+  succeeded(action: PlannedAction): void;
+  /** `isFinal`: it is not tried again by itself. */
+  failed(action: PlannedAction, error: Error, isFinal: boolean): void;
+  skipped(action: PlannedAction, because: string): void;
+  /** Those whose layers were all built are ready. */
+  finish(): void;
+}
+
+/** The resource an action is about; layers and merged CIMs are nobody's own. */
+export function ownKey({ kind, name }: PlannedAction): ResourceKey | undefined {
+  return kind === 'Snapshot' || kind === 'Merge' ? undefined : `${kind}/${name}`;
+}
+
+export function createStatusWriter(
+  plan: Plan,
+  sources: readonly DeclaredSource[],
+  state: State,
+): StatusWriter {
+  const sourceOf = indexSources(sources);
+  const appliedRevision = (key: ResourceKey) => `applied ${sourceOf(key).revision}`;
+  const blocked = new Map(plan.blocked.map((entry) => [entry.key, entry]));
+  const acted = new Set<string>(plan.actions.map(({ id }) => id));
+  /** Resources that have no action of their own but layers being built. */
+  const borrowers = new Set<ResourceKey>();
+  for (const { neededBy, verb } of plan.actions) {
+    if (neededBy !== undefined && verb !== 'delete' && !acted.has(neededBy)) borrowers.add(neededBy);
+  }
+
+  const set = (key: ResourceKey, outcome: Outcome) => {
+    const record = state.resource(key);
+    if (record === undefined) return;
+    const now = new Date().toISOString();
+    state.setConditions(key, nextConditions(record.conditions, outcome, record.generation, now));
+  };
+  /** Whose condition a failure shows in: a chain with an action of its own is skipped and says so itself. */
+  const affectedKey = (action: PlannedAction): ResourceKey | undefined =>
+    ownKey(action) ??
+    (action.neededBy !== undefined && borrowers.has(action.neededBy) ? action.neededBy : undefined);
+
+  const beginOne = (key: ResourceKey, resource: Resource) => {
+    const before = state.resource(key);
+    const obstacle = blocked.get(key);
+    const isTouched = acted.has(key) || borrowers.has(key);
+    const isReady =
+      before?.conditions.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
+    if (!isTouched && obstacle === undefined && before?.revision === sourceOf(key).revision && isReady)
+      return;
+    const record = state.intendResource(intentOf(resource, sourceOf(key)));
+    if (obstacle?.code === 'suspended') {
+      if (record.conditions.length === 0)
+        set(key, { state: 'reconciling', reason: 'Suspended', message: obstacle.message });
+    } else if (obstacle?.code === 'dependency') {
+      set(key, { state: 'reconciling', reason: 'DependencyNotReady', message: obstacle.message });
+    } else if (obstacle !== undefined) {
+      const state = obstacle.retryAt === undefined ? 'stalled' : 'reconciling';
+      set(key, { state, reason: reasonOf(obstacle.code), message: obstacle.message });
+    } else if (isTouched) {
+      set(key, { state: 'reconciling', reason: 'Progressing', message: 'being applied' });
+    } else if (record.appliedDigest !== undefined) {
+      state.recordApplied(key, record.facts);
+      set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
+    }
+  };
+
+  return {
+    begin: () =>
+      state.transaction(() => {
+        for (const { resources } of sources)
+          for (const resource of resources) beginOne(resourceKey(resource), resource);
+      }),
+    succeeded: (action) => {
+      const key = ownKey(action);
+      const message = action.reasons.map((reason) => reason.message).join('; ');
+      state.transaction(() => {
+        state.recordEvent({ key: action.id, type: 'Normal', reason: DONE[action.verb], message });
+        if (key === undefined || action.verb === 'delete') return;
+        set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
+      });
+    },
+    failed: (action, error, isFinal) => {
+      const code = error instanceof CimletError ? error.code : 'internal';
+      const reason = reasonOf(code);
+      state.transaction(() => {
+        state.recordEvent({ key: action.id, type: 'Warning', reason, message: error.message });
+        const key = affectedKey(action);
+        if (key === undefined) return;
+        borrowers.delete(key);
+        const isStalled = isFinal && code !== 'cancelled';
+        set(key, { state: isStalled ? 'stalled' : 'reconciling', reason, message: error.message });
+      });
+    },
+    skipped: (action, because) => {
+      const key = affectedKey(action);
+      if (key === undefined) return;
+      borrowers.delete(key);
+      const reason = because === 'cancelled' ? 'Cancelled' : 'DependencyNotReady';
+      set(key, { state: 'reconciling', reason, message: because });
+    },
+    finish: () =>
+      state.transaction(() => {
+        for (const key of borrowers)
+          set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
+      }),
+  };
+}
+
+function intentOf(resource: Resource, source: DeclaredSource): ResourceIntent {
+  return {
+    kind: resource.kind,
+    name: resource.metadata.name,
+    sourceId: source.id,
+    spec: resource.spec,
+    specDigest: intentDigest(resource),
+    dependencies: dependenciesOf(resource),
+    revision: source.revision,
+    prune: mayPrune(resource),
+    deletionPolicy: resource.spec.deletionPolicy ?? 'Delete',
+  };
+}
