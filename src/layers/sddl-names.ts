@@ -113,6 +113,8 @@ export interface AceType {
   acl: AclKind;
   /** May name the object's type and that of its heirs. */
   isObject?: true;
+  /** Counts only where a condition holds. */
+  isConditional?: true;
 }
 
 export const ACE_TYPES: Readonly<Record<string, AceType>> = {
@@ -120,17 +122,21 @@ export const ACE_TYPES: Readonly<Record<string, AceType>> = {
   D: { type: 0x01, acl: 'D' },
   OA: { type: 0x05, acl: 'D', isObject: true },
   OD: { type: 0x06, acl: 'D', isObject: true },
+  XA: { type: 0x09, acl: 'D', isConditional: true },
+  XD: { type: 0x0a, acl: 'D', isConditional: true },
+  ZA: { type: 0x0b, acl: 'D', isObject: true, isConditional: true },
   AU: { type: 0x02, acl: 'S' },
   AL: { type: 0x03, acl: 'S' },
   OU: { type: 0x07, acl: 'S', isObject: true },
   OL: { type: 0x08, acl: 'S', isObject: true },
+  XU: { type: 0x0d, acl: 'S', isConditional: true },
   ML: { type: 0x11, acl: 'S' },
   SP: { type: 0x13, acl: 'S' },
   TL: { type: 0x14, acl: 'S' },
 };
 
-/** ACEs that carry an expression or a claim: never seen in layers. */
-export const CONDITIONAL_ACE_TYPES: ReadonlySet<string> = new Set(['XA', 'XD', 'XU', 'ZA', 'RA', 'FL']);
+/** ACEs that carry a claim or a filter. */
+export const CLAIM_ACE_TYPES: ReadonlySet<string> = new Set(['RA', 'FL']);
 
 export const SE_CONTROL = {
   daclPresent: 0x0004,
@@ -143,3 +149,9 @@ export const SE_CONTROL = {
   saclProtected: 0x2000,
   selfRelative: 0x8000,
 } as const;
+
+/** What a name stands for, in upper or lower case. */
+export function named<T>(names: Readonly<Record<string, T>>, name: string): T | undefined {
+  const key = name.toUpperCase();
+  return Object.hasOwn(names, key) ? names[key] : undefined;
+}

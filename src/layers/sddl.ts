@@ -1,30 +1,30 @@
 /**
- * Security descriptors as text (SDDL) into self-relative binary form. Sources: MS-DTYP 2.5.1 (SDDL), 2.4.2 (SID), 2.4.4
- * (ACE), 2.4.5 (ACL), 2.4.6 (SECURITY_DESCRIPTOR). Parts are laid out as Windows does: SACL, DACL, owner, group.
+ * Security descriptors as text (SDDL) into self-relative binary form. Sources: MS-DTYP 2.5.1 (SDDL), 2.4.4 (ACE), 2.4.5
+ * (ACL), 2.4.6 (SECURITY_DESCRIPTOR). Parts are laid out as Windows does: SACL, DACL, owner, group.
  */
 
+import { encodeCondition } from './sddl-conditions.ts';
 import {
   ACE_FLAGS,
   ACE_TYPES,
+  type AceType,
   type AclKind,
-  CONDITIONAL_ACE_TYPES,
-  DOMAIN_ALIASES,
+  CLAIM_ACE_TYPES,
+  named,
   RIGHTS,
   SE_CONTROL,
-  SID_ALIASES,
 } from './sddl-names.ts';
+import { encodeSid, SddlError, shown } from './sddl-sid.ts';
 
 const HEADER = 20;
 const ACL_HEADER = 8;
+const ACE_HEADER = 4;
 const MAX_ACL = 0xffff;
 const ACL_REVISION = 2;
 /** Of ACLs that have object ACEs. */
 const ACL_REVISION_OBJECT = 4;
-const MAX_SUB_AUTHORITIES = 15;
-const MAX_AUTHORITY = 0xffff_ffff_ffff;
 const MAX_U32 = 0xffff_ffff;
 
-const SID = /^S-1-(0x[0-9a-f]{1,12}|\d{1,15})((?:-(?:0x[0-9a-f]{1,8}|\d{1,10}))*)$/i;
 const GUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 const NUMBER = /^(?:0x[0-9a-f]{1,8}|\d{1,11})$/i;
 
@@ -41,15 +41,6 @@ export function encodeSddl(text: string): Buffer | SddlFault {
   } catch (error) {
     if (error instanceof SddlError) return { fault: error.message, position: error.position };
     throw error;
-  }
-}
-
-class SddlError extends Error {
-  readonly position: number;
-
-  constructor(message: string, position: number) {
-    super(message);
-    this.position = position;
   }
 }
 
@@ -154,25 +145,8 @@ class SddlParser {
 
   #ace(kind: AclKind): { bytes: Buffer; isObject: boolean } {
     const open = this.#at;
-    const close = this.#text.indexOf(')', open);
-    if (close < 0) throw new SddlError('the entry has no closing parenthesis', open);
-    const fields: { token: string; start: number }[] = [];
-    for (this.#at++; this.#at <= close; this.#at++) {
-      const { token, start } = this.#until(/[;)]/g);
-      const lead = token.length - token.trimStart().length;
-      fields.push({ token: token.trim(), start: start + lead });
-    }
-    const [type, flags, rights, object, heirs, sid, extra] = fields;
-    if (!type || !flags || !rights || !object || !heirs || !sid || extra) {
-      if (type && CONDITIONAL_ACE_TYPES.has(type.token.toUpperCase())) throw conditional(type);
-      throw new SddlError(`an entry has 6 fields, this one ${fields.length}`, open);
-    }
-    if (CONDITIONAL_ACE_TYPES.has(type.token.toUpperCase())) throw conditional(type);
-    const known = named(ACE_TYPES, type.token);
-    if (known === undefined) throw new SddlError(`unknown entry type ${shown(type.token)}`, type.start);
-    if (known.acl !== kind) {
-      throw new SddlError(`an entry of type ${type.token} belongs into ${known.acl}:`, type.start);
-    }
+    const [type, flags, rights, object, heirs, sid] = this.#fields(open);
+    const known = aceTypeOf(type, kind);
     const guids = [guidOf(object), guidOf(heirs)];
     const isObject = known.isObject === true;
     if (!isObject && guids.some((guid) => guid !== undefined)) {
@@ -181,15 +155,54 @@ class SddlParser {
     const mask = Buffer.alloc(isObject ? 8 : 4);
     mask.writeUInt32LE(rightsOf(rights), 0);
     if (isObject) mask.writeUInt32LE((guids[0] ? 1 : 0) | (guids[1] ? 2 : 0), 4);
-    const body = [mask, ...guids.filter((guid) => guid !== undefined), encodeSid(sid.token, sid.start)];
-    const header = Buffer.alloc(4);
+    const body = [
+      mask,
+      ...guids.filter((guid) => guid !== undefined),
+      encodeSid(sid.token, sid.start),
+      this.#condition(known, type),
+    ];
+    if (this.#text[this.#at] !== ')')
+      throw new SddlError(
+        `expected the end of the entry, found ${shown(this.#text.slice(this.#at))}`,
+        this.#at,
+      );
+    this.#at++;
+    const size = body.reduce((sum, part) => sum + part.length, ACE_HEADER);
+    if (size > MAX_ACL) throw new SddlError(`the entry takes ${size} bytes; at most ${MAX_ACL} fit`, open);
+    const header = Buffer.alloc(ACE_HEADER);
     header.writeUInt8(known.type, 0);
     header.writeUInt8(bitsOf(flags, ACE_FLAGS, 'entry flag'), 1);
-    header.writeUInt16LE(
-      body.reduce((sum, part) => sum + part.length, header.length),
-      2,
-    );
+    header.writeUInt16LE(size, 2);
     return { bytes: Buffer.concat([header, ...body]), isObject };
+  }
+
+  /** The six fields that every entry has; leaves off at what ended the last. */
+  #fields(open: number): [Field, Field, Field, Field, Field, Field] {
+    const fields: Field[] = [];
+    do {
+      this.#at++;
+      const { token, start } = this.#until(/[;)]/g);
+      if (this.#at === this.#text.length) throw new SddlError('the entry has no closing parenthesis', open);
+      const lead = token.length - token.trimStart().length;
+      fields.push({ token: token.trim(), start: start + lead });
+    } while (fields.length < 6 && this.#text[this.#at] === ';');
+    const [type, flags, rights, object, heirs, sid] = fields;
+    if (!type || !flags || !rights || !object || !heirs || !sid)
+      throw new SddlError(`an entry has 6 fields, this one ${fields.length}`, open);
+    return [type, flags, rights, object, heirs, sid];
+  }
+
+  /** What follows the six fields. Entries are a multiple of four bytes long, as all that stands before this is. */
+  #condition({ isConditional }: AceType, { token, start }: Field): Buffer {
+    if (isConditional !== true) return Buffer.alloc(0);
+    if (this.#text[this.#at] !== ';')
+      throw new SddlError(`an entry of type ${token} has a condition as its seventh field`, start);
+    this.#at++;
+    this.#skipSpace();
+    const { bytes, end } = encodeCondition(this.#text, this.#at);
+    this.#at = end;
+    this.#skipSpace();
+    return Buffer.concat([bytes, Buffer.alloc(-bytes.length & 3)]);
   }
 }
 
@@ -198,13 +211,13 @@ interface Field {
   start: number;
 }
 
-function conditional({ token, start }: Field): SddlError {
-  return new SddlError(`entries of type ${token} (conditions, claims, filters) are not supported`, start);
-}
-
-function named<T>(names: Readonly<Record<string, T>>, name: string): T | undefined {
-  const key = name.toUpperCase();
-  return Object.hasOwn(names, key) ? names[key] : undefined;
+function aceTypeOf({ token, start }: Field, kind: AclKind): AceType {
+  const known = named(ACE_TYPES, token);
+  if (known?.acl === kind) return known;
+  if (known !== undefined) throw new SddlError(`an entry of type ${token} belongs into ${known.acl}:`, start);
+  if (CLAIM_ACE_TYPES.has(token.toUpperCase()))
+    throw new SddlError(`entries of type ${token} (claims, filters) are not supported as text`, start);
+  throw new SddlError(`unknown entry type ${shown(token)}`, start);
 }
 
 /** Two-letter names, one after the other. */
@@ -241,24 +254,6 @@ function guidOf({ token, start }: Field): Buffer | undefined {
   return bytes;
 }
 
-function encodeSid(token: string, position: number): Buffer {
-  if (DOMAIN_ALIASES.has(token.toUpperCase())) {
-    throw new SddlError(`${token} stands for an account of a domain, which is not known here`, position);
-  }
-  const match = SID.exec(named(SID_ALIASES, token) ?? token);
-  const authority = Number(match?.[1]);
-  const subs = (match?.[2] ?? '').split('-').slice(1).map(Number);
-  const fits =
-    authority <= MAX_AUTHORITY && subs.length <= MAX_SUB_AUTHORITIES && subs.every((sub) => sub <= MAX_U32);
-  if (match === null || !fits) throw new SddlError(`${shown(token)} is no SID`, position);
-  const bytes = Buffer.alloc(8 + 4 * subs.length);
-  bytes.writeUInt8(1, 0);
-  bytes.writeUInt8(subs.length, 1);
-  bytes.writeUIntBE(authority, 2, 6);
-  for (const [index, sub] of subs.entries()) bytes.writeUInt32LE(sub, 8 + 4 * index);
-  return bytes;
-}
-
 function encodeDescriptor(
   owner: Buffer | undefined,
   group: Buffer | undefined,
@@ -277,8 +272,4 @@ function encodeDescriptor(
     end += part.length;
   }
   return Buffer.concat([header, ...parts.filter((part) => part !== undefined)]);
-}
-
-function shown(text: string): string {
-  return JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
 }
