@@ -13,7 +13,7 @@ export type Signature = readonly [result: CType, parameters: readonly CType[], s
 
 export interface NativeResult {
   value: number | bigint;
-  /** The calling thread's errno right after the call; it means something only when `value` says that it failed. */
+  /** The calling thread's error number right after the call; it means something only when `value` says that it failed. */
   errno: number;
 }
 
@@ -21,20 +21,88 @@ export interface Library<Name extends string> {
   call(name: Name, ...args: readonly unknown[]): NativeResult;
   /** On another thread. Buffers among the arguments must stay unchanged until it is done. */
   callAsync(name: Name, ...args: readonly unknown[]): Promise<NativeResult>;
+  /** Loads the library and says which of the table's functions it hasn't; calls nothing. Throws when it can't be loaded. */
+  missing(): Name[];
+}
+
+export interface LibraryOptions {
+  /** What errors call the library; its file unless told. */
+  label?: string;
+  /** Where to read a failed call's error number, called right after it on the same thread; C's errno unless told. */
+  errno?: () => number;
 }
 
 /** C types for signature tables. `pointer` takes a Uint8Array (given as it is, not copied), an address or null. */
 export const C = {
+  void: 'void',
   int: 'int',
   uint: 'uint',
   long: 'long',
   ulong: 'ulong',
   size_t: 'size_t',
+  uint8: 'uint8',
+  uint16: 'uint16',
+  uint32: 'uint32',
+  int32: 'int32',
+  uint64: 'uint64',
+  int64: 'int64',
+  intptr: 'intptr',
   str: 'str',
+  str16: 'str16',
   pointer: 'pointer',
 } as const;
 
-export type CType = (typeof C)[keyof typeof C];
+/** A C struct or union. Objects given for one are copied into C memory for the call. */
+export interface Aggregate {
+  readonly kind: 'struct' | 'union';
+  readonly name: string;
+  readonly fields: Readonly<Record<string, CType>>;
+}
+
+interface Derived {
+  readonly kind: 'pointer' | 'out' | 'array';
+  readonly of: CType;
+  readonly length?: number;
+}
+
+/** Another name for a type: what the vendor's documentation calls it. */
+interface Alias<Name extends string = string> {
+  readonly kind: 'alias';
+  readonly name: Name;
+  readonly of: CType;
+}
+
+export type CType = (typeof C)[keyof typeof C] | Aggregate | Derived | Alias;
+
+export function struct(name: string, fields: Readonly<Record<string, CType>>): Aggregate {
+  return { kind: 'struct', name, fields };
+}
+
+export function union(name: string, fields: Readonly<Record<string, CType>>): Aggregate {
+  return { kind: 'union', name, fields };
+}
+
+/** A pointer to a value, or to the first of an array of values, copied into C memory for the call. */
+export function pointerTo(of: CType): Derived {
+  return { kind: 'pointer', of };
+}
+
+/** A pointer that the function writes through: give `[undefined]` for a number or pointer, `{}` for a struct. */
+export function out(of: CType): Derived {
+  return { kind: 'out', of };
+}
+
+/** An array inside of a struct. */
+export function array(of: CType, length: number): Derived {
+  return { kind: 'array', of, length };
+}
+
+export function alias<Name extends string>(name: Name, of: CType): Alias<Name> {
+  return { kind: 'alias', name, of };
+}
+
+/** What a thread of Windows has. koffi's own 128 KiB, which can't grow, are little for calls that go out to services. */
+const ASYNC_STACK = 1 << 20;
 
 let loaded: Koffi | undefined;
 
@@ -43,37 +111,97 @@ let loaded: Koffi | undefined;
  * starts in it can take the process with it (seen with koffi 3.3).
  */
 function koffi(): Koffi {
-  loaded ??= createRequire(import.meta.url)('koffi') as Koffi;
+  if (loaded === undefined) {
+    loaded = createRequire(import.meta.url)('koffi') as Koffi;
+    loaded.config({ async_stack_size: ASYNC_STACK });
+  }
   return loaded;
 }
 
+const aggregates = new WeakMap<Aggregate, TypeObject>();
+
 function typeObject(type: CType): TypeObject {
-  const { types, pointer } = koffi();
-  return type === 'pointer' ? pointer(types.void) : types[type];
+  const { types, pointer, array: arrayOf } = koffi();
+  if (typeof type === 'string') return type === 'pointer' ? pointer(types.void) : types[type];
+  switch (type.kind) {
+    case 'alias':
+      return typeObject(type.of);
+    case 'array':
+      return arrayOf(typeObject(type.of), type.length ?? 0);
+    case 'pointer':
+      return pointer(typeObject(type.of));
+    case 'out':
+      return koffi().out(pointer(typeObject(type.of))) as unknown as TypeObject;
+    case 'struct':
+    case 'union':
+      return aggregateObject(type);
+  }
+}
+
+function aggregateObject(type: Aggregate): TypeObject {
+  let made = aggregates.get(type);
+  if (made === undefined) {
+    const members = Object.entries(type.fields).map(([name, field]) => [name, typeObject(field)] as const);
+    made = koffi()[type.kind](Object.fromEntries(members));
+    aggregates.set(type, made);
+  }
+  return made;
+}
+
+export interface Layout {
+  size: number;
+  offsets: Record<string, number>;
+}
+
+/** Where a struct's fields lie in memory, in bytes. */
+export function layoutOf(type: Aggregate): Layout {
+  const made = typeObject(type);
+  const names = Object.keys(type.fields);
+  const offsets = names.map((name) => [name, koffi().offsetof(made, name)] as const);
+  return { size: koffi().sizeof(made), offsets: Object.fromEntries(offsets) };
+}
+
+/** The NUL-terminated UTF-16 text at an address that a function returned. */
+export function string16At(address: bigint): string {
+  return koffi().decode.string16(address);
 }
 
 /**
  * Binds a library's functions. Nothing is loaded before the first call of each; what is missing then throws
- * `unsupported-host` naming it. `file` null: what this process has loaded already, such as its C library.
+ * `unsupported-host` naming it. `file` null: what this process has loaded already, such as its C library; a function is
+ * asked for the file when it is needed.
  */
 export function library<Name extends string>(
-  file: string | null,
+  file: string | null | (() => string),
   table: Readonly<Record<Name, Signature>>,
+  options: LibraryOptions = {},
 ): Library<Name> {
-  const label = file ?? 'the C library';
+  const label = options.label ?? (typeof file === 'string' ? file : 'the C library');
+  const errno = options.errno ?? (() => koffi().errno());
   const bound = new Map<Name, KoffiFunction>();
   let handle: LibraryHandle | undefined;
+
+  const load = (): LibraryHandle => {
+    if (handle !== undefined) return handle;
+    const path = typeof file === 'function' ? file() : file;
+    try {
+      handle = koffi().load(path);
+    } catch (cause) {
+      throw new CimletError('unsupported-host', `load ${label}: not on this system`, { cause });
+    }
+    return handle;
+  };
 
   const bind = (name: Name): KoffiFunction => {
     let found = bound.get(name);
     if (found !== undefined) return found;
     const [result, parameters, symbol = name] = table[name];
+    const from = load();
+    const types = [result, ...parameters].map(typeObject);
     try {
-      handle ??= koffi().load(file);
-      found = handle.func(symbol, typeObject(result), parameters.map(typeObject));
+      found = from.func(symbol, types[0] as TypeObject, types.slice(1));
     } catch (cause) {
-      const missing = handle === undefined ? label : `${symbol} in ${label}`;
-      throw new CimletError('unsupported-host', `load ${missing}: not on this system`, { cause });
+      throw new CimletError('unsupported-host', `load ${symbol} in ${label}: not on this system`, { cause });
     }
     bound.set(name, found);
     return found;
@@ -83,27 +211,51 @@ export function library<Name extends string>(
     call(name, ...args) {
       checkStrings(name, args);
       const value: number | bigint = bind(name)(...args);
-      return { value, errno: koffi().errno() };
+      return { value, errno: errno() };
     },
     callAsync(name, ...args) {
       checkStrings(name, args);
       const call = bind(name);
+      // koffi keeps no hold on what it was given: until the call is done, this does.
+      const held = new Set([args]);
       return new Promise((resolve, reject) => {
         call.async(...args, (error: unknown, value: number | bigint) => {
           // koffi hands the worker thread's errno to this callback, and to nothing after it.
-          const errno = koffi().errno();
+          const code = errno();
+          held.clear();
           if (error) reject(error);
-          else resolve({ value, errno });
+          else resolve({ value, errno: code });
         });
       });
     },
+    missing() {
+      const from = load();
+      return (Object.keys(table) as Name[]).filter((name) => !exports(from, table[name][2] ?? name));
+    },
   };
+}
+
+function exports(from: LibraryHandle, symbol: string): boolean {
+  try {
+    from.symbol(symbol);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** C would see such a string end early, and act on another object than the caller named. */
 function checkStrings(name: string, args: readonly unknown[]): void {
   for (const arg of args) {
-    if (typeof arg === 'string' && arg.includes('\0'))
+    if (typeof arg === 'string') {
+      if (!arg.includes('\0')) continue;
       throw new CimletError('failed-precondition', `${name}: ${JSON.stringify(arg)} contains NUL`);
+    }
+    if (Array.isArray(arg)) checkStrings(name, arg);
+    else if (isPlain(arg)) checkStrings(name, Object.values(arg));
   }
+}
+
+function isPlain(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !ArrayBuffer.isView(value);
 }
