@@ -181,7 +181,7 @@ export function openContainer(path: string, rootHash?: string): Container {
 }
 
 function requireRootHash({ path, seal }: Container, rootHash: string): void {
-  if (seal?.rootHash === rootHash.toLowerCase()) return;
+  if (seal?.rootHash === rootHash) return;
   const found = seal === undefined ? 'it is not sealed' : `its root hash is ${seal.rootHash}`;
   throw new CimletError('corrupt', `open container ${path}: ${found}, expected is ${rootHash}`, {
     hint: 'it is not the container that was expected, or it was changed; write it again',

@@ -5,6 +5,7 @@ import { isErrorCode } from '../errors.ts';
 import { type Container, locateImage, openContainer } from './container.ts';
 import type { ImageHeader, RegionSet } from './format.ts';
 import { fileSize, readImageHeader, setFileNames } from './image.ts';
+import { nameRootHash } from './merkle.ts';
 import { type ImageKind, type OpenCimOptions, readSourceList } from './open-image.ts';
 import { openCim } from './reader.ts';
 import type { FileId } from './types.ts';
@@ -35,7 +36,7 @@ export interface ContainerDescription {
   /** Of a seal, which is not verified here. */
   rootHash?: string;
   vhdFooter?: { uniqueId: string; size: number };
-  /** What a merged CIM was merged from, topmost first. */
+  /** What a merged CIM was merged from, topmost first; the digest of a sealed one is its root hash. */
   sources?: { regionGuid: string; digest: string }[];
 }
 
@@ -77,7 +78,7 @@ function inspectContained(
     const size = container.kind === 'device' ? container.header.end : fileSize(containerPath);
     const sources = list?.sources.map(({ guid, digest }) => ({
       regionGuid: guid,
-      digest: digest.toString('hex'),
+      digest: nameRootHash(digest),
     }));
     return {
       path,

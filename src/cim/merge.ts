@@ -59,6 +59,8 @@ export type MergeOptions = ContainerPlace & {
   regionGuid: string;
   /** Block CIMs, topmost first; 2 to 128, all in files or all in devices, all sealed or none. */
   sources: readonly string[];
+  /** That the sources' seals must have, in the same order; undefined for any. */
+  rootHashes?: readonly (string | undefined)[] | undefined;
   /** Called now and then; throws to stop. */
   checkpoint?: (() => void) | undefined;
 };
@@ -68,7 +70,7 @@ export type MergeOptions = ContainerPlace & {
  * can't be merged with each other, `corrupt` for one that is damaged or has a merge link without a target.
  */
 export function mergeBlockCims(options: MergeOptions): FinishedCim {
-  const { name, regionGuid, sources } = options;
+  const { name, regionGuid, sources, rootHashes } = options;
   const operation = `merge into ${options.file ?? options.device}/${imageFileName(name)}`;
   checkName(operation, name);
   if (!isGuid(regionGuid))
@@ -80,7 +82,8 @@ export function mergeBlockCims(options: MergeOptions): FinishedCim {
     );
   const layers: Layer[] = [];
   try {
-    for (const source of sources) layers.push(openLayer(operation, source, sources.length));
+    for (const [index, source] of sources.entries())
+      layers.push(openLayer(operation, source, rootHashes?.[index], sources.length));
     const { kind, sealed } = checkLayers(operation, regionGuid, layers);
     const target = new ContainerTarget(options, {
       name,
@@ -106,8 +109,8 @@ interface Layer {
   identity: SourceIdentity;
 }
 
-function openLayer(operation: string, path: string, count: number): Layer {
-  const image = openImage(path, { sources: undefined });
+function openLayer(operation: string, path: string, rootHash: string | undefined, count: number): Layer {
+  const image = openImage(path, { rootHash });
   try {
     const { container, cim, kind, header } = image;
     if (container === undefined || cim === undefined || kind !== 'block')

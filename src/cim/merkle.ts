@@ -21,7 +21,7 @@ export interface Seal {
   sealedLength: number;
   headerDigest: Buffer;
   treeRoot: Buffer;
-  /** 64 hexadecimal digits. */
+  /** `sha256:` and 64 hexadecimal digits, as it is spelled everywhere outside of files. */
   rootHash: string;
 }
 
@@ -63,7 +63,17 @@ export function createSeal(sealedLength: number, header: Buffer, treeRoot: Buffe
 function rootHashOf(sealedLength: number, headerDigest: Buffer, treeRoot: Buffer): string {
   const length = Buffer.alloc(8);
   writeNumber(length, 0, sealedLength);
-  return sha256(treeRoot, length, headerDigest).toString('hex');
+  return nameRootHash(sha256(treeRoot, length, headerDigest));
+}
+
+/** `sha256:` and the digest in hexadecimal. */
+export function nameRootHash(digest: Buffer): string {
+  return `sha256:${digest.toString('hex')}`;
+}
+
+/** The digest that a root hash names. */
+export function rootHashDigest(rootHash: string): Buffer {
+  return Buffer.from(rootHash.replace(/^sha256:/, ''), 'hex');
 }
 
 export function encodeSealPage(seal: Seal): Buffer {
@@ -74,7 +84,7 @@ export function encodeSealPage(seal: Seal): Buffer {
   writeNumber(bytes, 16, seal.sealedLength);
   seal.headerDigest.copy(bytes, 24);
   seal.treeRoot.copy(bytes, 56);
-  bytes.write(seal.rootHash, 88, 'hex');
+  rootHashDigest(seal.rootHash).copy(bytes, 88);
   sha256(bytes.subarray(0, CHECKSUM_AT)).copy(bytes, CHECKSUM_AT);
   return bytes;
 }
@@ -101,7 +111,7 @@ export function decodeSealPage(
   const treeRoot = Buffer.from(bytes.subarray(56, 88));
   if (!sha256(header).equals(headerDigest)) throw fail(24, 'the seal is of another container header');
   const rootHash = rootHashOf(sealedLength, headerDigest, treeRoot);
-  if (bytes.toString('hex', 88, 120) !== rootHash)
+  if (nameRootHash(bytes.subarray(88, 120)) !== rootHash)
     throw fail(88, 'the root hash is not the one of the tree root, the length and the header');
   return { sealedLength, headerDigest, treeRoot, rootHash };
 }

@@ -12,7 +12,7 @@ import { decodeSourceList, identifySource, type SourceIdentity, type SourceList 
 export interface OpenCimOptions {
   /** What a merged CIM was merged from, topmost first; needed for it, refused for others. */
   sources?: readonly string[] | undefined;
-  /** The container must be sealed with this root hash. */
+  /** The container must be sealed with this root hash, `sha256:...`. */
   rootHash?: string | undefined;
 }
 

@@ -93,7 +93,7 @@ export async function verifySeal(
   try {
     const seal = faults.collect(() => readSeal(file));
     if (seal === undefined) return faults.list;
-    if (expected !== undefined && seal.rootHash !== expected.toLowerCase())
+    if (expected !== undefined && seal.rootHash !== expected)
       faults.add({ file: path, offset: seal.sealedLength, message: `the root hash is ${seal.rootHash}` });
     await verifyTree(file, seal, signal, faults);
     faults.collect(() => checkEnd(path, treeGeometry(seal.sealedLength).end));

@@ -17,6 +17,7 @@ import {
 } from './container-format.ts';
 import { corruptAt } from './faults.ts';
 import { decodeGuid, encodeGuid, RegionType } from './format.ts';
+import { rootHashDigest } from './merkle.ts';
 
 const HEADER_SIZE = 16;
 const ENTRY_SIZE = 64;
@@ -69,7 +70,7 @@ export function decodeSourceList(bytes: Buffer, file: string): SourceList {
 export function identifySource(container: Container, cim: ContainedCim, guid: string): SourceIdentity {
   const size = container.header.end;
   const { seal } = container;
-  if (seal !== undefined) return { guid, size, digest: Buffer.from(seal.rootHash, 'hex') };
+  if (seal !== undefined) return { guid, size, digest: rootHashDigest(seal.rootHash) };
   const described = cim.parts.map((part) => {
     const { kind, type, index, length, digest } = part;
     const isMetadata = kind === PartKind.region && type === RegionType.metadata;

@@ -10,7 +10,7 @@ import { type Container, openContainer } from './container.ts';
 import { sha256 } from './container-format.ts';
 import { writeFully } from './durable-files.ts';
 import { attempt, corruptAt } from './faults.ts';
-import { treeGeometry } from './merkle.ts';
+import { rootHashDigest, treeGeometry } from './merkle.ts';
 
 export const VHD_FOOTER_SIZE = 512;
 
@@ -107,7 +107,7 @@ export function addVhdFooter(path: string): VhdFooter {
 
 function append({ path, header, headerPage, seal }: Container): VhdFooter {
   const end = seal === undefined ? header.end : treeGeometry(seal.sealedLength).end;
-  const identity = seal === undefined ? headerPage : Buffer.from(seal.rootHash, 'hex');
+  const identity = seal === undefined ? headerPage : rootHashDigest(seal.rootHash);
   return attempt(`add a VHD footer to ${path}`, () => {
     const descriptor = openSync(path, 'r+');
     try {

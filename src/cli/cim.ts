@@ -1,12 +1,12 @@
 /** `cimlet cim ls|stat|cat|tree|verify|inspect|diff` */
 
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { inspectCim } from '../cim/inspect.ts';
 import type { OpenCimOptions } from '../cim/open-image.ts';
 import { type CimReader, openCim } from '../cim/reader.ts';
 import type { DirectoryEntry, FileInfo, LayerMark } from '../cim/types.ts';
 import { verifyCim } from '../cim/verify.ts';
-import { CimletError } from '../errors.ts';
+import { CimletError, isErrorCode } from '../errors.ts';
 import { addDiff } from './cim-diff.ts';
 import type { AddCommand, CliContext } from './context.ts';
 import type { GlobalOptions } from './options.ts';
@@ -54,13 +54,18 @@ function addImageCommand(cim: Command, name: string, description: string): Comma
   return cim
     .command(name)
     .description(description)
-    .argument('<file.cim>', 'the image; one in a container as FILE.bcim/NAME.cim')
+    .argument('<file.cim>', 'the image; in a container FILE.bcim/NAME.cim or /dev/X/NAME.cim')
     .option('--source <file>', 'what a merged image was made of, topmost first; repeat it', collect)
-    .option('--root-hash <sha256:...>', 'refuse a sealed image that has another');
+    .option('--root-hash <sha256:...>', 'refuse an image that is not sealed with it', parseRootHash);
 }
 
 function collect(value: string, earlier: string[] = []): string[] {
   return [...earlier, value];
+}
+
+function parseRootHash(text: string): string {
+  if (/^sha256:[0-9a-f]{64}$/.test(text)) return text;
+  throw new InvalidArgumentError('A root hash is sha256: and 64 hexadecimal digits in lower case.');
 }
 
 function openOptions({ source, rootHash }: ImageOptions): OpenCimOptions {
@@ -182,11 +187,17 @@ async function withCim(
   options: ImageOptions,
   use: (reader: CimReader) => Promise<void>,
 ): Promise<void> {
-  const reader = openCim(file, openOptions(options));
   try {
-    await use(reader);
-  } finally {
-    reader.close();
+    const reader = openCim(file, openOptions(options));
+    try {
+      await use(reader);
+    } finally {
+      reader.close();
+    }
+  } catch (error) {
+    if (!isErrorCode(error, 'corrupt') || error.hint !== undefined) throw error;
+    const hint = `cimlet cim verify ${file} lists all that is damaged; cimlet apply builds a sealed layer of a chain anew`;
+    throw new CimletError('corrupt', error.message, { hint, cause: error });
   }
 }
 

@@ -1,6 +1,6 @@
 /** A verified chain of block CIMs from YAML: merged, shown as the forked chain is, refused when tampered with, deleted whole. */
 
-import { existsSync, readdirSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { createEmbeddedHost } from '../../src/hosts/embedded/embedded-host.ts';
@@ -8,7 +8,7 @@ import { layerItems } from '../support/host-layers.ts';
 import { mountsBelow } from '../support/mounts.ts';
 import { isRoot, requireOrSkip } from '../support/requirements.ts';
 import { diffTrees, readTree } from '../support/tree.ts';
-import { BASE, flip, onlyError, PATCH, World } from './world.ts';
+import { BASE, brief, flip, onlyError, PATCH, World } from './world.ts';
 
 const capabilities = await createEmbeddedHost({ root: '/nowhere' }).capabilities();
 const kernel = requireOrSkip('root and kernel EROFS mounts', isRoot && capabilities['view.Kernel'].available);
@@ -58,6 +58,15 @@ function containers(world: World): string[] {
   return readdirSync(snapshots, { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.bcim'))
     .map((name) => join(snapshots, name));
+}
+
+/** Changes a bit so that the file looks like the one that was verified last, as a failing disk does. */
+function rot(container: string): void {
+  flip(container, 'middle');
+  const { size, ctimeNs } = statSync(container, { bigint: true });
+  const kept = join(container, '../check.json');
+  const check = JSON.parse(readFileSync(kept, 'utf8')) as object;
+  writeFileSync(kept, JSON.stringify({ ...check, stamp: `${size} ${ctimeNs}` }));
 }
 
 async function rootHashOf(world: World): Promise<string> {
@@ -117,18 +126,44 @@ describe.each([
     expect(readFileSync(world.path('views/block/a.txt'), 'utf8')).toBe('again');
   });
 
+  test.runIf(available)('has a flipped bit found by the next plan, and repaired under its view', async () => {
+    const world = await twoForms(view);
+    await world.apply();
+    const tree = () => readTree(realpathSync(world.path('views/block')));
+    const before = tree();
+    const [layer = '', ...others] = containers(world);
+    const merged = others.find((file) => file.endsWith('merged.bcim')) ?? '';
+    for (const victim of [layer, merged]) {
+      flip(victim, 'middle');
+      const { actions } = await world.plan();
+      expect(brief(actions.filter(({ kind }) => kind !== 'Mount'))).toEqual([
+        expect.stringMatching(
+          victim.endsWith('merged.bcim')
+            ? /^!Merge\/BlockCIM\/sha256:\w+ repair file-corrupt$/
+            : /^!Snapshot repair file-corrupt$/,
+        ),
+      ]);
+      expect(actions[0]?.reasons[0]?.message).toMatch(/\.bcim is not what was sealed: offset 0x\w+: /);
+      await world.apply();
+      await world.expectEmptyPlan();
+      expect(diffTrees(before, tree())).toEqual([]);
+    }
+  });
+
   test.runIf(available)(
-    'is refused when a byte of it was changed, and shown again once it is repaired',
+    'is refused when its bits rotted without a trace, and the next apply repairs it',
     async () => {
       const world = await twoForms(view);
       await world.apply();
       await world.run(['delete', 'mount/block', '--yes']);
       const [victim = ''] = containers(world);
-      flip(victim, 'middle');
-      const refused = await world.apply(1);
-      expect(onlyError(refused).error).toContain(victim);
+      rot(victim);
+      expect(brief((await world.plan()).actions)).toEqual(['Mount/block create new']);
+      const { error, hint } = onlyError(await world.apply(1));
+      expect(error).toContain(victim);
+      expect(hint).toContain('apply again');
       expect(existsSync(world.path('views/block'))).toBe(false);
-      rmSync(victim);
+      expect(brief((await world.plan()).actions)[0]).toBe('!Snapshot repair file-corrupt');
       await world.apply();
       await world.expectEmptyPlan();
       expect(readFileSync(world.path('views/block/a.txt'), 'utf8')).toBe('again');

@@ -5,7 +5,6 @@ import { dirname } from 'node:path';
 import { type CimReader, openCim } from '../../cim/reader.ts';
 import { writeErofs } from '../../erofs/writer.ts';
 import { syncFilesystem } from '../../native/linux/sync.ts';
-import { hexOf } from '../identity.ts';
 import { chooseDevices, openCimView } from './cim-view.ts';
 import { verifySeals } from './containers.ts';
 import { ensureDirectory, syncDirectory } from './directories.ts';
@@ -62,7 +61,7 @@ async function withCim<T>(
     const seal = seals.find((each) => each.path === path);
     const cim = openCim(path, {
       sources: sources.length === 0 ? undefined : sources,
-      rootHash: seal && hexOf(seal.rootHash),
+      rootHash: seal?.rootHash,
     });
     try {
       return await use(cim);

@@ -7,17 +7,13 @@ import { sha256 } from '../../cim/container-format.ts';
 import { syncDirectory, writeDurable } from '../../cim/durable-files.ts';
 import type { FinishedCim } from '../../cim/image-writer.ts';
 import { publishContainer } from '../../cim/publish.ts';
-import { sealContainer, verifySeal } from '../../cim/seal.ts';
+import { sealContainer } from '../../cim/seal.ts';
 import { addVhdFooter } from '../../cim/vhd-footer.ts';
-import { CimletError } from '../../errors.ts';
+import { CimletError, isErrorCode } from '../../errors.ts';
 import { hexOf } from '../identity.ts';
-import type { ShownCim, WrittenContainer } from './jobs.ts';
+import type { ShownCim, SourceContainer, WrittenContainer } from './jobs.ts';
 import type { StoredFile } from './records.ts';
-
-/** What a container's root hash is called outside of src/cim. */
-export function rootHashName(hex: string): string {
-  return `sha256:${hex}`;
-}
+import { checkSeal, keepSealed } from './seal-check.ts';
 
 export interface Completion {
   seal: boolean;
@@ -39,8 +35,9 @@ export async function completeContainer(
   if (vhdFooter) addVhdFooter(file);
   const cimFiles: StoredFile[] = [{ name: basename(file), size: statSync(file).size }];
   if (sealed !== undefined) {
-    const checksum = Buffer.from(sealed.rootHash);
+    const checksum = Buffer.from(hexOf(sealed.rootHash));
     writeDurable(join(dirname(file), checksumName), checksum);
+    await keepSealed({ path: file, rootHash: sealed.rootHash });
     syncDirectory(dirname(file));
     cimFiles.push({ name: checksumName, size: checksum.length });
   }
@@ -50,7 +47,7 @@ export async function completeContainer(
     files: fileCount,
     warnings,
     content: contentOf(file),
-    rootHash: sealed && rootHashName(sealed.rootHash),
+    rootHash: sealed?.rootHash,
   };
 }
 
@@ -64,16 +61,42 @@ function contentOf(file: string): string {
   }
 }
 
-/** Throws `corrupt` for the first byte that isn't what was sealed. */
+/** Throws `corrupt` for the first byte that isn't what was sealed; what was found is kept. */
 export async function verifySeals({ seals }: ShownCim, signal: AbortSignal): Promise<void> {
-  for (const { path, rootHash } of seals) {
-    const [fault, ...others] = await verifySeal(path, { expected: hexOf(rootHash), signal });
-    if (fault === undefined) continue;
-    const more = others.length === 0 ? '' : `, and ${others.length} more`;
-    throw new CimletError(
-      'corrupt',
-      `verify seal: ${fault.file}: offset 0x${fault.offset.toString(16)}: ${fault.message}; the root hash should be ${rootHash}${more}`,
-      { hint: `${path} was changed after it was sealed: remove it and apply again` },
-    );
+  for (const container of seals) {
+    const { path, rootHash } = container;
+    const { fault } = await checkSeal(container, signal);
+    if (fault !== undefined)
+      throw new CimletError(
+        'corrupt',
+        `verify seal: ${path}: ${fault}; the root hash should be ${rootHash}`,
+        { hint: rebuildHint(path) },
+      );
   }
+}
+
+/**
+ * Reads from containers. When one that is sealed turns out not to be what was sealed, that is kept, so that the next plan knows, and the
+ * error says what to do.
+ */
+export async function readingSealed<T>(
+  sources: readonly SourceContainer[],
+  signal: AbortSignal,
+  read: () => T | Promise<T>,
+): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    if (!isErrorCode(error, 'corrupt')) throw error;
+    const culprit = sources.find(({ path }) => error.message.includes(path));
+    if (culprit?.rootHash === undefined) throw error;
+    const { path, rootHash } = culprit;
+    const { fault } = await checkSeal({ path, rootHash }, signal);
+    if (fault === undefined) throw error;
+    throw new CimletError('corrupt', error.message, { hint: rebuildHint(path), cause: error });
+  }
+}
+
+function rebuildHint(path: string): string {
+  return `${path} was changed after it was sealed: apply again, and it is built anew`;
 }

@@ -238,7 +238,7 @@ class EmbeddedHost implements Host {
     const users = ({ chain, format }: MountRequest) =>
       format === request.format && chain.length > 1 && chain.at(-1) === top;
     return this.#withMerge(top, context, operation, async () => {
-      const known = await sufficientMerge(this.#layout, request);
+      const known = await sufficientMerge(this.#layout, request, context.signal);
       if (known !== undefined) return known;
       await writeMerge(this.#layout, request, context);
       return this.#replaceUnder(users, operation, () => commitMerge(this.#layout, top), context);

@@ -2,7 +2,6 @@
 
 import { CimletError } from '../../errors.ts';
 import type { EffectContext, LayerRef } from '../host.ts';
-import { hexOf } from '../identity.ts';
 import { soundLayer } from './layer-store.ts';
 import { cimPath, containerPath, type Layout } from './layout.ts';
 import { runJob } from './run-job.ts';
@@ -22,7 +21,7 @@ export async function exportLayerTar(
   const { chainId, parent, format, bytes, rootHash } = layer;
   const source =
     format === 'BlockCIM'
-      ? { cim: containerPath(layout, chainId), rootHash: rootHash && hexOf(rootHash) }
+      ? { cim: containerPath(layout, chainId), rootHash }
       : { cim: cimPath(layout, chainId), parent: parent === undefined ? undefined : cimPath(layout, parent) };
   await runJob<'export'>({ kind: 'export', ...source, file, bytes }, context);
 }

@@ -1,8 +1,10 @@
 /** The work done in a worker thread: plain data in, plain data out, so that it crosses the thread's border. */
 
-import type { ErrorCode } from '../../errors.ts';
-import type { DiffId, LayerBlob, Progress } from '../host.ts';
+import type { DiffId, LayerBlob } from '../host.ts';
 import type { StoredFile } from './records.ts';
+import type { SealCheck, SealedContainer } from './seal-check.ts';
+
+export type { JobControl } from '../job-thread.ts';
 
 interface UnpackInput {
   blob: LayerBlob;
@@ -19,13 +21,19 @@ export interface UnpackForkedJob extends UnpackInput {
   regionGuid: string;
 }
 
+/** A committed container that a job builds on; when it is sealed, with this root hash. */
+export interface SourceContainer {
+  path: string;
+  rootHash?: string | undefined;
+}
+
 /** Decodes and verifies a blob into the container of a block CIM. */
 export interface UnpackBlockJob extends UnpackInput {
   kind: 'unpack-block';
   file: string;
   regionGuid: string;
-  /** Containers of the layers below, topmost first. */
-  lower: string[];
+  /** The layers below, topmost first. */
+  lower: SourceContainer[];
   seal: boolean;
   vhdFooter: boolean;
 }
@@ -35,7 +43,7 @@ export interface MergeJob {
   kind: 'merge';
   file: string;
   regionGuid: string;
-  sources: string[];
+  sources: SourceContainer[];
   seal: boolean;
   vhdFooter: boolean;
 }
@@ -46,7 +54,7 @@ export interface ShownCim {
   /** What a merged CIM was merged from, topmost first. */
   sources: string[];
   /** The containers to verify before anything of them is shown, with the root hashes they must have. */
-  seals: { path: string; rootHash: string }[];
+  seals: SealedContainer[];
 }
 
 /** Makes sure that the EROFS image of a CIM is at `image`. */
@@ -69,7 +77,7 @@ export interface ExtractJob {
 export interface ExportJob {
   kind: 'export';
   cim: string;
-  /** That the CIM's seal must have, in hexadecimal. */
+  /** That the CIM's seal must have. */
   rootHash?: string | undefined;
   /** What a forked CIM was forked from. */
   parent?: string | undefined;
@@ -78,7 +86,13 @@ export interface ExportJob {
   bytes: number;
 }
 
-export type Job = UnpackForkedJob | UnpackBlockJob | MergeJob | ViewJob | ExtractJob | ExportJob;
+/** Looks whether a sealed container still is what was sealed. */
+export interface VerifyJob {
+  kind: 'verify';
+  container: SealedContainer;
+}
+
+export type Job = UnpackForkedJob | UnpackBlockJob | MergeJob | ViewJob | ExtractJob | ExportJob | VerifyJob;
 
 /** What was written, under the names it gets when it is put in place. */
 export interface WrittenCim {
@@ -104,30 +118,5 @@ export interface JobResults {
   view: { deviceFiles: string[] };
   extract: { inodes: number; warnings: string[] };
   export: { bytes: number };
+  verify: SealCheck;
 }
-
-/** What a job may ask while it runs. `checkpoint` throws `cancelled` once the caller has aborted. */
-export interface JobControl {
-  signal: AbortSignal;
-  checkpoint(): void;
-  progress(progress: Progress): void;
-}
-
-/** First message to the thread; `aborted` is an Int32 in shared memory that turns 1, for loops that hear no messages. */
-export interface JobStart {
-  job: Job;
-  aborted: SharedArrayBuffer;
-}
-
-export interface SerializedError {
-  code: ErrorCode | undefined;
-  message: string;
-  hint: string | undefined;
-  cause: string | undefined;
-  stack: string | undefined;
-}
-
-export type JobMessage =
-  | { type: 'progress'; progress: Progress }
-  | { type: 'done'; result: JobResults[Job['kind']] }
-  | { type: 'failed'; error: SerializedError };

@@ -8,7 +8,7 @@ import type { CommittedLayer, EffectContext, LayerRef, UnpackRequest } from '../
 import { blockRegionGuid, layerRegionGuid } from '../identity.ts';
 import { layerBuilder } from './builders.ts';
 import { ensureDirectory, listDirectory } from './directories.ts';
-import type { WrittenCim, WrittenContainer } from './jobs.ts';
+import type { SourceContainer, WrittenCim, WrittenContainer } from './jobs.ts';
 import {
   containerPath,
   isLayerFile,
@@ -18,13 +18,13 @@ import {
   layerName,
   viewPath,
 } from './layout.ts';
-import { layerFaults } from './observe.ts';
+import { layerFaults, layerSealFaults } from './observe.ts';
 import { type LayerRecord, readLayerRecord, writeLayerRecord } from './records.ts';
 import { runJob } from './run-job.ts';
 import { beginFolder, discardFolder, putInPlace, removeAside, setAside } from './snapshot-folders.ts';
 import { temporaryName } from './view-image.ts';
 
-/** The layer's record, when it is committed and nothing of it or its parent is missing. */
+/** The layer's record, when it is committed and nothing of it or its parent is missing. Its seal is not verified. */
 export async function soundLayer(layout: Layout, ref: LayerRef): Promise<LayerRecord | undefined> {
   const record = await readLayerRecord(layout, ref);
   if (record === undefined) return undefined;
@@ -32,6 +32,14 @@ export async function soundLayer(layout: Layout, ref: LayerRef): Promise<LayerRe
   if (parent !== undefined && (await readLayerRecord(layout, { chainId: parent, format })) === undefined)
     return undefined;
   return (await layerFaults(layout, record)).length === 0 ? record : undefined;
+}
+
+/** A block layer as a job builds on it: when it is sealed, with the root hash it had when it was committed. */
+export function sourceContainer(
+  layout: Layout,
+  { layer: { chainId, rootHash } }: LayerRecord,
+): SourceContainer {
+  return { path: containerPath(layout, chainId), rootHash };
 }
 
 export async function unpackLayer(
@@ -45,21 +53,25 @@ export async function unpackLayer(
     throw new CimletError('invalid-manifest', `${operation}: a ForkedCIM has neither seal nor VHD footer`, {
       hint: 'use BlockCIM',
     });
-  const known = (await soundLayer(layout, request))?.layer;
+  const known = await soundLayer(layout, request);
   const suffices =
     known !== undefined &&
-    (seal !== true || known.rootHash !== undefined) &&
-    (vhdFooter !== true || known.vhdFooter === true);
-  if (suffices) return;
-  for (const parent of parents)
-    if ((await soundLayer(layout, { chainId: parent, format })) === undefined)
+    (seal !== true || known.layer.rootHash !== undefined) &&
+    (vhdFooter !== true || known.layer.vhdFooter === true);
+  if (suffices && (await layerSealFaults(layout, known, context.signal)).length === 0) return;
+  const lower: LayerRecord[] = [];
+  for (const parent of parents) {
+    const record = await soundLayer(layout, { chainId: parent, format });
+    if (record === undefined)
       throw new CimletError(
         'failed-precondition',
         `${operation}: parent ${parent} is not committed as ${format}, or is damaged`,
       );
+    lower.push(record);
+  }
   await removeUnpacked(layout, request);
   try {
-    const written = await runUnpackJob(layout, request, context);
+    const written = await runUnpackJob(layout, request, lower, context);
     for (const warning of written.warnings) context.warn?.(warning);
     const { bytes, files, cimFiles, content, rootHash } = written;
     const layer: CommittedLayer = {
@@ -83,6 +95,7 @@ export async function unpackLayer(
 async function runUnpackJob(
   layout: Layout,
   request: UnpackRequest,
+  lower: readonly LayerRecord[],
   context: EffectContext,
 ): Promise<WrittenCim & Partial<WrittenContainer>> {
   const { chainId, diffId, format, parents, blob, seal = false, vhdFooter = false } = request;
@@ -92,7 +105,7 @@ async function runUnpackJob(
         kind: 'unpack-block',
         file: join(await beginFolder(layout, layerFolder(request)), LAYER_FILE),
         regionGuid: blockRegionGuid(chainId),
-        lower: parents.map((parent) => containerPath(layout, parent)).reverse(),
+        lower: lower.map((layer) => sourceContainer(layout, layer)).reverse(),
         blob,
         diffId,
         seal,

@@ -6,17 +6,20 @@ import { basename, dirname, join } from 'node:path';
 import { type CimReader, openCim } from '../../cim/reader.ts';
 import { classify, isErrorCode } from '../../errors.ts';
 import { exportLayer } from '../../layers/export-layer.ts';
+import { readingSealed } from './containers.ts';
 import type { ExportJob, JobControl, JobResults } from './jobs.ts';
 import { withRepairHint } from './repair-hint.ts';
 
 const WRITE_BYTES = 1024 * 1024;
 
 /** Written beside `file` and renamed when it is whole; a pipe or device that is there is written to. */
-export function writeLayerTar(job: ExportJob, control: JobControl): JobResults['export'] {
-  const { file } = job;
+export async function writeLayerTar(job: ExportJob, control: JobControl): Promise<JobResults['export']> {
+  const { file, cim: path, rootHash } = job;
   const written = isSpecial(file) ? file : join(dirname(file), `.${basename(file)}.${randomUUID()}.part`);
   try {
-    const bytes = writeTar(job, written, control);
+    const bytes = await readingSealed([{ path, rootHash }], control.signal, () =>
+      writeTar(job, written, control),
+    );
     if (written !== file) renameSync(written, file);
     return { bytes };
   } catch (error) {

@@ -5,6 +5,8 @@
  *   snapshots/<id>/layer.json                                     what makes a forked layer committed
  *   snapshots/<id>.block/layer.json, layer.bcim                   a block layer
  *   snapshots/<id>.merged/merge.json, merged.bcim                 the merged CIM of the chain of block layers whose top is <id>
+ *   snapshots/…/integrity_checksum, merged_integrity_checksum     beside a sealed container: its root hash
+ *   snapshots/…/check.json                                        beside a sealed container: what verifying it found last
  *   views/<id>.erofs, <id>.block.erofs                            cache: EROFS image of the chain whose top is <id>
  *   mounts/<volume guid>.json                                     written before a mount is made, removed after it is gone
  *   extracted/<volume guid>/                                      an extracted view's tree

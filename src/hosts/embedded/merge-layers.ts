@@ -2,41 +2,50 @@
 
 import { mergeBlockCims } from '../../cim/merge.ts';
 import { openCim } from '../../cim/reader.ts';
-import { completeContainer } from './containers.ts';
+import { completeContainer, readingSealed } from './containers.ts';
 import type { JobControl, MergeJob, WrittenContainer } from './jobs.ts';
 import { withRepairHint } from './repair-hint.ts';
 
 /** Leaves the container durable. What is left of it on failure is the caller's to remove. */
 export async function mergeLayers(job: MergeJob, control: JobControl): Promise<WrittenContainer> {
-  const { file, regionGuid, sources, seal, vhdFooter } = job;
   try {
-    const finished = mergeBlockCims({
-      file,
-      name: 'merged',
-      regionGuid,
-      sources,
-      checkpoint: control.checkpoint,
-    });
-    const written = await completeContainer(file, finished, {
-      seal,
-      vhdFooter,
-      checksumName: 'merged_integrity_checksum',
-      warnings: [],
-      signal: control.signal,
-    });
-    confirm(job, control);
-    return written;
+    return await readingSealed(job.sources, control.signal, () => merge(job, control));
   } catch (error) {
-    throw withRepairHint(error, sources);
+    throw withRepairHint(error, pathsOf(job));
   }
 }
 
+async function merge(job: MergeJob, control: JobControl): Promise<WrittenContainer> {
+  const { file, regionGuid, sources, seal, vhdFooter } = job;
+  const finished = mergeBlockCims({
+    file,
+    name: 'merged',
+    regionGuid,
+    sources: pathsOf(job),
+    rootHashes: sources.map(({ rootHash }) => rootHash),
+    checkpoint: control.checkpoint,
+  });
+  const written = await completeContainer(file, finished, {
+    seal,
+    vhdFooter,
+    checksumName: 'merged_integrity_checksum',
+    warnings: [],
+    signal: control.signal,
+  });
+  confirm(job, control);
+  return written;
+}
+
 /** Opens what was written as it will be opened, and walks it once. */
-function confirm({ file, sources }: MergeJob, { checkpoint }: JobControl): void {
-  const cim = openCim(file, { sources });
+function confirm(job: MergeJob, { checkpoint }: JobControl): void {
+  const cim = openCim(job.file, { sources: pathsOf(job) });
   try {
     for (const _ of cim.walk()) checkpoint();
   } finally {
     cim.close();
   }
+}
+
+function pathsOf({ sources }: MergeJob): string[] {
+  return sources.map(({ path }) => path);
 }

@@ -6,9 +6,9 @@ import type { ChainId, EffectContext, MergedChain, MergeRequest } from '../host.
 import { mergedRegionGuid } from '../identity.ts';
 import { checkMergeRequest } from '../merge-request.ts';
 import { MERGE_BUILDER } from './builders.ts';
-import { removeView, soundLayer } from './layer-store.ts';
-import { containerPath, type Layout, layerFolder, MERGED_FILE, mergeFolder } from './layout.ts';
-import { mergeFaults } from './observe.ts';
+import { removeView, soundLayer, sourceContainer } from './layer-store.ts';
+import { type Layout, layerFolder, MERGED_FILE, mergeFolder } from './layout.ts';
+import { mergeFaults, mergeSealFaults } from './observe.ts';
 import {
   type LayerRecord,
   type MergeRecord,
@@ -35,15 +35,18 @@ export async function soundMerge(
   return (await mergeFaults(layout, record, sources)).length === 0 ? record : undefined;
 }
 
-/** Whether what is there is all that is asked for. */
+/** Whether what is there is all that is asked for, and still what was sealed. */
 export async function sufficientMerge(
   layout: Layout,
   { chain, seal, vhdFooter }: MergeRequest,
+  signal: AbortSignal,
 ): Promise<MergedChain | undefined> {
-  const known = (await soundMerge(layout, chain))?.merge;
+  const record = await soundMerge(layout, chain);
+  if (record === undefined) return undefined;
+  const { merge } = record;
   const suffices =
-    (seal !== true || known?.rootHash !== undefined) && (vhdFooter !== true || known?.vhdFooter === true);
-  return suffices ? known : undefined;
+    (seal !== true || merge.rootHash !== undefined) && (vhdFooter !== true || merge.vhdFooter === true);
+  return suffices && (await mergeSealFaults(layout, record, signal)).length === 0 ? merge : undefined;
 }
 
 /** Leaves the merged CIM durable in a folder that `commitMerge` puts in place. */
@@ -63,7 +66,7 @@ export async function writeMerge(
         kind: 'merge',
         file: join(await beginFolder(layout, folder), MERGED_FILE),
         regionGuid: mergedRegionGuid(top),
-        sources: chain.map((chainId) => containerPath(layout, chainId)).reverse(),
+        sources: layers.map((layer) => sourceContainer(layout, layer)).reverse(),
         seal,
         vhdFooter,
       },

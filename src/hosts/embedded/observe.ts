@@ -17,11 +17,13 @@ import type {
 import { layerBuilder, MERGE_BUILDER } from './builders.ts';
 import { listDirectory } from './directories.ts';
 import {
+  containerPath,
   isCimFileName,
   isLayerFile,
   isSpoolName,
   type Layout,
   layerFolder,
+  mergedPath,
   mergeFolder,
   parseFolderName,
   parseViewName,
@@ -37,6 +39,7 @@ import {
   type StoredFile,
   sourceIdentity,
 } from './records.ts';
+import { sealFaults } from './seal-faults.ts';
 
 /** What the host itself is doing right now, which therefore isn't left over. */
 export interface Running {
@@ -68,6 +71,7 @@ export async function observeLayers(
     throwIfAborted(signal, 'observe');
     const { parent, format } = record.layer;
     const faults = await layerFaults(layout, record);
+    if (faults.length === 0) faults.push(...(await layerSealFaults(layout, record, signal)));
     if (parent !== undefined && !known.has(layerFolder({ chainId: parent, format })))
       faults.unshift({ code: 'parent-missing', message: `its parent ${parent} is not there` });
     layers.push({ ...record.layer, faults });
@@ -90,12 +94,35 @@ export async function observeMerges(
   const observed: ObservedMerge[] = [];
   for (const record of merges) {
     throwIfAborted(signal, 'observe');
-    observed.push({ ...record.merge, faults: await mergeFaults(layout, record, sources) });
+    const faults = await mergeFaults(layout, record, sources);
+    if (faults.every(({ code }) => code === 'source-missing'))
+      faults.push(...(await mergeSealFaults(layout, record, signal)));
+    observed.push({ ...record.merge, faults });
   }
   return observed;
 }
 
-/** Faults of one layer's own files. */
+/** Whether a layer's sealed container still is what was sealed; for one whose files are all there. */
+export async function layerSealFaults(
+  layout: Layout,
+  { layer: { chainId, rootHash } }: LayerRecord,
+  signal: AbortSignal,
+): Promise<LayerFault[]> {
+  return rootHash === undefined ? [] : sealFaults({ path: containerPath(layout, chainId), rootHash }, signal);
+}
+
+/** The same of a merged CIM's container. */
+export async function mergeSealFaults(
+  layout: Layout,
+  { merge: { chain, rootHash } }: MergeRecord,
+  signal: AbortSignal,
+): Promise<MergeFault[]> {
+  return rootHash === undefined
+    ? []
+    : sealFaults({ path: mergedPath(layout, topOf(chain)), rootHash }, signal);
+}
+
+/** Faults of one layer's own files, as far as they show without reading them. */
 export async function layerFaults(layout: Layout, { layer, cimFiles }: LayerRecord): Promise<LayerFault[]> {
   const folder = layer.format === 'ForkedCIM' ? layout.cimLayers : snapshotPath(layout, layerFolder(layer));
   return [

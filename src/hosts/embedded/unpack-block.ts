@@ -5,16 +5,17 @@ import { createBlockCimWriter } from '../../cim/block-writer.ts';
 import { type CimReader, openCim } from '../../cim/reader.ts';
 import { importBlockLayer } from '../../layers/import-layer.ts';
 import { lowerViewOf } from '../../layers/lower-view.ts';
-import { completeContainer } from './containers.ts';
+import { completeContainer, readingSealed } from './containers.ts';
 import type { JobControl, UnpackBlockJob, WrittenContainer } from './jobs.ts';
 import { nameCulprit, openJobTar } from './unpack-input.ts';
 
 /** Leaves the container durable. What is left of it on failure is the caller's to remove. */
 export async function unpackBlockLayer(job: UnpackBlockJob, control: JobControl): Promise<WrittenContainer> {
   try {
-    return await unpack(job, control);
+    return await readingSealed(job.lower, control.signal, () => unpack(job, control));
   } catch (error) {
-    throw nameCulprit(error, job, job.lower);
+    const lower = job.lower.map(({ path }) => path);
+    throw nameCulprit(error, job, lower);
   }
 }
 
@@ -23,7 +24,7 @@ async function unpack(job: UnpackBlockJob, control: JobControl): Promise<Written
   const { signal } = control;
   const lower: CimReader[] = [];
   try {
-    for (const path of job.lower) lower.push(openCim(path));
+    for (const { path, rootHash } of job.lower) lower.push(openCim(path, { rootHash }));
     const writer = createBlockCimWriter({ file, name: 'layer', regionGuid });
     try {
       const { warnings } = await importBlockLayer(openJobTar(job, control), writer, {

@@ -23,7 +23,7 @@ export function openJobTar({ blob, diffId }: JobInput, control: JobControl): Asy
 export function nameCulprit(error: unknown, { blob }: JobInput, cims: readonly string[]): unknown {
   if (!isErrorCode(error, 'corrupt', 'unsupported-host')) return error;
   if (error.message.startsWith('read CIM: ') && cims.length > 0) return withRepairHint(error, cims);
-  if (error.message.startsWith('read ')) return error;
+  if (error.message.startsWith('read ') || cims.some((path) => error.message.includes(path))) return error;
   return new CimletError(error.code, `unpack layer ${blob.digest} from ${blob.file}: ${error.message}`, {
     hint: error.hint ?? "copy the image again; if that doesn't help, whoever built it has to build it right",
     cause: error,

@@ -5,6 +5,7 @@ import { extractView, writeView } from './build-view.ts';
 import type { Job, JobControl, JobResults } from './jobs.ts';
 import { writeLayerTar } from './layer-tar.ts';
 import { mergeLayers } from './merge-layers.ts';
+import { verifyContainerSeal } from './seal-check.ts';
 import { unpackBlockLayer } from './unpack-block.ts';
 import { unpackForkedLayer } from './unpack-forked.ts';
 
@@ -22,6 +23,8 @@ async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['ki
       return extractView(job, control);
     case 'export':
       return writeLayerTar(job, control);
+    case 'verify':
+      return verifyContainerSeal(job.container, control.signal);
   }
 }
 

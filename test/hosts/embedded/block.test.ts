@@ -51,7 +51,7 @@ const STACK: LayerItem[][] = [
 ];
 
 interface Built extends Bench {
-  requests: [UnpackRequest, ...UnpackRequest[]];
+  requests: [UnpackRequest, UnpackRequest, UnpackRequest];
   top: string;
   /** Of the layers, base first, and of the merged CIM. */
   containers: string[];
@@ -70,7 +70,7 @@ async function built(
     ...requests.map(({ chainId }) => join(bench.root, 'snapshots', `${hexOf(chainId)}.block`, 'layer.bcim')),
     join(bench.root, 'snapshots', `${top}.merged`, 'merged.bcim'),
   ];
-  return { ...bench, requests, top, containers };
+  return { ...bench, requests: requests as Built['requests'], top, containers };
 }
 
 const views: [ViewKind, boolean, boolean][] = [
@@ -190,7 +190,76 @@ async function flip(path: string, offset: number): Promise<Buffer> {
   return before;
 }
 
+/** Puts another sealed container of the same size in the base layer's place. */
+async function exchangeBase([container = '']: readonly string[]): Promise<void> {
+  const other = await openBench();
+  const [base = []] = STACK;
+  const evil = file('hidden.bin', Buffer.concat([BIG.subarray(7, -1), Buffer.from('!')]));
+  const changed = base.map((item) => (item.name === evil.name ? evil : item));
+  const theirs = asBlocks(await makeStack(join(other.directory, 'blobs'), changed), { seal: true });
+  await build(other.host, theirs);
+  const bytes = await readFile(
+    join(other.root, 'snapshots', `${hexOf(theirs[0].chainId)}.block`, 'layer.bcim'),
+  );
+  expect(bytes.length).toBe((await stat(container)).size);
+  await writeFile(container, bytes);
+}
+
+/** Makes a file that changed look like the one that was verified last. */
+async function hideChange(container: string): Promise<void> {
+  const { size, ctimeNs } = await stat(container, { bigint: true });
+  const kept = join(container, '../check.json');
+  const check = JSON.parse(await readFile(kept, 'utf8')) as object;
+  await writeFile(kept, JSON.stringify({ ...check, stamp: `${size} ${ctimeNs}` }));
+}
+
+async function faultCodes({ host }: Bench): Promise<string[][]> {
+  const { layers, merges } = await host.observe(context);
+  return [...layers, ...merges].map(({ faults }) => faults.map(({ code }) => code));
+}
+
 describe('a sealed chain', () => {
+  it.each([
+    ['a layer is built on it', 2, ({ host, requests }: Built) => host.unpackLayer(requests[2], context)],
+    ['it is merged', 3, ({ host, requests }: Built) => host.mergeChain(mergeOf(requests), context)],
+    ['it is exported', 2, ({ host, requests }: Built) => host.exportLayer(requests[0], '/dev/null', context)],
+  ])(
+    'has a layer that was exchanged refused when %s, and known as damaged then',
+    async (_when, count, use) => {
+      const bench = await built({ seal: true });
+      const { host, requests, containers } = bench;
+      const [base = ''] = containers;
+      const before = await readFile(base);
+      await host.removeLayer(requests[2], context);
+      await build(host, requests.slice(0, count));
+      await exchangeBase(containers);
+      await hideChange(base);
+      expect((await faultCodes(bench)).flat()).toEqual([]);
+      await expect(use(bench)).rejects.toMatchObject({
+        code: 'corrupt',
+        message: expect.stringContaining(base) as string,
+        hint: expect.stringContaining('apply again') as string,
+      });
+      expect((await faultCodes(bench)).flat()).toContain('file-corrupt');
+      expect((await host.observe(context)).leftovers).toEqual([]);
+      await build(host, requests);
+      expect((await faultCodes(bench)).flat()).toEqual([]);
+      expect((await readFile(base)).equals(before)).toBe(true);
+    },
+  );
+
+  it('is verified again when its files changed, and taken for sound when they are what was sealed', async () => {
+    const bench = await built({ seal: true });
+    for (const container of bench.containers) {
+      const before = await flip(container, 600);
+      expect((await faultCodes(bench)).flat()).toContain('file-corrupt');
+      await writeFile(container, before);
+      expect((await faultCodes(bench)).flat()).toEqual([]);
+      await writeFile(join(container, '../check.json'), '{"formatVersion": 1, "sta');
+      expect((await faultCodes(bench)).flat()).toEqual([]);
+    }
+  });
+
   it('has each root hash in a file beside its container, in bare hexadecimal', async () => {
     const { host, containers } = await built({ seal: true });
     const { layers, merges } = await host.observe({ signal: context.signal });
@@ -235,18 +304,7 @@ describe('a sealed chain', () => {
 
   it('is not shown with another seal, right as that is by itself', async () => {
     const { directory, host, requests, containers } = await built({ seal: true });
-    const other = await openBench();
-    const [base = []] = STACK;
-    const evil = file('hidden.bin', Buffer.concat([BIG.subarray(7, -1), Buffer.from('!')]));
-    const changed = base.map((item) => (item.name === evil.name ? evil : item));
-    const theirs = asBlocks(await makeStack(join(other.directory, 'blobs'), changed), { seal: true });
-    await build(other.host, theirs);
-    const [container = ''] = containers;
-    const bytes = await readFile(
-      join(other.root, 'snapshots', `${hexOf(theirs[0].chainId)}.block`, 'layer.bcim'),
-    );
-    expect(bytes.length).toBe((await stat(container)).size);
-    await writeFile(container, bytes);
+    await exchangeBase(containers);
     for (const chain of [requests.slice(0, 1), requests]) {
       const mounting = host.mount(mountRequest(join(directory, 'm'), chain, 'Extracted'), context);
       await expect(mounting).rejects.toMatchObject({ code: 'corrupt' });
