@@ -24,6 +24,9 @@ export async function syncDirectory(directory: string): Promise<void> {
   if (handle === undefined) return;
   try {
     await handle.sync();
+  } catch (error) {
+    // Windows syncs no directories: NTFS' own journal keeps renames in order.
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') throw error;
   } finally {
     await handle.close();
   }

@@ -185,7 +185,7 @@ export async function removeMountRecord(layout: Layout, volumeGuid: VolumeGuid):
 }
 
 /** Undefined when it isn't there or isn't what it should be: a torn record is the same as none. */
-async function readRecord<T extends { formatVersion: 1 }>(
+export async function readRecord<T extends { formatVersion: 1 }>(
   file: string,
   isWhole: (record: Partial<T>) => boolean,
 ): Promise<T | undefined> {
@@ -212,7 +212,8 @@ function parseJson(text: string): unknown {
   }
 }
 
-async function writeRecord(file: string, record: LayerRecord | MergeRecord | MountRecord): Promise<void> {
+/** Durable when this returns. */
+export async function writeRecord(file: string, record: object): Promise<void> {
   const temporary = join(dirname(file), `tmp-${basename(file)}`);
   try {
     const handle = await open(temporary, 'w');
