@@ -150,6 +150,23 @@ describe('layers over one another', () => {
     expect(result).toMatchObject({ file: 'new file', twin: 'new file', 'dir/twin': 'lower file' });
   });
 
+  it('a link finds a lower file until that is taken away, and stays where one was', async () => {
+    const result = await filesAfter((layer) => {
+      layer.hardLink('Files/kept', 'Files/dir/a');
+      layer.whiteout('Files/dir');
+      layer.whiteout('Files/link');
+      layer.hardLink('Files/link', 'Files/kept');
+      layer.hardLink('Files/file', 'Files/kept');
+      layer.whiteout('Files/file');
+    });
+    expect(result).toEqual({ file: 'lower a', kept: 'lower a', link: 'lower a', twin: 'lower file' });
+    const gone = makeLayer((layer) => {
+      layer.whiteout('Files/dir');
+      layer.hardLink('Files/kept', 'Files/dir/a');
+    });
+    expect((await failure([BASE, gone])).message).toMatch(/there is no such file in this layer or below/);
+  });
+
   it('a directory given again keeps what is in it', async () => {
     expect(await filesAfter((layer) => layer.directory('Files/DIR', { attributes: 2 }))).toEqual({
       ...Object.fromEntries(Object.entries(LOWER).map(([path, text]) => [path.replace(/^dir/, 'DIR'), text])),
