@@ -43,14 +43,14 @@ async function runAndKill(root: string, work: string, lines: number): Promise<bo
   return done;
 }
 
-/** Of all that layers and merged CIMs consist of. */
+/** Of all that layers and merged CIMs consist of, and not when it was verified. */
 async function digestOfLayers(root: string): Promise<string> {
   const hash = createHash('sha256');
   for (const folder of ['cim-layers', 'snapshots']) {
     if (!existsSync(join(root, folder))) continue;
     const entries = await readdir(join(root, folder), { recursive: true, withFileTypes: true });
     const files = entries
-      .filter((entry) => entry.isFile())
+      .filter((entry) => entry.isFile() && entry.name !== 'check.json')
       .map((entry) => join(entry.parentPath, entry.name));
     for (const file of files.sort()) hash.update(relative(root, file)).update(await readFile(file));
   }
