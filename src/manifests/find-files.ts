@@ -19,11 +19,18 @@ export interface ManifestFile {
   relativeName: string;
 }
 
+/** A manifest file that was read. */
+export interface ManifestContent extends ManifestFile {
+  bytes: Buffer;
+}
+
 export interface ManifestInput {
   /** As the user named it. */
   name: string;
   isFolder: boolean;
   files: ManifestFile[];
+  /** The real paths of the folders that were searched. */
+  folders: string[];
   /** Folders inside that couldn't be read. */
   unreadable: { name: string; message: string }[];
 }
@@ -33,7 +40,7 @@ export async function findManifestFiles(
   input: string,
   signal: AbortSignal | undefined,
 ): Promise<ManifestInput> {
-  const found: ManifestInput = { name: input, isFolder: false, files: [], unreadable: [] };
+  const found: ManifestInput = { name: input, isFolder: false, files: [], folders: [], unreadable: [] };
   if (input === STDIN) {
     found.files.push({ name: STDIN, path: STDIN, relativeName: STDIN });
     return found;
@@ -66,6 +73,7 @@ async function searchFolder(
   const real = await realpath(path);
   if (searched.has(real)) return;
   searched.add(real);
+  found.folders.push(real);
   const entries = await readdir(path, { withFileTypes: true });
   entries.sort((a, b) => (a.name < b.name ? -1 : 1));
   for (const entry of entries) {

@@ -7,6 +7,7 @@ import { findUnsupported } from './features.ts';
 import { formatField } from './field-path.ts';
 import {
   findManifestFiles,
+  type ManifestContent,
   type ManifestFile,
   type ManifestInput,
   MOST_BYTES,
@@ -57,6 +58,13 @@ export async function loadManifests(
   return reading.finish();
 }
 
+/** As `loadManifests` of the folder they are in, of files that were read before. None are no problem here. */
+export function loadManifestContents(contents: readonly ManifestContent[]): LoadedManifests {
+  const reading = new Reading();
+  reading.readContents(contents);
+  return reading.finish();
+}
+
 class Reading {
   readonly #referrers: Referrer[] = [];
   readonly #problems: Problem[] = [];
@@ -90,6 +98,13 @@ class Reading {
     if (documents === 0 && this.#problems.length === problemsBefore) {
       const searched = input.isFolder ? ' (searched for *.yaml, *.yml and *.json)' : '';
       this.#report(input.name, 'unreadable', `${input.name} holds no manifest${searched}`);
+    }
+  }
+
+  readContents(contents: readonly ManifestContent[]): void {
+    for (const [index, { bytes, ...file }] of contents.entries()) {
+      this.#order.set(file.name, index);
+      this.#readFile(file, bytes);
     }
   }
 

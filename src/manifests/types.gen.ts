@@ -509,6 +509,22 @@ export interface FolderSource {
    * The folder.
    */
   path: string;
+  /**
+   * Globs of the files that are read, relative to the folder. Default: all of them.
+   */
+  include?: string[];
+  /**
+   * Globs of files that are left out.
+   */
+  ignore?: string[];
+  /**
+   * How changes are noticed: told by the system, or looked for, which network shares need.
+   */
+  watch?: 'Events' | 'Polling';
+  /**
+   * How often changes are looked for with `watch: Polling`.
+   */
+  pollInterval?: string;
 }
 /**
  * A git repository.
@@ -520,10 +536,27 @@ export interface GitSource {
   url: string;
   ref?: GitRef;
   /**
-   * Folder inside the repository. Default: its root.
+   * Folder inside the repository that manifests are read from. Default: its root.
    */
   path?: string;
+  /**
+   * Globs of the files that are fetched, relative to the root of the repository. Default: all below `path`.
+   */
+  include?: string[];
+  /**
+   * Globs of files that are left out, relative to the root of the repository.
+   */
+  ignore?: string[];
   verification?: GitVerification;
+  /**
+   * How long one look at the repository may take, with all that is fetched.
+   */
+  timeout?: string;
+  /**
+   * Certificates (PEM) of the authorities trusted for this server, in place of the system's.
+   */
+  caFile?: string;
+  webhook?: GitWebhook;
   credentials?: GitCredentials;
 }
 /**
@@ -565,17 +598,34 @@ export interface GitVerification {
   keys: string[];
 }
 /**
- * How to sign in: exactly one of tokenFile, passwordFile, sshKeyFile.
+ * Who may tell of pushes.
+ */
+export interface GitWebhook {
+  /**
+   * How the sender proves that it knows the secret.
+   */
+  provider: 'GitHub' | 'GitLab' | 'Gitea' | 'Generic';
+  /**
+   * File that holds the secret.
+   */
+  secretFile: string;
+}
+/**
+ * How to sign in: exactly one of tokenFile, tokenVariable, passwordFile, sshKeyFile.
  */
 export interface GitCredentials {
   /**
-   * User name, with tokenFile or passwordFile.
+   * User name, with a token or password. Default: `git`.
    */
   username?: string;
   /**
    * File that holds a token.
    */
   tokenFile?: string;
+  /**
+   * Environment variable of the agent that holds a token.
+   */
+  tokenVariable?: string;
   /**
    * File that holds the password.
    */

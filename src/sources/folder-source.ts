@@ -1,0 +1,95 @@
+/** A folder on this machine, or on a share it has mounted, as a source of manifests. */
+
+import { join, resolve } from 'node:path';
+import { CimletError, classify } from '../errors.ts';
+import { parseDuration } from '../manifests/quantities.ts';
+import type { FolderSource as FolderConfig } from '../manifests/types.gen.ts';
+import { createAcceptedStore } from './accepted-store.ts';
+import { createChangeFeed } from './change-feed.ts';
+import { createFileFilter } from './file-filter.ts';
+import { createQueue } from './one-at-a-time.ts';
+import { readManifests } from './read-manifests.ts';
+import type { Revision, Source } from './source.ts';
+import { type FolderWatch, watchFolder } from './watch-folder.ts';
+
+export interface FolderSourceConfig {
+  name: string;
+  folder: FolderConfig;
+  /** A duration such as `1m`. */
+  interval?: string | undefined;
+}
+
+export interface SourceOptions {
+  /** Folder of this source alone, where it keeps what it needs; made when missing. */
+  cacheDirectory: string;
+  /** What relative paths in the configuration are relative to: the folder of cimlet.yaml. */
+  baseDirectory: string;
+}
+
+const DEFAULT_INTERVAL = '1m';
+const DEFAULT_POLL_INTERVAL = '5s';
+
+/** Watches from the first `changes()` on; nothing is read before `sync()`. */
+export function createFolderSource(
+  { name, folder, interval = DEFAULT_INTERVAL }: FolderSourceConfig,
+  { cacheDirectory, baseDirectory }: SourceOptions,
+): Source {
+  const path = resolve(baseDirectory, folder.path);
+  const takes = createFileFilter(folder);
+  const feed = createChangeFeed({ interval: parseDuration(interval) });
+  const inOrder = createQueue();
+  const store = createAcceptedStore(join(cacheDirectory, 'accepted.json'), {
+    path,
+    include: folder.include,
+    ignore: folder.ignore,
+  });
+  const closing = new AbortController();
+  let watching: FolderWatch | undefined;
+  let folders: string[] = [];
+  let latest: Revision | undefined;
+
+  function startWatching(): void {
+    watching ??= watchFolder({
+      folder: path,
+      pollInterval:
+        folder.watch === 'Polling' ? parseDuration(folder.pollInterval ?? DEFAULT_POLL_INTERVAL) : undefined,
+      onChange: feed.touch,
+    });
+    watching.follow(folders);
+  }
+
+  async function sync(signal: AbortSignal): Promise<Revision> {
+    const ended = AbortSignal.any([signal, closing.signal]);
+    try {
+      ended.throwIfAborted();
+      const reading = await readManifests(path, takes, ended);
+      folders = reading.folders;
+      watching?.follow(folders);
+      const revision = `folder@sha256:${reading.digest}`;
+      if (latest?.name !== revision) {
+        latest = { name: revision, directory: path, manifests: reading.manifests, warnings: [] };
+      }
+      return latest;
+    } catch (error) {
+      if (ended.aborted)
+        throw new CimletError('cancelled', `sync source ${name}: cancelled`, { cause: error });
+      throw classify(error, `sync source ${name}`);
+    }
+  }
+
+  return {
+    name,
+    sync: (signal) => inOrder(() => sync(signal)),
+    accept: (revision) => inOrder(() => store.save(revision)),
+    accepted: () => inOrder(() => store.load()),
+    changes(signal) {
+      startWatching();
+      return feed.changes(signal);
+    },
+    async close() {
+      closing.abort();
+      feed.close();
+      await watching?.close();
+    },
+  };
+}
