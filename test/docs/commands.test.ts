@@ -12,7 +12,7 @@ const REPOSITORY = resolve(import.meta.dirname, '../..');
 const NOT_HERE = [
   /^npm ci/,
   /^npm test$/,
-  /^npm run (demo|bench)\b/,
+  /^npm run (demo|bench|test:windows)\b/,
   /^npm run types:generate/,
   /^npx vitest/,
   /^npm pack/,
