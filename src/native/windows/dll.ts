@@ -99,8 +99,14 @@ export class Dll<in Name extends string> {
     return { value, status: this.#status(name, value, errno), lastError: errno };
   }
 
-  /** The error of a call that failed with `status`. */
-  failure(operation: string, name: Name, args: readonly unknown[], status: number): NativeError {
+  /** The error of a call that failed with `status`. `detail`: what the called said beyond the number. */
+  failure(
+    operation: string,
+    name: Name,
+    args: readonly unknown[],
+    status: number,
+    detail?: string,
+  ): NativeError {
     const row = this.#row(name);
     const kind = statusKind(row);
     const shown = args.map((arg, index) => showArgument(arg, row[1][index]));
@@ -110,7 +116,7 @@ export class Dll<in Name extends string> {
       function: row[2] ?? name,
       kind,
       status,
-      text: words(kind, status),
+      text: detail ?? words(kind, status),
       args: shown,
     });
   }
