@@ -46,14 +46,32 @@ export function attempt<T>(operation: string, action: () => T): T {
   }
 }
 
-/** Faults as a verifier collects them. */
+/** Of a file that is damaged all over nobody reads more, and a large one has millions. */
+const MAX_FAULTS = 100;
+
+/** Faults as a verifier collects them: the first of them, and how many more there are. */
 export class FaultList {
-  readonly list: CimFault[] = [];
+  readonly #first: CimFault[] = [];
+  #last: CimFault | undefined;
+  #unlisted = 0;
   /** Files that cannot be read at all: said once. */
   readonly #broken = new Set<string>();
 
+  /** What was found; where that is too much, the last entry says how much more. */
+  get list(): CimFault[] {
+    if (this.#last === undefined) return [...this.#first];
+    const message = `${this.#unlisted} more faults up to here`;
+    return [...this.#first, { ...this.#last, message }];
+  }
+
   add(fault: CimFault): void {
-    if (!this.#broken.has(fault.file)) this.list.push(fault);
+    if (this.#broken.has(fault.file)) return;
+    if (this.#first.length < MAX_FAULTS) {
+      this.#first.push(fault);
+      return;
+    }
+    this.#last = fault;
+    this.#unlisted++;
   }
 
   addBroken(fault: CimFault): void {

@@ -40,8 +40,8 @@ const DEFERRED = new Set(
   ].map(foldName),
 );
 
-/** Hives are merged in memory; Windows' own are below 200 MiB. */
-const MAX_HIVE = 512 << 20;
+/** Hives are merged in memory, which takes seven times their size: 2 GiB at most. Windows' own are below 200 MiB. */
+const MAX_HIVE = 256 << 20;
 
 const NORMAL = 0x80;
 

@@ -225,6 +225,6 @@ it('hives that would take too much memory are refused', () => {
   const place = { name: 'Hives/SAM_DELTA', offset: 512 };
   const delta = { path: 'Hives/SAM_DELTA', place, metadata: stat, file: { start: 0, size: 1 } };
   expect(() => writeMergedHive({ base: 'Hives/SAM_BASE', delta }, [], lower, new MemoryCimWriter())).toThrow(
-    'registry hive Hives/SAM_BASE has 629145600 bytes; at most 536870912 can be merged',
+    'registry hive Hives/SAM_BASE has 629145600 bytes; at most 268435456 can be merged',
   );
 });
