@@ -15,7 +15,7 @@ import { type ImportResult, importBlockLayer } from '../../src/layers/import-lay
 import type { LayerTarWriter } from '../../src/layers/layer-tar.ts';
 import { lowerViewOf } from '../../src/layers/lower-view.ts';
 import { dumpView, importIntoBlockCims, withCims } from './block-layers.ts';
-import { expected, type Operation, onlyFiles, stack, tarOfOperations } from './stack-model.ts';
+import { expected, linksForward, type Operation, onlyFiles, stack, tarOfOperations } from './stack-model.ts';
 import { dumpCim, inChunks, makeLayer } from './tar-helpers.ts';
 
 let directory: string;
@@ -316,19 +316,6 @@ describe('a block layer is refused', () => {
     expect((await failure((layer) => layer.whiteout('Files/x'))).message).toContain('nothing there');
   });
 });
-
-/** A link to a file that the same layer adds later means another file in a block CIM than in a fork. */
-function linksForward(layers: readonly Operation[][]): boolean {
-  return layers.some((layer) =>
-    layer.some(
-      (operation, index) =>
-        operation.op === 'hard-link' &&
-        layer
-          .slice(index + 1)
-          .some(({ path }) => operation.target.startsWith(path) || operation.path.startsWith(path)),
-    ),
-  );
-}
 
 /** Imports a stack into block CIMs; undefined where only block layers are refused. */
 async function importRandom(layers: readonly Operation[][], folder: string): Promise<string[] | undefined> {

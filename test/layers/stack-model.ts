@@ -153,6 +153,19 @@ export function expected(layers: readonly Operation[][]): Map<string, DumpedFile
   return model.dump();
 }
 
+/** A link to a file that the same layer adds later means another file in a block CIM than in a fork. */
+export function linksForward(layers: readonly Operation[][]): boolean {
+  return layers.some((layer) =>
+    layer.some(
+      (operation, index) =>
+        operation.op === 'hard-link' &&
+        layer
+          .slice(index + 1)
+          .some(({ path }) => operation.target.startsWith(path) || operation.path.startsWith(path)),
+    ),
+  );
+}
+
 /** Without what an import adds by itself. */
 export function onlyFiles(dump: Map<string, DumpedFile>): Map<string, DumpedFile> {
   return new Map([...dump].filter(([path]) => path !== 'Hives' && path !== 'layout'));
