@@ -41,6 +41,8 @@ const OWNERS: Record<string, RegExp> = {
   'string-width': /^cli\//,
   xstate: /^(machines|reconciler)\//,
   'p-limit': /^reconciler\//,
+  undici: /^images\/registry\/http\.ts$/,
+  'smol-toml': /^images\/registry\/endpoints\.ts$/,
   chokidar: /^sources\/watch-folder\.ts$/,
   semver: /^sources\/git-refs\.ts$/,
   uuid: /^hosts\/identity\.ts$/,

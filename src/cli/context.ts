@@ -12,6 +12,7 @@ export interface CliContext {
   readonly services: Services;
   /** CIMLET_DEBUG=1: errors are printed with their stack and causes. */
   readonly debug: boolean;
+  readonly env: NodeJS.ProcessEnv;
   /** What the process will exit with; a command sets it when it is not 0. */
   exitCode: number;
 }

@@ -14,6 +14,7 @@ export interface GlobalOptions {
   host: HostChoice;
   output: OutputFormat;
   color: boolean;
+  registryConfig?: string;
 }
 
 export interface ManifestOptions {
@@ -38,6 +39,11 @@ export function addGlobalOptions(program: Command, defaultRoot: string): void {
         .choices([...OUTPUT_FORMATS])
         .default('text')
         .argParser((value) => value), // Checked below: a command may take a file there.
+    )
+    .addOption(
+      new Option('--registry-config <directory>', 'mirrors and certificates of registries, as certs.d')
+        .env('CIMLET_REGISTRY_CONFIG')
+        .argParser((text) => resolve(text)),
     )
     .option('--no-color', 'print without colour (so does NO_COLOR=1)')
     .hook('preAction', (_program, command) => checkOutput(program, command));

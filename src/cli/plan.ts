@@ -21,8 +21,8 @@ import {
 import { formatData, isDataFormat } from './output.ts';
 import { readHostState } from './read-json.ts';
 import { isHindered, renderPlan } from './render-plan.ts';
-import { createImageResolver, platformOf } from './resolve-image.ts';
-import { withReader } from './session.ts';
+import { openImageAccess, platformOf } from './resolve-image.ts';
+import { registrySettings, withReader } from './session.ts';
 import { interruptible } from './signals.ts';
 
 const HELP = `
@@ -106,9 +106,20 @@ async function makePlan(
   if (options.offline || options.observed !== undefined) {
     const observed = options.observed === undefined ? undefined : await readHostState(options.observed);
     const platform = observed === undefined ? context.services.platform : platformOf(observed);
-    const resolveImage = createImageResolver(platform);
     const root = observed?.root ?? options.root;
-    return planElsewhere(request, { observed, root, resolveImage }, signal);
+    const images = openImageAccess({
+      platform,
+      root,
+      store: observed === undefined ? 'read' : 'none',
+      offline: options.offline,
+      registry: registrySettings(context, options),
+    });
+    try {
+      const { resolveImage } = images;
+      return await planElsewhere(request, { observed, root, resolveImage }, signal);
+    } finally {
+      await images.close();
+    }
   }
   return withReader(context, options, async ({ engine }) => (await engine.plan(request, signal)).plan);
 }

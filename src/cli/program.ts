@@ -51,7 +51,7 @@ export interface RunOptions {
 export async function runCli({ argv, env, version, services }: RunOptions): Promise<number> {
   const terminal = openTerminal({ env, color: !argv.includes('--no-color') });
   const debug = Boolean(env.CIMLET_DEBUG);
-  const context: CliContext = { terminal, version, services, debug, exitCode: 0 };
+  const context: CliContext = { terminal, version, services, debug, env, exitCode: 0 };
   const failed = exitCodeOfErrors(argv);
   const program = createProgram(context);
   try {

@@ -1,17 +1,57 @@
-/** Image resources -> images: `spec.source` opened, the platform chosen for a host. */
+/** Image resources -> images: `spec.source` opened, the platform chosen for a host, layers fetched when needed. */
 
+import { join } from 'node:path';
 import type { HostState } from '../hosts/host.ts';
+import { openBlobStore } from '../images/blob-store.ts';
 import { openImageSource } from '../images/image-source.ts';
+import { openRegistries, type RegistryOptions } from '../images/registry/registries.ts';
 import { resolveImage } from '../images/resolve-image.ts';
-import type { HostPlatform } from '../images/types.ts';
-import type { ResolveImage } from '../reconciler/perform.ts';
+import type { HostPlatform, ImageSource } from '../images/types.ts';
+import type { ImageResource } from '../manifests/resources.ts';
+import type { FetchLayers, ResolveImage } from '../reconciler/perform.ts';
 
-/** `host` is what the images are for: this machine, or the one whose observed state is planned against. */
-export function createImageResolver(host: HostPlatform): ResolveImage {
-  return async (image, signal) => {
-    const { source, platform, digest } = image.spec;
-    const opened = await openImageSource(source, image.baseDirectory, signal);
-    return resolveImage(opened, { platform, digest, host }, signal);
+export interface ImageAccess {
+  resolveImage: ResolveImage;
+  fetchLayers: FetchLayers;
+  close(): Promise<void>;
+}
+
+export interface ImageAccessOptions {
+  /** What the images are for: this machine, or the one whose observed state is planned against. */
+  platform: HostPlatform;
+  root: string;
+  /** `none`: what is in the root says nothing, as when planning for another machine. */
+  store: 'none' | 'read' | 'write';
+  /** No registry is asked. */
+  offline?: boolean | undefined;
+  registry: RegistrySettings;
+}
+
+export type RegistrySettings = Omit<RegistryOptions, 'store' | 'mayWrite'>;
+
+/** Images fetched from registries are in `<root>/images`. */
+export function openImageAccess(options: ImageAccessOptions): ImageAccess {
+  const store = openBlobStore(join(options.root, 'images'), { isEmpty: options.store === 'none' });
+  const registries = openRegistries({ ...options.registry, store, mayWrite: options.store === 'write' });
+
+  const open = async (image: ImageResource, signal: AbortSignal): Promise<ImageSource> => {
+    const { source, pullPolicy = 'IfNotPresent', foreignLayers = 'registry-first', digest } = image.spec;
+    if (source.registry === undefined) return openImageSource(source, image.baseDirectory, signal);
+    const policy = options.offline === true ? 'Never' : pullPolicy;
+    return registries.source({ reference: source.registry, policy, foreignLayers, digest });
+  };
+
+  return {
+    async resolveImage(image, signal) {
+      const { platform, digest } = image.spec;
+      return resolveImage(await open(image, signal), { platform, digest, host: options.platform }, signal);
+    },
+    async fetchLayers(blobs, effect, image) {
+      await registries.fetchLayers(blobs, effect);
+      const reference = image?.spec.source.registry;
+      if (reference !== undefined) await registries.recordImage(reference);
+    },
+    close: () => registries.close(),
   };
 }
 

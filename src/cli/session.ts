@@ -5,7 +5,7 @@ import { acquireRootLock } from '../state/root-lock.ts';
 import { openState, type State } from '../state/state.ts';
 import type { CliContext } from './context.ts';
 import type { GlobalOptions } from './options.ts';
-import { createImageResolver } from './resolve-image.ts';
+import { openImageAccess, type RegistrySettings } from './resolve-image.ts';
 
 export interface Session {
   engine: Engine;
@@ -18,7 +18,7 @@ export async function withReader<T>(
   options: GlobalOptions,
   use: (session: Session) => Promise<T>,
 ): Promise<T> {
-  return withState(context, options, openState(options.root, { readOnly: true }), use);
+  return withState(context, options, openState(options.root, { readOnly: true }), 'read', use);
 }
 
 /** For commands that change things: takes the root's lock as `command`, and throws `busy` when another has it. */
@@ -30,23 +30,37 @@ export async function withWriter<T>(
 ): Promise<T> {
   const lock = acquireRootLock(options.root, command);
   try {
-    return await withState(context, options, openState(options.root, { readOnly: false }), use);
+    return await withState(context, options, openState(options.root, { readOnly: false }), 'write', use);
   } finally {
     lock.release();
   }
 }
 
 async function withState<T>(
-  { services }: CliContext,
+  context: CliContext,
   options: GlobalOptions,
   state: State,
+  store: 'read' | 'write',
   use: (session: Session) => Promise<T>,
 ): Promise<T> {
+  const { services } = context;
+  const images = openImageAccess({
+    platform: services.platform,
+    root: options.root,
+    store,
+    registry: registrySettings(context, options),
+  });
   try {
     const host = services.openHost(options.host, options.root);
-    const resolveImage = createImageResolver(services.platform);
-    return await use({ engine: createEngine({ host, state, resolveImage }), state });
+    const { resolveImage, fetchLayers } = images;
+    return await use({ engine: createEngine({ host, state, resolveImage, fetchLayers }), state });
   } finally {
     state.close();
+    await images.close();
   }
+}
+
+/** How registries are reached: by flags and the environment. */
+export function registrySettings({ env }: CliContext, { registryConfig }: GlobalOptions): RegistrySettings {
+  return { env, configPath: registryConfig };
 }

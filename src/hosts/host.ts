@@ -46,7 +46,15 @@ export interface CapabilityState {
 export type Capabilities = Record<Capability, CapabilityState>;
 
 export interface Progress {
-  phase: 'unpacking' | 'committing' | 'merging' | 'mounting' | 'extracting' | 'exporting' | 'removing';
+  phase:
+    | 'downloading'
+    | 'unpacking'
+    | 'committing'
+    | 'merging'
+    | 'mounting'
+    | 'extracting'
+    | 'exporting'
+    | 'removing';
   /** Bytes of input handled so far and in all. */
   done: number;
   total: number;

@@ -29,11 +29,13 @@ const LAYER =
   /^application\/vnd\.(oci\.image\.layer\.(nondistributable\.)?v1\.tar(\+gzip|\+zstd)?|docker\.image\.rootfs\.(foreign\.)?diff\.tar(\.gzip|\.zstd)?)$/;
 
 /** Where the blobs of an image are. */
-export interface BlobStore {
+export interface ImageBlobs {
   /** As messages name it. */
   readonly name: string;
   /** The stored bytes of a blob, not verified; undefined when it isn't there. */
-  locate(digest: Digest, signal: AbortSignal): Promise<FileRange | undefined>;
+  locate(descriptor: Descriptor, signal: AbortSignal): Promise<FileRange | undefined>;
+  /** A document's bytes, where documents are not read from the files that `locate` finds. */
+  fetchDocument?(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer>;
 }
 
 /**
@@ -41,7 +43,7 @@ export interface BlobStore {
  * artifacts) is left out, and so is anything listed twice.
  */
 export async function listOffers(
-  store: BlobStore,
+  store: ImageBlobs,
   descriptors: readonly Descriptor[],
   signal: AbortSignal,
 ): Promise<ImageOffer[]> {
@@ -78,7 +80,7 @@ export function refOf(descriptor: Descriptor): string | undefined {
 
 /** From the configuration, for descriptors without one; undefined for what is no image. */
 async function platformOf(
-  store: BlobStore,
+  store: ImageBlobs,
   descriptor: Descriptor,
   signal: AbortSignal,
 ): Promise<Platform | undefined> {
@@ -89,7 +91,7 @@ async function platformOf(
 }
 
 async function loadImage(
-  store: BlobStore,
+  store: ImageBlobs,
   descriptor: Descriptor,
   signal: AbortSignal,
 ): Promise<ResolvedImage> {
@@ -122,7 +124,7 @@ async function loadImage(
 }
 
 async function readConfig(
-  store: BlobStore,
+  store: ImageBlobs,
   descriptor: Descriptor,
   signal: AbortSignal,
 ): Promise<ImageConfig> {
@@ -131,7 +133,7 @@ async function readConfig(
 }
 
 async function locateLayer(
-  store: BlobStore,
+  store: ImageBlobs,
   layer: Descriptor,
   name: string,
   signal: AbortSignal,
@@ -148,13 +150,13 @@ async function locateLayer(
 
 /** The blob's bytes, there in full. */
 async function locate(
-  store: BlobStore,
+  store: ImageBlobs,
   descriptor: Descriptor,
   name: string,
   signal: AbortSignal,
 ): Promise<FileRange> {
   throwIfAborted(signal, store);
-  const range = await store.locate(descriptor.digest, signal);
+  const range = await store.locate(descriptor, signal);
   if (range === undefined) {
     throw new CimletError('not-found', `missing blob ${descriptor.digest} (${name})`, {
       hint:
@@ -174,14 +176,15 @@ async function locate(
 }
 
 async function readVerified(
-  store: BlobStore,
+  store: ImageBlobs,
   kind: string,
   descriptor: Descriptor,
   signal: AbortSignal,
 ): Promise<{ name: string; bytes: Buffer }> {
   const name = `${kind} ${descriptor.digest} of ${store.name}`;
-  const range = await locate(store, descriptor, name, signal);
-  const bytes = await readDocument(range, name);
+  const bytes =
+    (await store.fetchDocument?.(descriptor, signal)) ??
+    (await readDocument(await locate(store, descriptor, name, signal), name));
   const check = new DigestCheck(descriptor.digest);
   check.update(bytes);
   const found = check.mismatch();
@@ -193,7 +196,7 @@ async function readVerified(
   return { name, bytes };
 }
 
-function throwIfAborted(signal: AbortSignal, store: BlobStore): void {
+function throwIfAborted(signal: AbortSignal, store: ImageBlobs): void {
   if (signal.aborted)
     throw new CimletError('cancelled', `read ${store.name}: cancelled`, { cause: signal.reason });
 }

@@ -4,7 +4,7 @@ import { CimletError } from '../errors.ts';
 import { type Bundle, readDocument } from './bundle.ts';
 import { algorithmOf, isDigest } from './digest.ts';
 import { parseIndex, parseLayoutVersion } from './documents.ts';
-import { type BlobStore, listOffers, refOf } from './oci-image.ts';
+import { type ImageBlobs, listOffers, refOf } from './oci-image.ts';
 import type { Descriptor, ImageSource } from './types.ts';
 
 /** containerd writes the whole image name here, beside the tag in the OCI annotation. */
@@ -16,9 +16,10 @@ const CONTAINERD_NAME = 'io.containerd.image.name';
  */
 export function ociLayoutSource(bundle: Bundle, ref: string | undefined): ImageSource {
   const name = `OCI layout ${bundle.path}`;
-  const store: BlobStore = {
+  const store: ImageBlobs = {
     name,
-    locate: (digest) => bundle.find(`blobs/${algorithmOf(digest)}/${digest.slice(digest.indexOf(':') + 1)}`),
+    locate: ({ digest }) =>
+      bundle.find(`blobs/${algorithmOf(digest)}/${digest.slice(digest.indexOf(':') + 1)}`),
   };
   return {
     name,

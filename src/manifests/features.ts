@@ -18,11 +18,8 @@ const EVERY_KIND: readonly Kind[] = ['Image', 'LayerChain', 'Mount'];
 
 const PENDING: readonly PendingFeature[] = [
   { kinds: EVERY_KIND, field: ['hosts'] },
-  { kinds: ['Image'], field: ['source', 'registry'] },
-  { kinds: ['Image'], field: ['pullPolicy'], supported: ['IfNotPresent', 'Never'] },
   { kinds: ['Image'], field: ['interval'] },
   { kinds: ['Image'], field: ['policy'] },
-  { kinds: ['Image'], field: ['foreignLayers'] },
   { kinds: ['Image'], field: ['verify'] },
   { kinds: ['LayerChain'], field: ['format'], supported: ['ForkedCIM', 'BlockCIM'] },
   { kinds: ['Mount'], field: ['access'], supported: ['ReadOnly'] },

@@ -13,7 +13,7 @@ import { resolveArchives } from './archives.ts';
 import { canonicalJson } from './canonical.ts';
 import type { Obstacle } from './desired.ts';
 import { type ExecuteOptions, type Execution, executePlan } from './execute.ts';
-import type { ResolveImage } from './perform.ts';
+import type { FetchLayers, ResolveImage } from './perform.ts';
 import { planApply, planDelete } from './plan.ts';
 import { selectTargets } from './resource-graph.ts';
 import type { Concurrency } from './schedule.ts';
@@ -27,6 +27,8 @@ export interface EngineServices {
   host: Host;
   state: State;
   resolveImage: ResolveImage;
+  /** Absent where no image comes from a registry. */
+  fetchLayers?: FetchLayers | undefined;
   concurrency?: Concurrency | undefined;
   clock?: Clock | undefined;
 }
@@ -143,8 +145,15 @@ export async function resolveImages(
   const limit = pLimit(RESOLVING);
   const shared = new Map<string, Promise<ResolvedImage | CimletError>>();
   const resolveOnce = (image: ImageResource) => {
-    const { source, platform, digest } = image.spec;
-    const identity = canonicalJson([image.baseDirectory, source, platform, digest]);
+    const { source, platform, digest, pullPolicy, foreignLayers } = image.spec;
+    const identity = canonicalJson([
+      image.baseDirectory,
+      source,
+      platform,
+      digest,
+      pullPolicy,
+      foreignLayers,
+    ]);
     const known = shared.get(identity);
     if (known !== undefined) return known;
     const resolving = limit(() => resolveOrExplain(image, resolveImage, signal));

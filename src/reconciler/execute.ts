@@ -7,7 +7,7 @@ import type { Clock } from '../machines/drive-machine.ts';
 import { resourceKey } from '../manifests/resources.ts';
 import type { State } from '../state/state.ts';
 import type { Backoffs } from './backoff.ts';
-import { performAction, type ResolveImage } from './perform.ts';
+import { type FetchLayers, performAction, type ResolveImage } from './perform.ts';
 import { retryPolicyOf, timeoutMsOf } from './retry-policy.ts';
 import { RootHashes } from './root-hashes.ts';
 import { type Concurrency, DEFAULT_CONCURRENCY, type RunningAction, runActions } from './schedule.ts';
@@ -26,6 +26,8 @@ export interface ExecuteServices {
   host: Host;
   state: State;
   resolveImage: ResolveImage;
+  /** Absent where no image comes from a registry. */
+  fetchLayers?: FetchLayers | undefined;
   /** Shared by all that execute plans on this host at the same time. */
   locks: KeyedLock;
   concurrency?: Concurrency | undefined;
@@ -74,6 +76,12 @@ export async function executePlan(
     return key === undefined ? undefined : resources.get(key);
   };
 
+  const imageOf = (name: string) => {
+    const image = resources.get(`Image/${name}`);
+    if (image?.kind !== 'Image') throw new Error(`Image/${name} is planned but not among the resources`);
+    return image;
+  };
+
   if (observed.leftovers.length > 0) await cleanLeftovers(services, options.signal);
   settleRecords(state, observed, plan);
   const rootHashes = carriedOver?.rootHashes ?? new RootHashes();
@@ -97,9 +105,10 @@ export async function executePlan(
       retry: backoffs === undefined ? policy : { ...policy, limit: 0 },
       timeoutMs: timeoutMsOf(resource),
       resolveImage: (name, attemptSignal) => {
-        const image = resources.get(`Image/${name}`);
-        if (image?.kind !== 'Image') throw new Error(`Image/${name} is planned but not among the resources`);
-        return services.resolveImage(image, attemptSignal);
+        return services.resolveImage(imageOf(name), attemptSignal);
+      },
+      fetchLayers: async (blobs, effect, name) => {
+        await services.fetchLayers?.(blobs, effect, name === undefined ? undefined : imageOf(name));
       },
       onProgress: (progress) => emit({ type: 'action.progressed', action, ...progress }),
       onWarning: (message) => {

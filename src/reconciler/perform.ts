@@ -20,10 +20,21 @@ import type { PlannedAction, ResolvedImage, Work } from './types.ts';
 
 export type ResolveImage = (image: ImageResource, signal: AbortSignal) => Promise<ResolvedImage>;
 
+/**
+ * Brings layers here that are in a registry; those that are here already, or come from elsewhere, are left alone. With
+ * `image`, they are all of its layers, and it counts as fetched from then on.
+ */
+export type FetchLayers = (
+  blobs: readonly LayerBlob[],
+  effect: EffectContext,
+  image?: ImageResource,
+) => Promise<void>;
+
 export interface PerformContext {
   host: Host;
   state: State;
   resolveImage: (name: string, signal: AbortSignal) => Promise<ResolvedImage>;
+  fetchLayers: (blobs: readonly LayerBlob[], effect: EffectContext, image?: string) => Promise<void>;
   /** Held while a chain is merged, across all runs of the engine. */
   locks: KeyedLock;
   rootHashes: RootHashes;
@@ -88,6 +99,9 @@ async function performImage(work: WorkOf<'resolveImage'>, context: PerformContex
         facts = { image: factsOf(image) };
       }),
     fetchBlobs: async (name) => {
+      await attempt(context, `fetch image ${name}`, (effect) =>
+        context.fetchLayers(work.blobs, effect, name),
+      );
       for (const blob of work.blobs) await checkBlob(blob, name);
     },
   });
@@ -126,7 +140,10 @@ async function buildLayer(
     unpackLayer: (wanted) => {
       const { chainId, format, diffId, parents } = wanted;
       state.intendSnapshot({ chainId, format, diffId, parent: parents.at(-1), neededBy: action.neededBy });
-      return attempt(context, `unpack layer ${chainId}`, (effect) => host.unpackLayer(wanted, effect));
+      return attempt(context, `unpack layer ${chainId}`, async (effect) => {
+        await context.fetchLayers([wanted.blob], effect);
+        return host.unpackLayer(wanted, effect);
+      });
     },
     commitLayer: async (ref) => {
       const layer = await attempt(context, `commit layer ${ref.chainId}`, (effect) =>

@@ -1,0 +1,334 @@
+/**
+ * Pulling by the OCI distribution API: tags to digests, documents, and blobs from any byte on, through the endpoints
+ * that are configured for a registry. Source: OCI distribution-spec v1.1, spec.md.
+ */
+
+import type { Readable } from 'node:stream';
+import { CimletError, isErrorCode } from '../../errors.ts';
+import type { Digest } from '../../hosts/host.ts';
+import { DigestCheck, digestOf, isDigest } from '../digest.ts';
+import { DOCUMENT_LIMIT } from '../documents.ts';
+import type { Descriptor } from '../types.ts';
+import { type Answer, readAnswer, refuse, secretsOf, tooLong } from './answers.ts';
+import type { Authorizer, Refusal } from './authorizer.ts';
+import type { Endpoint } from './endpoints.ts';
+import type { HttpClient, HttpRequest } from './http.ts';
+import { guessMediaType, isKnownDocument } from './media-types.ts';
+import type { ImageReference } from './reference.ts';
+import { type Backoff, TransientError, withRetries } from './retry.ts';
+
+export interface RegistryServices {
+  http: HttpClient;
+  authorizer: Authorizer;
+  backoff: Backoff;
+  /** In the order they are tried. */
+  findEndpoints(registry: string): Promise<Endpoint[]>;
+}
+
+/** One place that a blob may be fetched from. */
+export interface BlobPlace {
+  host: string;
+  /** From `offset` on, or from an earlier byte. Throws as `refuse` does. */
+  open(offset: number, signal: AbortSignal): Promise<BlobStream>;
+}
+
+export interface BlobStream {
+  /** Must be read to its end or destroyed. */
+  body: Readable;
+  /** Where in the blob the body starts. */
+  start: number;
+  /** Bytes that the server means to send; undefined when it doesn't say. */
+  length: number | undefined;
+}
+
+export type ForeignLayers = 'registry-first' | 'urls-first' | 'never';
+
+const ACCEPT = [
+  'application/vnd.oci.image.index.v1+json',
+  'application/vnd.docker.distribution.manifest.list.v2+json',
+  'application/vnd.oci.image.manifest.v1+json',
+  'application/vnd.docker.distribution.manifest.v2+json',
+].join(', ');
+
+const USER_AGENT = 'cimlet';
+
+export class RegistryClient {
+  readonly #reference: ImageReference;
+  readonly #services: RegistryServices;
+
+  constructor(reference: ImageReference, services: RegistryServices) {
+    this.#reference = reference;
+    this.#services = services;
+  }
+
+  /** What the reference leads to now. Throws `not-found`, `access-denied`, `unavailable`, `corrupt`. */
+  resolve(signal: AbortSignal): Promise<Descriptor> {
+    const { digest, tag } = this.#reference;
+    return this.#fromAny('canResolve', signal, async (endpoint) => {
+      const path = `manifests/${digest ?? tag}`;
+      const found =
+        (await this.#head(endpoint, path, signal)) ?? (await this.#describe(endpoint, path, signal));
+      if (digest !== undefined && found.digest !== digest) {
+        throw new CimletError(
+          'corrupt',
+          `${endpoint.host} has ${found.digest} at ${this.#reference.canonical}`,
+        );
+      }
+      return found;
+    });
+  }
+
+  /** A manifest, index or configuration by its digest, which is checked. */
+  readDocument(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer> {
+    const { digest, mediaType } = descriptor;
+    const path = isKnownDocument(mediaType) ? `manifests/${digest}` : `blobs/${digest}`;
+    return this.#fromAny('canPull', signal, async (endpoint) => {
+      const { bytes } = await this.#read(endpoint, path, signal);
+      const check = new DigestCheck(digest);
+      check.update(bytes);
+      const found = check.mismatch();
+      if (found === undefined) return bytes;
+      throw new CimletError(
+        'corrupt',
+        `${endpoint.host} sends other bytes for ${digest}: their digest is ${found}`,
+        {
+          hint: 'the registry, or something on the way to it, serves damaged data; push the image again',
+        },
+      );
+    });
+  }
+
+  /** Where a layer can be fetched from, in the order to try. */
+  async placesOf(layer: Descriptor, policy: ForeignLayers): Promise<BlobPlace[]> {
+    const endpoints = await this.#services.findEndpoints(this.#reference.registry);
+    const own = endpoints
+      .filter(({ canPull }) => canPull)
+      .map((endpoint) => this.#placeAt(endpoint, layer.digest));
+    if (policy === 'never') return own;
+    const foreign = await Promise.all(layer.urls.map((url) => this.#foreignPlace(url)));
+    return policy === 'urls-first' ? [...foreign, ...own] : [...own, ...foreign];
+  }
+
+  #placeAt(endpoint: Endpoint, digest: Digest): BlobPlace {
+    return {
+      host: endpoint.host,
+      open: async (offset, signal) => {
+        const request = this.#request(endpoint, 'GET', `blobs/${digest}`, rangeFrom(offset));
+        return toStream(await this.#send(endpoint, request, signal), offset, `blob ${digest}`, signal);
+      },
+    };
+  }
+
+  /** Nobody signs in there; TLS is as configured for that host. */
+  async #foreignPlace(text: string): Promise<BlobPlace> {
+    const url = URL.canParse(text) ? new URL(text) : undefined;
+    const found = url === undefined ? [] : await this.#services.findEndpoints(url.host);
+    const endpoint = found.find(
+      ({ host, base }) => host === url?.host && new URL(base).protocol === url?.protocol,
+    );
+    return {
+      host: url?.host ?? text,
+      open: async (offset, signal) => {
+        if (url === undefined || endpoint === undefined || url.username !== '') {
+          throw new CimletError(
+            'access-denied',
+            `the layer's URL ${JSON.stringify(text)} is no https address`,
+          );
+        }
+        const { tls, connectTimeoutMs, headers } = endpoint;
+        const all = [...standardHeaders(), ...headers, ...rangeFrom(offset)] as const;
+        const response = await this.#services.http.send(
+          { method: 'GET', url, headers: all, tls, connectTimeoutMs },
+          signal,
+        );
+        const secrets = headers.map(([, value]) => value);
+        return toStream({ ...response, secrets }, offset, `layer from ${url.origin}`, signal);
+      },
+    };
+  }
+
+  /** Undefined when the server doesn't answer HEAD with all that is needed. */
+  async #head(endpoint: Endpoint, path: string, signal: AbortSignal): Promise<Descriptor | undefined> {
+    const request = this.#request(endpoint, 'HEAD', path, [['accept', ACCEPT]]);
+    const response = await this.#send(endpoint, request, signal);
+    await response.body.dump();
+    if (response.status === 405 || response.status === 501) return undefined;
+    if (response.status !== 200) throw await refuse(response, this.#operation(path), signal);
+    const { 'docker-content-digest': digest, 'content-length': length } = response.headers;
+    const mediaType = contentTypeOf(response);
+    const size = Number(length);
+    if (!isDigest(digest) || !isKnownDocument(mediaType) || !Number.isSafeInteger(size) || size <= 0)
+      return undefined;
+    if (size > DOCUMENT_LIMIT) throw tooLong(this.#operation(path), DOCUMENT_LIMIT);
+    return { mediaType, digest, size, urls: [], annotations: {} };
+  }
+
+  async #describe(endpoint: Endpoint, path: string, signal: AbortSignal): Promise<Descriptor> {
+    const { bytes, mediaType } = await this.#read(endpoint, path, signal);
+    return {
+      mediaType: isKnownDocument(mediaType) ? mediaType : guessMediaType(bytes, mediaType),
+      digest: digestOf(bytes),
+      size: bytes.length,
+      urls: [],
+      annotations: {},
+    };
+  }
+
+  async #read(
+    endpoint: Endpoint,
+    path: string,
+    signal: AbortSignal,
+  ): Promise<{ bytes: Buffer; mediaType: string }> {
+    const request = this.#request(endpoint, 'GET', path, [
+      ['accept', path.startsWith('manifests/') ? ACCEPT : '*/*'],
+    ]);
+    const response = await this.#send(endpoint, request, signal);
+    const operation = this.#operation(path);
+    if (response.status !== 200) throw await refuse(response, operation, signal);
+    const bytes = await readAnswer(response, operation, DOCUMENT_LIMIT, signal);
+    return { bytes, mediaType: contentTypeOf(response) };
+  }
+
+  /** Signs in when asked to, once or, when a token has just expired, twice. */
+  async #send(endpoint: Endpoint, request: HttpRequest, signal: AbortSignal): Promise<Answer> {
+    const { http, authorizer } = this.#services;
+    const scope = `repository:${this.#reference.repository}:pull`;
+    for (let attempts = 0; ; attempts++) {
+      const used = authorizer.headerFor(endpoint, scope);
+      const headers =
+        used === undefined ? request.headers : [...request.headers, ['authorization', used] as const];
+      const response = await http.send({ ...request, headers }, signal);
+      const isOwn = response.url.origin === request.url.origin;
+      const isRefused = response.status === 401 && isOwn && attempts < 2;
+      const answer = {
+        ...response,
+        secrets: [...secretsOf(used), ...endpoint.headers.map(([, value]) => value)],
+      };
+      if (!isRefused) return answer;
+      if (!(await this.#signIn({ endpoint, scope, used, response }, signal))) return answer;
+      await response.body.dump();
+    }
+  }
+
+  async #signIn(refusal: Refusal, signal: AbortSignal): Promise<boolean> {
+    try {
+      return await this.#services.authorizer.answerChallenge(refusal, signal);
+    } catch (error) {
+      refusal.response.body.destroy();
+      throw error;
+    }
+  }
+
+  #request(
+    endpoint: Endpoint,
+    method: 'GET' | 'HEAD',
+    path: string,
+    headers: readonly (readonly [string, string])[],
+  ): HttpRequest {
+    const url = new URL(`${endpoint.base}/${this.#reference.repository}/${path}`);
+    if (endpoint.mirrorOf !== undefined) url.searchParams.set('ns', endpoint.mirrorOf);
+    const { tls, connectTimeoutMs } = endpoint;
+    return {
+      method,
+      url,
+      headers: [...standardHeaders(), ...endpoint.headers, ...headers],
+      tls,
+      connectTimeoutMs,
+    };
+  }
+
+  #operation(path: string): string {
+    const { canonical, registry, repository } = this.#reference;
+    return path.startsWith('manifests/') && !path.includes('sha')
+      ? `resolve ${canonical}`
+      : `fetch ${path.replace(/^.*\//, '')} of ${registry}/${repository}`;
+  }
+
+  /** The first endpoint that answers; all of them again, with pauses, while the last one may recover. */
+  async #fromAny<T>(
+    capability: 'canPull' | 'canResolve',
+    signal: AbortSignal,
+    ask: (endpoint: Endpoint) => Promise<T>,
+  ): Promise<T> {
+    const { registry } = this.#reference;
+    const endpoints = (await this.#services.findEndpoints(registry)).filter(
+      (endpoint) => endpoint[capability],
+    );
+    return withRetries(this.#services.backoff, signal, () =>
+      firstOf(endpoints, ask, `no host is configured that may serve ${registry}`),
+    );
+  }
+}
+
+/** What the first of `places` gives that doesn't fail; else the last one's error, which tells of the others. */
+export async function firstOf<P extends { host: string }, T>(
+  places: readonly P[],
+  ask: (place: P) => Promise<T>,
+  none: string,
+): Promise<T> {
+  const errors: { host: string; error: CimletError }[] = [];
+  for (const place of places) {
+    try {
+      return await ask(place);
+    } catch (error) {
+      if (!(error instanceof CimletError) || isErrorCode(error, 'cancelled', 'no-space')) throw error;
+      errors.push({ host: place.host, error });
+    }
+  }
+  const last = errors.pop();
+  if (last === undefined)
+    throw new CimletError('failed-precondition', none, { hint: 'check capabilities in hosts.toml' });
+  if (errors.length === 0) throw last.error;
+  const before = errors.map(({ error }) => error.message).join('; ');
+  const message = `${last.error.message}; before that: ${before}`;
+  const { code, hint } = last.error;
+  if (last.error instanceof TransientError) {
+    const { retryAfterMs } = last.error;
+    throw new TransientError(message, { hint, cause: last.error, retryAfterMs });
+  }
+  throw new CimletError(code, message, { hint, cause: last.error });
+}
+
+/** A server that has the blob, but nothing from this byte on: what is here already can't be a beginning of it. */
+export class RangeRefused extends TransientError {}
+
+async function toStream(
+  response: Answer,
+  offset: number,
+  operation: string,
+  signal: AbortSignal,
+): Promise<BlobStream> {
+  const { status, headers, body } = response;
+  if (status === 416 && offset > 0) {
+    await body.dump();
+    throw new RangeRefused(`fetch ${operation}: ${response.url.host} has nothing from byte ${offset} on`);
+  }
+  if (status !== 200 && status !== 206) throw await refuse(response, `fetch ${operation}`, signal);
+  const encoding = headers['content-encoding'];
+  const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(String(headers['content-range'] ?? ''));
+  const start = status === 206 ? Number(range?.[1] ?? Number.NaN) : 0;
+  if (!(start <= offset) || (encoding !== undefined && encoding !== 'identity')) {
+    body.destroy();
+    throw new TransientError(
+      `fetch ${operation}: ${response.url.host} answers with bytes that were not asked for`,
+    );
+  }
+  const length = headers['content-length'];
+  return { body, start, length: typeof length === 'string' ? Number(length) : undefined };
+}
+
+function rangeFrom(offset: number): [string, string][] {
+  return offset === 0 ? [] : [['range', `bytes=${offset}-`]];
+}
+
+function standardHeaders(): [string, string][] {
+  return [
+    ['user-agent', USER_AGENT],
+    ['accept-encoding', 'identity'],
+  ];
+}
+
+function contentTypeOf({ headers }: Answer): string {
+  const [type = ''] = String(headers['content-type'] ?? '').split(';');
+  return type.trim().toLowerCase();
+}

@@ -1,0 +1,134 @@
+/** One blob from where it can be had into the store: resumed, retried, cut off when it stalls. */
+
+import { isErrorCode } from '../../errors.ts';
+import type { BlobIngest } from '../blob-store-ingest.ts';
+import { type BlobPlace, type BlobStream, firstOf, RangeRefused } from './client.ts';
+import { explainNetworkError } from './network-errors.ts';
+import { type Backoff, TransientError, withRetries } from './retry.ts';
+import type { TransferSlots } from './transfer-slots.ts';
+
+export interface DownloadOptions {
+  places: readonly BlobPlace[];
+  /** For whom: images take turns. */
+  image: string;
+  slots: TransferSlots;
+  backoff: Backoff;
+  /** A transfer that brings less than `bytes` in each `windowMs` is given up, and taken up again. */
+  minimumRate: { bytes: number; windowMs: number };
+  signal: AbortSignal;
+  /** Bytes of the blob that are here. */
+  onProgress: (received: number) => void;
+}
+
+/** A transfer that brought this much is worth as many further attempts as the first one. */
+const PROGRESS_BYTES = 1 << 20;
+
+/**
+ * Fills and commits `ingest`. Throws `corrupt` when the bytes are wrong twice, `not-found`, `access-denied` or
+ * `unavailable` when no place has them, `cancelled`, or the ingest's own failure.
+ */
+export async function downloadBlob(ingest: BlobIngest, options: DownloadOptions): Promise<void> {
+  const { places, slots, image, backoff, signal } = options;
+  let wasCorrupt = false;
+  await withRetries(backoff, signal, async (progressed) => {
+    const before = ingest.received;
+    try {
+      await firstOf(
+        places,
+        async (place) => {
+          try {
+            if (ingest.received < ingest.size || ingest.size === 0) {
+              await slots.run({ host: place.host, image }, signal, () => transfer(place, ingest, options));
+            }
+            await ingest.commit();
+          } catch (error) {
+            if (error instanceof RangeRefused) await ingest.reset();
+            throw error;
+          }
+        },
+        `no host is configured that may serve blob ${ingest.digest}`,
+      );
+    } catch (error) {
+      if (ingest.failure !== undefined) throw ingest.failure;
+      if (ingest.received - before >= PROGRESS_BYTES) progressed();
+      if (!isErrorCode(error, 'corrupt') || wasCorrupt) throw error;
+      wasCorrupt = true;
+      throw new TransientError(error.message, { hint: error.hint, cause: error });
+    }
+  });
+}
+
+async function transfer(place: BlobPlace, ingest: BlobIngest, options: DownloadOptions): Promise<void> {
+  const operation = `fetch blob ${ingest.digest} from ${place.host}`;
+  const watch = watchRate(operation, options);
+  const signal = AbortSignal.any([options.signal, watch.signal]);
+  try {
+    const stream = await place.open(ingest.received, signal);
+    await receive(stream, ingest, operation, (bytes) => {
+      watch.count(bytes);
+      options.onProgress(ingest.received);
+    });
+  } catch (error) {
+    if (ingest.failure !== undefined) throw ingest.failure;
+    if (watch.signal.aborted && !options.signal.aborted) throw watch.signal.reason;
+    throw explainNetworkError(error, operation, options.signal);
+  } finally {
+    watch.stop();
+  }
+}
+
+async function receive(
+  { body, start, length }: BlobStream,
+  ingest: BlobIngest,
+  operation: string,
+  onBytes: (bytes: number) => void,
+): Promise<void> {
+  try {
+    if (length !== undefined && start + length !== ingest.size) {
+      const offered = start + length;
+      throw new TransientError(`${operation}: it offers ${offered} bytes, the manifest says ${ingest.size}`);
+    }
+    // A server that ignores Range starts from the beginning again.
+    let toSkip = ingest.received - start;
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      onBytes(chunk.length);
+      const wanted = toSkip === 0 ? chunk : chunk.subarray(Math.min(toSkip, chunk.length));
+      toSkip -= chunk.length - wanted.length;
+      if (ingest.received + wanted.length > ingest.size) {
+        await ingest.reset();
+        throw new TransientError(
+          `${operation}: it sends more than the ${ingest.size} bytes the manifest says`,
+        );
+      }
+      if (wanted.length > 0) await ingest.write(wanted);
+    }
+  } finally {
+    body.destroy();
+  }
+  if (ingest.received < ingest.size) {
+    throw new TransientError(`${operation}: broke off after ${ingest.received} of ${ingest.size} bytes`);
+  }
+}
+
+function watchRate(
+  operation: string,
+  { minimumRate: { bytes, windowMs } }: DownloadOptions,
+): { signal: AbortSignal; count: (bytes: number) => void; stop: () => void } {
+  const controller = new AbortController();
+  let received = 0;
+  const timer = setInterval(() => {
+    if (received < bytes) {
+      controller.abort(
+        new TransientError(`${operation}: ${received} bytes in ${windowMs / 1000} s, too slow to go on`),
+      );
+    }
+    received = 0;
+  }, windowMs);
+  return {
+    signal: controller.signal,
+    count: (count) => {
+      received += count;
+    },
+    stop: () => clearInterval(timer),
+  };
+}

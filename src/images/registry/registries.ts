@@ -1,0 +1,159 @@
+/** Images of registries: resolved by documents alone, layers fetched into the blob store when they are asked for. */
+
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import type { Digest, EffectContext, LayerBlob } from '../../hosts/host.ts';
+import type { BlobStore } from '../blob-store.ts';
+import type { ImageSource } from '../types.ts';
+import { createAuthorizer } from './authorizer.ts';
+import { type ForeignLayers, RegistryClient, type RegistryServices } from './client.ts';
+import { type CredentialRule, findCredentials } from './credentials.ts';
+import { downloadBlob } from './download.ts';
+import { type Endpoint, findEndpoints } from './endpoints.ts';
+import { createHttpClient } from './http.ts';
+import { proxySettingsOf } from './proxies.ts';
+import { parseReference } from './reference.ts';
+import { type LayerToFetch, type PullPolicy, registrySource } from './registry-source.ts';
+import { type Backoff, DEFAULT_BACKOFF } from './retry.ts';
+import { TransferSlots } from './transfer-slots.ts';
+
+export interface RegistryOptions {
+  store: BlobStore;
+  /** False where nothing may be written: what is fetched is then forgotten. */
+  mayWrite: boolean;
+  /** containerd's certs.d. */
+  configPath?: string | undefined;
+  credentials?: readonly CredentialRule[] | undefined;
+  limits?: RegistryLimits | undefined;
+  env: Readonly<Record<string, string | undefined>>;
+  backoff?: Partial<Backoff> | undefined;
+  minimumRate?: { bytes: number; windowMs: number } | undefined;
+}
+
+export interface RegistryLimits {
+  /** Layers fetched at the same time from one registry. */
+  connections?: number | undefined;
+  /** From all of them. */
+  connectionsInAll?: number | undefined;
+  retries?: number | undefined;
+}
+
+export interface RegistryImage {
+  reference: string;
+  policy: PullPolicy;
+  foreignLayers: ForeignLayers;
+  /** A pin that, when what is here doesn't meet it, is worth asking the registry. */
+  digest: string | undefined;
+}
+
+/** The registries of one session: their connections, tokens, and the layers they are known to have. */
+export interface Registries {
+  source(image: RegistryImage): ImageSource;
+  /** Brings layers here that images resolved in this session have; those that no registry is known for are left alone. */
+  fetchLayers(blobs: readonly LayerBlob[], effect: EffectContext): Promise<void>;
+  /** Remembers that all of the image resolved last from this reference is here. */
+  recordImage(reference: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+const CONNECTIONS_PER_HOST = 4;
+const CONNECTIONS_IN_ALL = 8;
+const MINIMUM_RATE = { bytes: 30 << 10, windowMs: 30_000 };
+
+export function openRegistries(options: RegistryOptions): Registries {
+  const { store, env, limits = {} } = options;
+  const http = createHttpClient(proxySettingsOf(env));
+  const credentials = {
+    rules: options.credentials ?? [],
+    defaultDockerConfig: join(env.DOCKER_CONFIG || join(homedir(), '.docker'), 'config.json'),
+    env,
+  };
+  const backoff = {
+    ...DEFAULT_BACKOFF,
+    ...(limits.retries === undefined ? {} : { retries: limits.retries }),
+    ...options.backoff,
+  };
+  const slots = new TransferSlots({
+    perHost: limits.connections ?? CONNECTIONS_PER_HOST,
+    inAll: limits.connectionsInAll ?? CONNECTIONS_IN_ALL,
+  });
+  const endpoints = new Map<string, Promise<Endpoint[]>>();
+  const services: RegistryServices = {
+    http,
+    authorizer: createAuthorizer(http, (host, signal) => findCredentials(host, credentials, signal)),
+    backoff,
+    findEndpoints(registry) {
+      const known = endpoints.get(registry) ?? findEndpoints(registry, options.configPath);
+      endpoints.set(registry, known);
+      return known;
+    },
+  };
+  const layers = new Map<Digest, LayerToFetch>();
+  const resolved = new Map<string, () => Promise<void>>();
+
+  const fetchLayer = async (
+    { digest, size }: LayerBlob,
+    { client, descriptor, foreignLayers, image }: LayerToFetch,
+    signal: AbortSignal,
+    onProgress: (received: number) => void,
+  ): Promise<void> => {
+    const fill = async (ingest: Parameters<typeof downloadBlob>[0]) => {
+      onProgress(ingest.received);
+      const places = await client.placesOf(descriptor, foreignLayers);
+      const minimumRate = options.minimumRate ?? MINIMUM_RATE;
+      await downloadBlob(ingest, { places, image, slots, backoff, minimumRate, signal, onProgress });
+    };
+    await store.addBlob({ digest, size }, fill, signal);
+  };
+
+  return {
+    source(image) {
+      const reference = parseReference(image.reference);
+      const client = new RegistryClient(reference, services);
+      return registrySource({
+        ...image,
+        reference,
+        client,
+        store,
+        mayWrite: options.mayWrite,
+        onLayer: (descriptor) =>
+          layers.set(descriptor.digest, {
+            client,
+            descriptor,
+            foreignLayers: image.foreignLayers,
+            image: reference.canonical,
+          }),
+        onResolved: (record) => resolved.set(reference.canonical, record),
+      });
+    },
+    async fetchLayers(blobs, { signal, progress }) {
+      const wanted = new Map(blobs.map((blob) => [blob.digest, blob]));
+      const total = [...wanted.values()].reduce((sum, { size }) => sum + size, 0);
+      const received = new Map<Digest, number>();
+      const report = (blob: LayerBlob, bytes: number) => {
+        received.set(blob.digest, bytes);
+        const done = [...received.values()].reduce((sum, each) => sum + each, 0);
+        progress?.({ phase: 'downloading', done, total });
+      };
+      const siblings = new AbortController();
+      const all = AbortSignal.any([signal, siblings.signal]);
+      const fetching = [...wanted.values()].map(async (blob) => {
+        const layer = layers.get(blob.digest);
+        if (layer === undefined || blob.file !== store.pathOf(blob.digest)) return;
+        await fetchLayer(blob, layer, all, (bytes) => report(blob, bytes));
+        received.set(blob.digest, blob.size);
+      });
+      try {
+        await Promise.all(fetching);
+      } catch (error) {
+        siblings.abort(error);
+        await Promise.allSettled(fetching);
+        throw error;
+      }
+    },
+    async recordImage(reference) {
+      await resolved.get(parseReference(reference).canonical)?.();
+    },
+    close: () => http.close(),
+  };
+}

@@ -1,0 +1,74 @@
+/** When a request is worth another attempt, and how long to wait for it. */
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { CimletError, isErrorCode } from '../../errors.ts';
+
+export interface Backoff {
+  /** Attempts after the first one. */
+  retries: number;
+  /** Milliseconds before the first retry, doubled before each further one, up to the cap. Half of it is chance. */
+  baseMs: number;
+  capMs: number;
+  /** The longest wait a server may ask for with Retry-After; more is an error at once. */
+  patienceMs: number;
+}
+
+export const DEFAULT_BACKOFF: Backoff = { retries: 5, baseMs: 250, capMs: 30_000, patienceMs: 120_000 };
+
+/** An answer or a broken transfer that may go better next time. */
+export class TransientError extends CimletError {
+  /** Milliseconds, where the server says. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    message: string,
+    options: { hint?: string | undefined; cause?: unknown; retryAfterMs?: number | undefined } = {},
+  ) {
+    super('unavailable', message, options);
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
+/**
+ * Runs `attempt` until it succeeds, fails for good, or `retries` are used up; then throws its last error. An attempt
+ * that `made progress` starts the count anew.
+ */
+export async function withRetries<T>(
+  backoff: Backoff,
+  signal: AbortSignal,
+  attempt: (progressed: () => void) => Promise<T>,
+): Promise<T> {
+  for (let failures = 0; ; failures++) {
+    try {
+      return await attempt(() => {
+        failures = 0;
+      });
+    } catch (error) {
+      if (!isErrorCode(error, 'unavailable', 'busy') || failures >= backoff.retries) throw error;
+      const asked = error instanceof TransientError ? error.retryAfterMs : undefined;
+      if (asked !== undefined && asked > backoff.patienceMs) throw error;
+      await pause(asked ?? chooseDelay(backoff, failures), error, signal);
+    }
+  }
+}
+
+function chooseDelay({ baseMs, capMs }: Backoff, failures: number): number {
+  const most = Math.min(capMs, baseMs * 2 ** failures);
+  return most / 2 + Math.random() * (most / 2);
+}
+
+async function pause(milliseconds: number, because: CimletError, signal: AbortSignal): Promise<void> {
+  try {
+    await delay(milliseconds, undefined, { signal });
+  } catch (error) {
+    throw new CimletError('cancelled', `${because.message}; cancelled`, { cause: error });
+  }
+}
+
+/** Seconds or a date. Source: RFC 9110 section 10.2.3. */
+export function parseRetryAfter(value: string | string[] | undefined, now: number): number | undefined {
+  if (typeof value !== 'string') return undefined;
+  if (/^\d+$/.test(value)) return Number(value) * 1000;
+  const date = Date.parse(value);
+  return Number.isNaN(date) ? undefined : Math.max(0, date - now);
+}
