@@ -20,6 +20,8 @@ interface Wait {
   failures: number;
   /** Milliseconds since the epoch. */
   until: number;
+  /** Its time has come and it was let through. */
+  isOver: boolean;
   obstacle: Obstacle;
 }
 
@@ -49,12 +51,8 @@ export class Backoffs {
     const until = this.#now() + delay * (1 + this.#random() / 5);
     const hint = error instanceof CimletError ? error.hint : undefined;
     const retryAt = isFinal ? undefined : new Date(until).toISOString();
-    this.#waits.set(key, {
-      intent,
-      failures,
-      until,
-      obstacle: { code, message: error.message, hint, retryAt },
-    });
+    const obstacle = { code, message: error.message, hint, retryAt };
+    this.#waits.set(key, { intent, failures, until, isOver: false, obstacle });
     return isFinal;
   }
 
@@ -64,26 +62,27 @@ export class Backoffs {
     else this.#waits.delete(key);
   }
 
-  /** What of these must not be tried yet, and why. */
-  held(resources: Iterable<Resource>): Map<ResourceKey, Obstacle> {
+  /** What of these, which are all there are, must not be tried yet, and why. */
+  held(resources: readonly Resource[]): Map<ResourceKey, Obstacle> {
     const now = this.#now();
     const held = new Map<ResourceKey, Obstacle>();
-    for (const resource of resources) {
-      const key = resourceKey(resource);
-      const wait = this.#waits.get(key);
-      if (wait === undefined || wait.until <= now) continue;
-      if (wait.intent === intentDigest(resource)) held.set(key, wait.obstacle);
-      else this.#waits.delete(key);
+    const current = new Map(resources.map((resource) => [resourceKey(resource), resource]));
+    for (const [key, wait] of this.#waits) {
+      const resource = current.get(key);
+      if (resource === undefined || wait.intent !== intentDigest(resource)) this.#waits.delete(key);
+      else if (wait.until <= now) wait.isOver = true;
+      else held.set(key, wait.obstacle);
     }
     return held;
   }
 
-  /** Milliseconds until the first of them may be tried again; undefined when none waits. */
+  /** Milliseconds until the first of them may be tried again, 0 when it may already; undefined when none waits. */
   nextInMs(): number | undefined {
     const now = this.#now();
     let next: number | undefined;
-    for (const { until } of this.#waits.values()) {
-      if (until > now && (next === undefined || until - now < next)) next = until - now;
+    for (const { until, isOver } of this.#waits.values()) {
+      const wait = Math.max(0, until - now);
+      if (!isOver && (next === undefined || wait < next)) next = wait;
     }
     return next;
   }

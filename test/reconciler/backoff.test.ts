@@ -26,6 +26,7 @@ describe('a resource that failed', () => {
 
   it('waits as its spec.retry says', () => {
     expect(waits(3, image('app', { retry: { backoff: '10s' } }))).toEqual([10, 20, 40]);
+    backoffs.release();
     expect(waits(1, image('slow', { retry: { backoff: '20m' } }))).toEqual([1200]);
   });
 

@@ -1,0 +1,40 @@
+/** Whether what a source no longer declares may really go: an emptied or renamed folder must not empty a host. */
+
+import { type Resource, resourceKey } from '../manifests/resources.ts';
+import type { ResourceRecord } from '../state/records.ts';
+
+/** On a resource of the source: the revision that all that is pruned was last declared in. */
+export const PRUNE_CONFIRMED = 'cimlet.dev/prune-confirmed';
+
+/** Below this many resources any share may go. */
+const ALWAYS_ALLOWED = 2;
+
+export interface PruneQuestion {
+  sourceId: string;
+  resources: readonly Resource[];
+  records: readonly ResourceRecord[];
+  /** The largest share of a source's resources that one revision may prune without confirmation, from 0 to 1. */
+  largestShare: number;
+}
+
+/** Undefined when it may; otherwise why not and what to do, as a sentence without a full stop. */
+export function findPruneObstacle(question: PruneQuestion): string | undefined {
+  const { sourceId, resources, records, largestShare } = question;
+  const declared = new Set<string>(resources.map(resourceKey));
+  const owned = records.filter((record) => record.sourceId === sourceId);
+  const leaving = owned.filter(({ kind, name, prune }) => prune && !declared.has(`${kind}/${name}`));
+  if (leaving.length <= ALWAYS_ALLOWED && declared.size > 0) return undefined;
+  if (leaving.length === 0 || leaving.length <= owned.length * largestShare) return undefined;
+  const revisions = new Set(leaving.map(({ revision }) => revision));
+  const [revision = ''] = revisions;
+  const isConfirmed =
+    revisions.size === 1 &&
+    resources.some(({ metadata }) => metadata.annotations?.[PRUNE_CONFIRMED] === revision);
+  if (isConfirmed) return undefined;
+  const share = Math.round((100 * leaving.length) / owned.length);
+  const remedy =
+    revisions.size === 1
+      ? `annotate a resource that stays with ${PRUNE_CONFIRMED}: ${revision}`
+      : 'remove fewer at a time, or delete them with cimlet delete';
+  return `nothing is pruned: ${leaving.length} of ${owned.length} resources of source ${sourceId} (${share}%) would go; to confirm, ${remedy}`;
+}

@@ -1,0 +1,245 @@
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { runAgent } from '../../src/agent/agent.ts';
+import { CimletError } from '../../src/errors.ts';
+import { mountVolumeGuid } from '../../src/hosts/identity.ts';
+import type { EffectName, MemoryHostOptions } from '../../src/hosts/memory/memory-host.ts';
+import { createFolderSource } from '../../src/sources/folder-source.ts';
+import { openWorld, type World } from '../reconciler/support.ts';
+
+/** An Image and a Mount of it, as one document stream. */
+const app = (name: string, more: { mount?: string; annotations?: string } = {}): string => `
+apiVersion: cimlet.dev/v1alpha1
+kind: Image
+metadata: {name: ${name}}
+spec: {source: {ociLayout: ./${name}}}
+---
+apiVersion: cimlet.dev/v1alpha1
+kind: Mount
+metadata: {name: ${name}, annotations: {${more.annotations ?? ''}}}
+spec: {image: ${name}, path: /mnt/${name}, ${more.mount ?? ''}}
+`;
+
+interface Running {
+  /** Resolves after a round at whose end this holds, at once if it does now. */
+  until(holds: () => boolean): Promise<void>;
+  stop(): Promise<void>;
+  logged: { level: string; message: string }[];
+}
+
+let folder: string;
+let world: World;
+let running: Running | undefined;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'cimlet-agent-'));
+  open({});
+});
+afterEach(async () => {
+  await running?.stop();
+  running = undefined;
+  world.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function open(options: MemoryHostOptions): void {
+  world = openWorld(options);
+  for (const name of ['a', 'b', 'c', 'd']) world.images.set(name, `x${name}`);
+}
+
+/** Saves a file as editors do. */
+function save(file: string, text: string, source = 'here'): void {
+  mkdirSync(join(folder, source), { recursive: true });
+  const whole = join(folder, `${file}.tmp`);
+  writeFileSync(whole, text);
+  renameSync(whole, join(folder, source, file));
+}
+
+function start({ sources = ['here'], resyncMs = 60_000, largestPrune = 0.5 } = {}): Running {
+  const stopping = new AbortController();
+  const waiters = new Set<() => void>();
+  const logged: Running['logged'] = [];
+  const check = () => {
+    for (const waiter of waiters) waiter();
+  };
+  const write = (level: string) => (_fields: Record<string, unknown>, message: string) => {
+    logged.push({ level, message });
+    check();
+  };
+  const followed = sources.map((name) => ({
+    source: createFolderSource(
+      { name, folder: { path: name } },
+      { cacheDirectory: join(folder, 'cache', name), baseDirectory: folder },
+    ),
+    prune: true,
+    isSuspended: false,
+  }));
+  const ended = runAgent({
+    engine: world.engine,
+    state: world.state,
+    sources: followed,
+    resyncMs,
+    largestPrune,
+    signal: stopping.signal,
+    log: { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') },
+    onRound: check,
+  });
+  return {
+    logged,
+    until: (holds) =>
+      Promise.race([
+        new Promise<void>((resolve) => {
+          const waiter = () => {
+            if (!holds()) return;
+            waiters.delete(waiter);
+            resolve();
+          };
+          waiters.add(waiter);
+          waiter();
+        }),
+        ended,
+      ]),
+    stop: async () => {
+      stopping.abort();
+      await ended;
+      for (const { source } of followed) await source.close();
+    },
+  };
+}
+
+const isReady = (key: 'Mount/a' | 'Mount/b' | 'Mount/c') =>
+  world.state.resource(key)?.conditions[0]?.status === 'True';
+const mounts = () => world.state.records().mounts.map(({ name, state }) => `${name} ${state}`);
+const reasons = (key: string) => world.state.events(key).map(({ reason }) => reason);
+const countCalls = (method: EffectName) =>
+  world.host.effects().filter((effect) => effect.method === method).length;
+
+describe('the agent', () => {
+  it('applies what a folder declares, and what changes in it from then on', async () => {
+    save('a.yaml', app('a'));
+    running = start();
+    await running.until(() => isReady('Mount/a'));
+    save('b.yaml', app('b'));
+    await running.until(() => isReady('Mount/b'));
+    rmSync(join(folder, 'here', 'a.yaml'));
+    await running.until(() => world.state.resource('Mount/a') === undefined);
+    expect(mounts()).toEqual(['b mounted']);
+    expect(world.state.resource('Mount/b')).toMatchObject({ sourceId: 'here' });
+  });
+
+  it('repairs drift when it looks again, by itself', async () => {
+    save('a.yaml', app('a'));
+    running = start({ resyncMs: 20 });
+    await running.until(() => isReady('Mount/a'));
+    const before = countCalls('mount');
+    const [mount] = world.state.records().mounts;
+    world.host.dropMount(mount!.volumeGuid);
+    await running.until(() => countCalls('mount') > before && isReady('Mount/a'));
+    expect(reasons('Mount/a')).toContain('Repaired');
+  });
+
+  it('leaves mounts in place when it ends, and finds nothing to do when it starts again', async () => {
+    save('a.yaml', app('a'));
+    running = start();
+    await running.until(() => isReady('Mount/a'));
+    await running.stop();
+    expect(mounts()).toEqual(['a mounted']);
+    const calls = world.host.effects().length;
+    let rounds = 0;
+    running = start({ resyncMs: 10 });
+    await running.until(() => ++rounds > 3);
+    expect(world.host.effects()).toHaveLength(calls);
+  });
+
+  it('keeps what is in force while a revision is not sound, and says where', async () => {
+    save('a.yaml', app('a'));
+    running = start();
+    await running.until(() => isReady('Mount/a'));
+    save('b.yaml', app('b').replace('kind: Mount', 'kind: Mnt'));
+    await running.until(() => reasons('Source/here').includes('SyncFailed'));
+    expect(world.state.events('Source/here')[0]?.message).toMatch(/b\.yaml:\d+:\d+: /);
+    save('b.yaml', app('b'));
+    await running.until(() => isReady('Mount/b'));
+    expect(isReady('Mount/a')).toBe(true);
+  });
+
+  it('starts with what was in force when its source is gone', async () => {
+    save('a.yaml', app('a'));
+    running = start();
+    await running.until(() => isReady('Mount/a'));
+    await running.stop();
+    rmSync(join(folder, 'here'), { recursive: true });
+    const mount = world.state.records().mounts[0]!;
+    world.host.dropMount(mount.volumeGuid);
+    const before = countCalls('mount');
+    running = start();
+    await running.until(() => countCalls('mount') > before);
+    await running.until(() => reasons('Source/here').includes('SyncFailed'));
+  });
+
+  it('removes nothing for an emptied folder', async () => {
+    save('a.yaml', app('a'));
+    running = start();
+    await running.until(() => isReady('Mount/a'));
+    rmSync(join(folder, 'here', 'a.yaml'));
+    await running.until(() => reasons('Source/here').includes('SyncFailed'));
+    expect(mounts()).toEqual(['a mounted']);
+  });
+
+  it('prunes more than its share only when that is confirmed', async () => {
+    for (const name of ['a', 'b', 'c']) save(`${name}.yaml`, app(name));
+    running = start();
+    await running.until(() => isReady('Mount/a') && isReady('Mount/b') && isReady('Mount/c'));
+    const inForce = world.state.resource('Mount/a')!.revision;
+    for (const name of ['b', 'c']) rmSync(join(folder, 'here', `${name}.yaml`));
+    await running.until(() => reasons('Source/here').includes('PruneRefused'));
+    const refusals = world.state.events('Source/here').map(({ message }) => message);
+    const refusal = refusals.find((message) => message.includes('67%'));
+    expect(refusal ?? refusals.join('\n')).toContain(`cimlet.dev/prune-confirmed: folder@sha256:`);
+    const [, revision = ''] = /prune-confirmed: (\S+)/.exec(refusal ?? '') ?? [];
+    expect(revision === inForce || revision.startsWith('folder@sha256:')).toBe(true);
+    save('a.yaml', app('a', { annotations: `cimlet.dev/prune-confirmed: "${revision}"` }));
+    await running.until(() => world.state.resource('Mount/b') === undefined);
+    expect(mounts()).toEqual(['a mounted']);
+  });
+
+  it('says that two sources declare the same, and keeps to the first', async () => {
+    save('a.yaml', app('a'), 'one');
+    save('a.yaml', app('a', { mount: 'timeout: 5m' }), 'two');
+    save('b.yaml', app('b'), 'two');
+    running = start({ sources: ['one', 'two'] });
+    await running.until(() => isReady('Mount/a') && isReady('Mount/b'));
+    await running.until(() => reasons('Source/two').includes('Duplicate'));
+    expect(world.state.resource('Mount/a')?.sourceId).toBe('one');
+  });
+
+  it('tries again what failed, without holding up the rest', async () => {
+    world.close();
+    let failures = 3;
+    open({
+      onCall: ({ method, subject }, stage) => {
+        if (method === 'mount' && stage === 'before' && subject === mountVolumeGuid('a') && failures-- > 0)
+          throw new CimletError('busy', 'mount /mnt/a: in use');
+      },
+    });
+    save('a.yaml', app('a', { mount: 'retry: {backoff: 10ms}' }));
+    save('b.yaml', app('b'));
+    running = start();
+    await running.until(() => isReady('Mount/a') && isReady('Mount/b'));
+    expect(running.logged.filter(({ message }) => message === 'mount /mnt/a: in use')).toHaveLength(3);
+  });
+
+  it('goes on when the host cannot be observed for a while', async () => {
+    save('a.yaml', app('a'));
+    const observe = world.host.observe.bind(world.host);
+    let failures = 2;
+    world.host.observe = async (options) => {
+      if (failures-- > 0) throw new CimletError('unavailable', 'observe: the mount table is busy');
+      return observe(options);
+    };
+    running = start({ resyncMs: 10 });
+    await running.until(() => isReady('Mount/a'));
+    expect(reasons('Host')).toContain('RoundFailed');
+  });
+});
