@@ -1,0 +1,122 @@
+/**
+ * The index of a large directory: which leaf has which hashes. Sources: kernel documentation, "Hash Tree Directories"
+ * (Documentation/filesystems/ext4/directory.rst), and for the hash fs/ext4/hash.c: half of MD4, of unsigned characters, with its default seed.
+ */
+
+import { CimletError } from '../errors.ts';
+import { BLOCK_SIZE } from './format.ts';
+
+export const HALF_MD4 = 1;
+
+const ROOT_HEADER = 32;
+const NODE_HEADER = 8;
+const ENTRY = 8;
+const ROOT_ENTRIES = (BLOCK_SIZE - ROOT_HEADER) / ENTRY;
+const NODE_ENTRIES = (BLOCK_SIZE - NODE_HEADER) / ENTRY;
+/** The last hash is the one that ends a listing. */
+const END = 0xfffffffe;
+
+/**
+ * Encodes the blocks of an index over leaves that follow it, the root first. What lies around them (the root's `.` and `..`, the entry that
+ * hides a node) is the caller's to fill in.
+ */
+export function* encodeIndex(
+  leaves: readonly { hash: number }[],
+): Generator<{ bytes: Buffer; isRoot: boolean }> {
+  const nodes = leaves.length > ROOT_ENTRIES ? Math.ceil(leaves.length / NODE_ENTRIES) : 0;
+  if (nodes > ROOT_ENTRIES)
+    throw new CimletError(
+      'corrupt',
+      `write ext4: a directory has more than ${ROOT_ENTRIES * NODE_ENTRIES} blocks`,
+    );
+  const firstLeaf = 1 + nodes;
+  const hashOf = (leaf: number): number => leaves[leaf]?.hash ?? 0;
+  const root = Buffer.alloc(BLOCK_SIZE);
+  root.writeUInt8(HALF_MD4, 28);
+  root.writeUInt8(8, 29); // length of these eight bytes
+  root.writeUInt8(nodes > 0 ? 1 : 0, 30); // levels below
+  if (nodes === 0)
+    putEntries(root, ROOT_HEADER, ROOT_ENTRIES, leaves.length, (index) => [hashOf(index), firstLeaf + index]);
+  else
+    putEntries(root, ROOT_HEADER, ROOT_ENTRIES, nodes, (index) => [hashOf(index * NODE_ENTRIES), 1 + index]);
+  yield { bytes: root, isRoot: true };
+  for (let node = 0; node < nodes; node++) {
+    const bytes = Buffer.alloc(BLOCK_SIZE);
+    const first = node * NODE_ENTRIES;
+    const count = Math.min(NODE_ENTRIES, leaves.length - first);
+    putEntries(bytes, NODE_HEADER, NODE_ENTRIES, count, (index) => [
+      hashOf(first + index),
+      firstLeaf + first + index,
+    ]);
+    yield { bytes, isRoot: false };
+  }
+}
+
+/** The first entry's hash is always 0; limit and count are in its place. */
+function putEntries(
+  bytes: Buffer,
+  start: number,
+  limit: number,
+  count: number,
+  entry: (index: number) => readonly [hash: number, block: number],
+): void {
+  for (let index = 0; index < count; index++) {
+    const [hash, block] = entry(index);
+    bytes.writeUInt32LE(hash, start + index * ENTRY);
+    bytes.writeUInt32LE(block, start + index * ENTRY + 4);
+  }
+  bytes.writeUInt16LE(limit, start);
+  bytes.writeUInt16LE(count, start + 2);
+}
+
+/** The hash by which a name is found; its lowest bit is 0. */
+export function hashName(name: Uint8Array): number {
+  let state: State = [0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476];
+  for (let at = 0; at < name.length; at += 32) state = transform(state, wordsOf(name, at));
+  const hash = (state[1] & ~1) >>> 0;
+  return hash === END ? END - 2 : hash;
+}
+
+type State = [number, number, number, number];
+
+/** Eight words of a name from `from` on, filled up with the length of what is left of it. */
+function wordsOf(name: Uint8Array, from: number): number[] {
+  const left = name.length - from;
+  const padding = Math.imul(left & 0xff, 0x01010101);
+  const words: number[] = [];
+  for (let word = 0; word < 8; word++) {
+    let value = padding;
+    const end = Math.min(from + word * 4 + 4, name.length);
+    for (let at = from + word * 4; at < end; at++) value = ((value << 8) + (name[at] as number)) | 0;
+    words.push(value);
+  }
+  return words;
+}
+
+const ROUNDS: readonly {
+  mix: (x: number, y: number, z: number) => number;
+  add: number;
+  shifts: readonly number[];
+  order: readonly number[];
+}[] = [
+  { mix: (x, y, z) => z ^ (x & (y ^ z)), add: 0, shifts: [3, 7, 11, 19], order: [0, 1, 2, 3, 4, 5, 6, 7] },
+  {
+    mix: (x, y, z) => ((x & y) + ((x ^ y) & z)) | 0,
+    add: 0x5a827999,
+    shifts: [3, 5, 9, 13],
+    order: [1, 3, 5, 7, 0, 2, 4, 6],
+  },
+  { mix: (x, y, z) => x ^ y ^ z, add: 0x6ed9eba1, shifts: [3, 9, 11, 15], order: [3, 7, 2, 6, 1, 5, 0, 4] },
+];
+
+function transform(state: State, words: readonly number[]): State {
+  let [a, b, c, d] = state;
+  for (const { mix, add, shifts, order } of ROUNDS) {
+    for (const [step, word] of order.entries()) {
+      const sum = (a + mix(b, c, d) + (words[word] as number) + add) | 0;
+      const shift = shifts[step % 4] as number;
+      [a, b, c, d] = [d, (sum << shift) | (sum >>> (32 - shift)), b, c];
+    }
+  }
+  return [(state[0] + a) | 0, (state[1] + b) | 0, (state[2] + c) | 0, (state[3] + d) | 0];
+}

@@ -1,0 +1,256 @@
+/** The inodes and names of an image that is being written: what a path leads to, and what takes the place of what. */
+
+import { dirname } from 'node:path';
+import type { BlockOutput } from './block-output.ts';
+import { type Extent, readExtents } from './extents.ts';
+import { quote, refuse } from './faults.ts';
+import { InodeFlag, LOST_AND_FOUND, ModeType } from './format.ts';
+import { FreedBlocks } from './freed-blocks.ts';
+import { decodeInode, encodeInode, type Inode } from './inode.ts';
+import { InodeSpool } from './inode-spool.ts';
+import { NO_ENTRY } from './name-table.ts';
+import { PathResolver } from './paths.ts';
+import { Tree, WHITEOUT } from './tree.ts';
+import { decodeXattrs, encodeXattrs, type Xattr, xattrFault } from './xattrs.ts';
+
+/** Times are nanoseconds since 1970; exact from 1901 to 2446. */
+export interface Ext4Attributes {
+  /** Permissions, without the type. */
+  mode: number;
+  uid: number;
+  gid: number;
+  mtime: bigint;
+  atime: bigint;
+  ctime: bigint;
+  /** Those in a namespace that Linux shows to nobody are left out. */
+  xattrs: readonly Xattr[];
+}
+
+export const NOBODY: Ext4Attributes = {
+  mode: 0,
+  uid: 0,
+  gid: 0,
+  mtime: 0n,
+  atime: 0n,
+  ctime: 0n,
+  xattrs: [],
+};
+
+const OPAQUE: Xattr = { name: 'trusted.overlay.opaque', value: Buffer.from('y') };
+/** The highest number means no owner to the kernel. */
+const MAX_OWNER = 2 ** 32 - 2;
+const SECTORS_PER_BLOCK = 8;
+
+/** What an inode is beside its attributes. */
+export interface InodeContent {
+  /** Type only. */
+  mode: number;
+  size: number;
+  data: Uint8Array;
+  flags?: number;
+  /** Of its data, and of the tree of its extents. */
+  blocks?: number;
+}
+
+/** A directory, whose size is known in the end. */
+export function directoryInode(): InodeContent {
+  return { mode: ModeType.directory, size: 0, data: Buffer.alloc(0), flags: InodeFlag.extents };
+}
+
+export class InodeBuilder {
+  readonly tree = new Tree();
+  readonly spool: InodeSpool;
+  readonly freed = new FreedBlocks();
+  readonly #output: BlockOutput;
+  readonly #paths: PathResolver;
+
+  constructor(output: BlockOutput) {
+    this.#output = output;
+    this.spool = new InodeSpool(dirname(output.path));
+    this.#paths = new PathResolver(this);
+  }
+
+  close(): void {
+    this.spool.close();
+  }
+
+  /** The directory that a path's last name is in, which is made if need be, and that name. */
+  locate(path: string): [directory: number, name: string] {
+    return this.#paths.locate(path);
+  }
+
+  /** The inode of a path, without following it if it is a symlink itself. */
+  find(path: string): number | undefined {
+    return this.#paths.find(path);
+  }
+
+  /** The directory at a path, made if need be. */
+  findDirectory(path: string): number {
+    return this.#paths.directory(path);
+  }
+
+  /** An inode for a file that is no directory, in place of whatever has its path. */
+  place(path: string, kind: number): number {
+    const [directory, name] = this.locate(path);
+    const reuse = this.#release(directory, name);
+    const inode = this.tree.addFile(kind, reuse);
+    this.#name(directory, name, inode);
+    return inode;
+  }
+
+  /** Gives a file that is there one more path, in place of whatever has it. */
+  enter(path: string, inode: number): void {
+    const [directory, name] = this.locate(path);
+    this.#release(directory, name);
+    this.#name(directory, name, inode);
+  }
+
+  /** The directory of that name, or a new one in place of another file. */
+  placeDirectory(directory: number, name: string): number {
+    const existing = this.#entry(directory, name);
+    if (existing !== undefined && this.tree.isDirectory(existing)) return existing;
+    const hides = existing !== undefined && this.tree.kindOf(existing) === WHITEOUT;
+    const inode = this.tree.addDirectory(directory, this.#release(directory, name));
+    if (hides) this.tree.setOpaque(inode);
+    this.#name(directory, name, inode);
+    return inode;
+  }
+
+  /** For a path that names no directory before: one with the attributes of its parent. */
+  implyDirectory(parent: number, name: string): number {
+    const { mode, uid, gid, mtime, atime, ctime } = decodeInode(this.spool.read(parent));
+    const inode = this.placeDirectory(parent, name);
+    this.put(inode, { mode, uid, gid, mtime, atime, ctime, xattrs: [] }, directoryInode());
+    return inode;
+  }
+
+  /** Where a symlink leads. */
+  targetOf(inode: number): string {
+    const { data, size, flags } = decodeInode(this.spool.read(inode));
+    if ((flags & InodeFlag.extents) === 0) return Buffer.from(data).toString('latin1', 0, size);
+    const [extent] = this.#extentsOf(data);
+    return extent === undefined ? '' : this.#output.read(extent.physical).toString('latin1', 0, size);
+  }
+
+  /** Writes an inode's record, for the first time or again. */
+  put(inode: number, attributes: Ext4Attributes, content: InodeContent, inlineRest?: Buffer): void {
+    const { uid, gid } = attributes;
+    for (const owner of [uid, gid])
+      if (!(owner >= 0 && owner <= MAX_OWNER)) throw refuse(`owner ${owner}; 0 to ${MAX_OWNER} are possible`);
+    const isDirectory = content.mode === ModeType.directory;
+    const xattrs = this.#xattrsFor(inode, attributes.xattrs, isDirectory);
+    const encoded = encodeXattrs(xattrs, inlineRest);
+    if (encoded === undefined)
+      throw refuse('its extended attributes together are too large for an inode and a block');
+    if (isDirectory) this.#freeXattrBlock(inode);
+    const xattrBlock = encoded.block === undefined ? 0 : this.#output.append(encoded.block);
+    const record: Inode = {
+      mode: content.mode | (attributes.mode & 0o7777),
+      uid,
+      gid,
+      mtime: attributes.mtime,
+      atime: attributes.atime,
+      ctime: attributes.ctime,
+      crtime: attributes.mtime,
+      size: content.size,
+      links: 0, // Known in the end.
+      sectors: ((content.blocks ?? 0) + (xattrBlock === 0 ? 0 : 1)) * SECTORS_PER_BLOCK,
+      flags: content.flags ?? 0,
+      data: content.data,
+      xattrBlock,
+      xattrs: encoded.inode,
+    };
+    this.spool.change(inode, (bytes) => encodeInode(bytes, record));
+  }
+
+  /** Hides what layers below have in a directory. */
+  makeOpaque(directory: number): void {
+    if (this.tree.isOpaque(directory)) return;
+    this.tree.setOpaque(directory);
+    const record = decodeInode(this.spool.read(directory));
+    const block = record.xattrBlock === 0 ? undefined : this.#output.read(record.xattrBlock);
+    const { xattrs } = decodeXattrs(record.xattrs, block, (_place, message) => {
+      throw new Error(message);
+    });
+    this.put(directory, { ...record, xattrs }, directoryInode());
+  }
+
+  #xattrsFor(inode: number, xattrs: readonly Xattr[], isDirectory: boolean): Xattr[] {
+    const kept = xattrs.filter((xattr) => {
+      const fault = xattrFault(xattr);
+      if (fault !== undefined && fault !== 'namespace')
+        throw refuse(
+          `its extended attribute ${quote(xattr.name)} of ${xattr.value.length} bytes is ${fault}`,
+        );
+      return fault === undefined;
+    });
+    if (!isDirectory || !this.tree.isOpaque(inode)) return kept;
+    return [...kept.filter(({ name }) => name !== OPAQUE.name), OPAQUE];
+  }
+
+  #entry(directory: number, name: string): number | undefined {
+    const entry = this.tree.names.find(directory, name);
+    return entry === NO_ENTRY ? undefined : this.tree.names.inodeOf(entry);
+  }
+
+  #name(directory: number, name: string, inode: number): void {
+    const entry = this.tree.names.find(directory, name);
+    if (entry === NO_ENTRY) this.tree.enter(directory, name, inode);
+    else this.tree.replace(directory, entry, inode);
+  }
+
+  /** Takes a name's file away; returns its inode if nothing else needs it and it can be used again. */
+  #release(directory: number, name: string): number | undefined {
+    const inode = this.#entry(directory, name);
+    if (inode === undefined) return undefined;
+    if (inode === LOST_AND_FOUND) throw refuse('lost+found must stay a directory');
+    this.#paths.forget();
+    if (this.tree.isDirectory(inode)) {
+      this.#removeDirectory(directory, inode);
+      return undefined;
+    }
+    if (!this.tree.release(directory, inode)) return undefined;
+    this.#freeBlocks(inode);
+    return inode;
+  }
+
+  /** With all that is in it. Its number is not used again: names of it stay in the table. */
+  #removeDirectory(parent: number, top: number): void {
+    this.tree.release(parent, top);
+    const pending = [top];
+    for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
+      this.#freeXattrBlock(directory);
+      for (const entry of this.tree.entriesOf(directory)) {
+        const inode = this.tree.names.inodeOf(entry);
+        if (this.tree.isDirectory(inode)) {
+          this.tree.free(inode);
+          pending.push(inode);
+        } else if (this.tree.release(directory, inode)) this.#freeBlocks(inode);
+      }
+    }
+  }
+
+  #freeBlocks(inode: number): void {
+    const { data, flags } = decodeInode(this.spool.read(inode));
+    if ((flags & InodeFlag.extents) !== 0)
+      for (const { physical, count } of this.#extentsOf(data, (block) => this.freed.add(block, 1)))
+        this.freed.add(physical, count);
+    this.#freeXattrBlock(inode);
+    this.spool.change(inode, (record) => record.fill(0));
+  }
+
+  #freeXattrBlock(inode: number): void {
+    const { xattrBlock } = decodeInode(this.spool.read(inode));
+    if (xattrBlock !== 0) this.freed.add(xattrBlock, 1);
+  }
+
+  #extentsOf(data: Uint8Array, onNode?: (block: number) => void): Iterable<Extent> {
+    return readExtents(Buffer.from(data), {
+      read: (block) => this.#output.read(block),
+      fail: (message) => {
+        throw new Error(message);
+      },
+      ...(onNode && { onNode }),
+    });
+  }
+}

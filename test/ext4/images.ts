@@ -1,0 +1,142 @@
+/** ext4 images in tests: made of tars, checked by e2fsck, mounted by the kernel, described so that trees can be compared. */
+
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  rmSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Ext4Options, Ext4Writer } from '../../src/ext4/writer.ts';
+import { importLinuxLayer, type LinuxImportResult } from '../../src/layers/linux-layer.ts';
+import { run } from '../layers/tar-helpers.ts';
+import { unmountBelow } from '../support/mounts.ts';
+import { hasTool, isRoot, requireOrSkip } from '../support/requirements.ts';
+
+export const hasE2fsprogs = requireOrSkip('e2fsprogs', hasTool('e2fsck') && hasTool('mke2fs'));
+export const canMount =
+  requireOrSkip('root', isRoot) && requireOrSkip('mount and attr', hasTool('mount') && hasTool('getfattr'));
+
+/** A directory of a test's own; nothing stays mounted below it. */
+export class Workshop {
+  readonly path = realpathSync(mkdtempSync(join(tmpdir(), 'cimlet-ext4-')));
+  #targets = 0;
+
+  at(...names: string[]): string {
+    return join(this.path, ...names);
+  }
+
+  /** A new directory. */
+  directory(): string {
+    const target = this.at(`directory-${this.#targets++}`);
+    mkdirSync(target);
+    return target;
+  }
+
+  /** Mounts an image through the kernel and says where. */
+  mount(image: string, options = 'ro'): string {
+    const target = this.directory();
+    execFileSync('mount', ['-t', 'ext4', '-o', `loop,${options}`, image, target]);
+    return target;
+  }
+
+  extract(tar: string): string {
+    const target = this.directory();
+    const all = ['--xattrs', '--xattrs-include=*', '--numeric-owner', '-p'];
+    execFileSync('tar', [...all, '-xf', tar, '-C', target]);
+    return target;
+  }
+
+  close(): void {
+    unmountBelow(this.path);
+    rmSync(this.path, { recursive: true });
+  }
+}
+
+/** Makes an image of a tar given in pieces. */
+export async function makeImage(
+  tar: AsyncIterable<Uint8Array>,
+  image: string,
+  options: Ext4Options = {},
+): Promise<LinuxImportResult & { size: number; inodes: number }> {
+  const writer = new Ext4Writer(image, options);
+  try {
+    const result = await importLinuxLayer(tar, writer);
+    return { ...result, ...writer.finish() };
+  } finally {
+    writer.close();
+  }
+}
+
+/** Throws with what e2fsck says unless it finds nothing at all. */
+export function e2fsck(image: string): void {
+  const { status, stdout, stderr } = spawnSync('e2fsck', ['-fn', image], { encoding: 'utf8' });
+  if (status !== 0 || /\?/.test(stdout)) throw new Error(`e2fsck: ${status}\n${stdout}\n${stderr}`);
+}
+
+export interface Described {
+  mode: string;
+  owner: string;
+  size: string;
+  mtime: string;
+  device: string;
+  /** Names of the same file, this one too. */
+  names: string[];
+  content: string;
+  xattrs: string[];
+}
+
+/** Everything below a directory, and itself as '', but what lost+found would differ in. Paths are byte strings. */
+export function describeTree(root: string): Map<string, Described> {
+  const result = new Map<string, Described>();
+  const names = new Map<bigint, string[]>();
+  const inodes = new Map<string, bigint>();
+  const visit = (path: string): void => {
+    const full = Buffer.concat([Buffer.from(`${root}/`), Buffer.from(path, 'latin1')]);
+    const stat = lstatSync(full, { bigint: true });
+    inodes.set(path, stat.ino);
+    names.set(stat.ino, [...(names.get(stat.ino) ?? []), path]);
+    const sized = stat.isFile() || stat.isSymbolicLink();
+    result.set(path, {
+      mode: stat.mode.toString(8),
+      owner: `${stat.uid}:${stat.gid}`,
+      size: sized ? String(stat.size) : '',
+      mtime: String(stat.mtimeNs),
+      device: String(stat.rdev),
+      names: [],
+      content: stat.isFile() ? createHash('sha256').update(readFileSync(full)).digest('hex') : '',
+      xattrs: [],
+    });
+    if (stat.isSymbolicLink()) result.get(path)!.content = readlinkSync(full, 'latin1');
+    if (!stat.isDirectory()) return;
+    for (const name of readdirSync(full, { encoding: 'latin1' }).sort())
+      if (name !== 'lost+found') visit(path === '' ? name : `${path}/${name}`);
+  };
+  visit('');
+  for (const [path, ino] of inodes) result.get(path)!.names = names.get(ino)!;
+  for (const [path, xattrs] of readXattrs(root)) {
+    const described = result.get(path);
+    if (described !== undefined) described.xattrs = xattrs;
+  }
+  return result;
+}
+
+function readXattrs(root: string): Map<string, string[]> {
+  const dump = run('getfattr', ['-R', '-P', '-h', '-d', '-m', '-', '-e', 'hex', '.'], { cwd: root });
+  const result = new Map<string, string[]>();
+  for (const block of dump.toString('latin1').split('\n\n')) {
+    const [head = '', ...lines] = block.trim().split('\n');
+    const path = head
+      .replace(/^# file: /, '')
+      .replace(/\\(\d{3})/g, (_match, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+    if (head !== '') result.set(path === '.' ? '' : path, lines.sort());
+  }
+  return result;
+}
