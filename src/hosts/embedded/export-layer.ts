@@ -2,8 +2,9 @@
 
 import { CimletError } from '../../errors.ts';
 import type { EffectContext, LayerRef } from '../host.ts';
+import { whileRecorded } from './exports.ts';
 import { soundLayer } from './layer-store.ts';
-import { cimPath, containerPath, type Layout } from './layout.ts';
+import { cimPath, containerPath, type Layout, layerFolder } from './layout.ts';
 import { runJob } from './run-job.ts';
 
 export async function exportLayerTar(
@@ -23,5 +24,7 @@ export async function exportLayerTar(
     format === 'BlockCIM'
       ? { cim: containerPath(layout, chainId), rootHash }
       : { cim: cimPath(layout, chainId), parent: parent === undefined ? undefined : cimPath(layout, parent) };
-  await runJob<'export'>({ kind: 'export', ...source, file, bytes }, context);
+  await whileRecorded(layout, layerFolder(ref), file, (temporary) =>
+    runJob<'export'>({ kind: 'export', ...source, file, temporary, bytes }, context),
+  );
 }

@@ -82,6 +82,8 @@ export interface ExportJob {
   /** What a forked CIM was forked from. */
   parent?: string | undefined;
   file: string;
+  /** Where the tar is written before it is renamed to `file`; `file` itself when that is a pipe or device. */
+  temporary: string;
   /** About how many bytes there are to write, for progress. */
   bytes: number;
 }

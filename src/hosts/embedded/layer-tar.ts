@@ -1,10 +1,10 @@
 /** A committed layer as a tar again. Runs in the worker. */
 
-import { randomUUID } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { syncDirectory } from '../../cim/durable-files.ts';
 import { type CimReader, openCim } from '../../cim/reader.ts';
-import { classify, isErrorCode } from '../../errors.ts';
+import { classify } from '../../errors.ts';
 import { exportLayer } from '../../layers/export-layer.ts';
 import { readingSealed } from './containers.ts';
 import type { ExportJob, JobControl, JobResults } from './jobs.ts';
@@ -12,31 +12,31 @@ import { withRepairHint } from './repair-hint.ts';
 
 const WRITE_BYTES = 1024 * 1024;
 
-/** Written beside `file` and renamed when it is whole; a pipe or device that is there is written to. */
+/** Renamed to `file`, durably, when it is whole; a pipe or device that is there is written to. */
 export async function writeLayerTar(job: ExportJob, control: JobControl): Promise<JobResults['export']> {
-  const { file, cim: path, rootHash } = job;
-  const written = isSpecial(file) ? file : join(dirname(file), `.${basename(file)}.${randomUUID()}.part`);
+  const { file, temporary, cim: path, rootHash } = job;
   try {
-    const bytes = await readingSealed([{ path, rootHash }], control.signal, () =>
-      writeTar(job, written, control),
-    );
-    if (written !== file) renameSync(written, file);
+    const bytes = await readingSealed([{ path, rootHash }], control.signal, () => writeTar(job, control));
+    if (temporary !== file) {
+      renameSync(temporary, file);
+      syncDirectory(dirname(file));
+    }
     return { bytes };
   } catch (error) {
-    if (written !== file) rmSync(written, { force: true });
+    if (temporary !== file) rmSync(temporary, { force: true });
     const cims = [job.cim, ...(job.parent === undefined ? [] : [job.parent])];
     throw withRepairHint(classify(error, `export layer to ${file}`), cims);
   }
 }
 
-function writeTar(job: ExportJob, target: string, { checkpoint, progress }: JobControl): number {
+function writeTar(job: ExportJob, { checkpoint, progress }: JobControl): number {
   const opened: CimReader[] = [];
   const open = (path: string, rootHash?: string): CimReader => {
     const cim = openCim(path, { rootHash });
     opened.push(cim);
     return cim;
   };
-  const descriptor = openSync(target, 'w');
+  const descriptor = openSync(job.temporary, 'w');
   try {
     const cim = open(job.cim, job.rootHash);
     const parent = job.parent === undefined ? undefined : open(job.parent);
@@ -47,7 +47,7 @@ function writeTar(job: ExportJob, target: string, { checkpoint, progress }: JobC
       done += batch.length;
       progress({ phase: 'exporting', done, total: Math.max(done, job.bytes) });
     }
-    if (target !== job.file) fsyncSync(descriptor);
+    if (job.temporary !== job.file) fsyncSync(descriptor);
     return done;
   } finally {
     closeSync(descriptor);
@@ -67,14 +67,4 @@ function* inBatches(chunks: Iterable<Uint8Array>): Generator<Buffer> {
     bytes = 0;
   }
   yield Buffer.concat(pending);
-}
-
-function isSpecial(file: string): boolean {
-  try {
-    return !statSync(file).isFile();
-  } catch (error) {
-    const classified = classify(error, `look at ${file}`);
-    if (isErrorCode(classified, 'not-found')) return false;
-    throw classified;
-  }
 }

@@ -10,6 +10,7 @@
  *   views/<id>.erofs, <id>.block.erofs                            cache: EROFS image of the chain whose top is <id>
  *   mounts/<volume guid>.json                                     written before a mount is made, removed after it is gone
  *   extracted/<volume guid>/                                      an extracted view's tree
+ *   exports/<snapshot's folder>.json                              while a layer is exported: where, outside the root, it is written
  *
  * <id> is the hexadecimal part of the chain ID. Folders of snapshots are `tmp-…` until they are whole, and `rm-…` once they are doomed.
  */
@@ -26,6 +27,7 @@ export interface Layout {
   views: string;
   mounts: string;
   extracted: string;
+  exports: string;
 }
 
 export type FolderPrefix = '' | 'tmp-' | 'rm-';
@@ -61,6 +63,7 @@ export function layoutOf(root: string): Layout {
     views: join(root, 'views'),
     mounts: join(root, 'mounts'),
     extracted: join(root, 'extracted'),
+    exports: join(root, 'exports'),
   };
 }
 

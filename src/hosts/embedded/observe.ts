@@ -16,6 +16,7 @@ import type {
 } from '../host.ts';
 import { layerBuilder, MERGE_BUILDER } from './builders.ts';
 import { listDirectory } from './directories.ts';
+import { findExportLeftovers } from './exports.ts';
 import {
   containerPath,
   isCimFileName,
@@ -242,6 +243,7 @@ export async function findLeftovers(
   for (const name of await listDirectory(layout.mounts))
     if (/^tmp-[0-9a-f-]{36}\.json$/.test(name) && !running.volumeGuids.has(name.slice(4, 40) as VolumeGuid))
       found.push({ path: join(layout.mounts, name), reason: 'a record that was never finished' });
+  found.push(...(await findExportLeftovers(layout, (folder) => running.folders.has(folder))));
   return Promise.all(found.map(async (entry) => ({ ...entry, bytes: await bytesUnder(entry.path) })));
 }
 

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { copyFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { hexOf } from '../../../src/hosts/identity.ts';
@@ -22,4 +22,28 @@ it('exports no sealed layer whose container is another, sealed as it is', async 
     message: expect.stringMatching(/its root hash is sha256:[0-9a-f]{64}, expected is sha256:[0-9a-f]{64}$/),
   });
   expect(existsSync(target)).toBe(false);
+});
+
+it('cleans up after an export that a crash ended, and keeps what is whole', async () => {
+  const { host, directory, root } = await openBench();
+  const [layer] = await makeStack(join(directory, 'blobs'), layerItems({ a: 'content' }));
+  await build(host, [layer]);
+  const target = join(directory, 'out', 'layer.tar');
+  await mkdir(join(directory, 'out'));
+  await host.exportLayer(layer, target, context);
+  expect(existsSync(join(root, 'exports'))).toBe(false);
+
+  const part = join(directory, 'out', '.layer.tar.6f1c2f0e-5d6d-5c39-8f6b-0d0f5c9a1b14.part');
+  await writeFile(part, 'the beginning');
+  await mkdir(join(root, 'exports'));
+  const record = join(root, 'exports', `${hexOf(layer.chainId)}.json`);
+  await writeFile(record, JSON.stringify({ formatVersion: 1, temporary: part }));
+  const forged = join(root, 'exports', `${'0'.repeat(64)}.json`);
+  await writeFile(forged, JSON.stringify({ formatVersion: 1, temporary: target }));
+  expect((await host.observe(context)).leftovers.map(({ path }) => path).sort()).toEqual(
+    [part, record, forged].sort(),
+  );
+  await host.cleanLeftovers(context);
+  expect((await host.observe(context)).leftovers).toEqual([]);
+  expect(await readdir(join(directory, 'out'))).toEqual(['layer.tar']);
 });

@@ -12,7 +12,13 @@ test('hundreds of job threads come and go without killing the process', async ()
   const runSome = async (): Promise<void> => {
     while (started++ < 100) {
       await runJob(
-        { kind: 'export', cim: '/nowhere/layer.cim', file: '/nowhere/layer.tar', bytes: 0 },
+        {
+          kind: 'export',
+          cim: '/nowhere/layer.cim',
+          file: '/nowhere/layer.tar',
+          temporary: '/nowhere/layer.part',
+          bytes: 0,
+        },
         context,
       ).catch((error: unknown) => {
         if (!isErrorCode(error, 'not-found')) throw error;
