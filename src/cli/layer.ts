@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { CimletError } from '../errors.ts';
 import type { EffectContext, Host, LayerFormat, LayerRef } from '../hosts/host.ts';
-import { importLayer } from '../reconciler/import-layer.ts';
+import { importLayer, LAYER_FORMATS } from '../reconciler/import-layer.ts';
 import type { Status } from '../reconciler/status.ts';
 import type { AddCommand, CliContext } from './context.ts';
 import { parseWanted, selectStatus } from './find-status.ts';
@@ -21,9 +21,8 @@ of: chain/app, snapshot/1a2b3c4d5e6f.
 Examples:
   cimlet layer export chain/app -o layer.tar
   cimlet layer import layer.tar.gz --parent chain/base
+  cimlet layer import base.tar --seal
   cimlet layer remove snapshot/1a2b3c4d5e6f`;
-
-const FORMATS: readonly LayerFormat[] = ['ForkedCIM', 'BlockCIM', 'WCIFS', 'LCOW'];
 
 export const addLayer: AddCommand = (program, context) => {
   const layer = program
@@ -40,7 +39,7 @@ interface LayerOptions extends GlobalOptions {
 }
 
 function formatOption(description: string): Option {
-  return new Option('--format <format>', description).choices(FORMATS);
+  return new Option('--format <format>', description).choices(LAYER_FORMATS);
 }
 
 function addExport(layer: Command, context: CliContext): void {
@@ -80,20 +79,21 @@ function addImport(layer: Command, context: CliContext): void {
     .argument('<file>', 'the tar: plain, gzip or zstd')
     .option('--parent <layer>', 'chain/NAME or snapshot/CHAIN-ID to put it on; none for a base layer')
     .addOption(formatOption('how it is stored; default: as its parent, or what the host prefers'))
+    .option('--seal', 'seal it, so that it has a root hash; BlockCIM only')
     .action(async (file: string, _options, command: Command) => {
-      const options = command.optsWithGlobals<LayerOptions & { parent?: string }>();
+      const options = command.optsWithGlobals<LayerOptions & { parent?: string; seal?: boolean }>();
       await withWriter(context, options, 'layer import', async ({ engine }) => {
         const host = context.services.openHost(options.host, options.root);
         const layer = await carryOut(context, async (effect) => {
-          const { parent: name, format } = options;
+          const { parent: name, format, seal } = options;
           const parent =
             name === undefined ? undefined : findLayer(await engine.status(effect.signal), name, format);
-          return importLayer(host, { file: resolve(file), parent, format }, effect);
+          return importLayer(host, { file: resolve(file), parent, format, seal }, effect);
         });
         if (isDataFormat(options.output)) terminal.print(formatData(layer, options.output));
         else
           terminal.print(
-            `Imported ${layer.format} layer ${layer.chainId}: ${formatBytes(layer.bytes)}, ${plural(layer.files, 'file')}.`,
+            `Imported ${layer.format} layer ${layer.chainId}: ${formatBytes(layer.bytes)}, ${plural(layer.files, 'file')}${layer.rootHash === undefined ? '' : `, root hash ${layer.rootHash}`}.`,
           );
       });
     });

@@ -16,6 +16,8 @@ import { resolveArchive } from '../images/archive.ts';
 import { isFitting, WINDOWS_FORMATS } from './derive-chain.ts';
 import { snapshotId } from './situation.ts';
 
+export const LAYER_FORMATS: readonly LayerFormat[] = ['ForkedCIM', 'BlockCIM', 'WCIFS', 'LCOW'];
+
 export interface LayerImport {
   /** Absolute path of the tar: plain, gzip or zstd. */
   file: string;
@@ -23,6 +25,8 @@ export interface LayerImport {
   parent?: LayerRef | undefined;
   /** Default: the parent's, else what a chain of the host would have. */
   format?: LayerFormat | undefined;
+  /** Seal it, which takes sealed layers below. Default: as they are. */
+  seal?: boolean | undefined;
 }
 
 /**
@@ -31,7 +35,7 @@ export interface LayerImport {
  */
 export async function importLayer(
   host: Host,
-  { file, parent, format: asked }: LayerImport,
+  { file, parent, format: asked, seal: wanted }: LayerImport,
   context: EffectContext,
 ): Promise<CommittedLayer> {
   const operation = `import layer ${file}`;
@@ -42,12 +46,25 @@ export async function importLayer(
   }
   const observed = await host.observe({ signal: context.signal });
   const below = parent === undefined ? [] : findStack(parent, observed, operation);
+  const format =
+    asked ?? parent?.format ?? (wanted === true ? 'BlockCIM' : defaultFormat(observed.capabilities));
+  requireWritable(format, observed.capabilities, operation);
+  const isBelowSealed = below.some(({ rootHash }) => rootHash !== undefined);
+  if (wanted === true && below.length > 0 && !isBelowSealed)
+    throw new CimletError('failed-precondition', `${operation}: the layers below are not sealed`, {
+      hint: 'leave --seal out, or seal all of them: a chain with integrity: Verified does',
+    });
   const { diffId, blob } = await resolveArchive(file, undefined, context.signal);
   const chain = chainIds([...below.map((layer) => layer.diffId), diffId]);
   const chainId = chain.at(-1);
   if (chainId === undefined) throw new Error(`${operation}: no chain ID`);
-  const format = asked ?? parent?.format ?? defaultFormat(observed.capabilities);
-  const seal = below.some(({ rootHash }) => rootHash !== undefined);
+  const seal = wanted === true || isBelowSealed;
+  const unsealed = (layer: ObservedLayer) =>
+    layer.parent === chainId && layer.format === format && layer.rootHash === undefined;
+  if (wanted === true && observed.layers.some(unsealed))
+    throw new CimletError('failed-precondition', `${operation}: there are layers on it that are not sealed`, {
+      hint: 'set integrity: Verified in a chain of all of them and apply',
+    });
   const parents = below.map((layer) => layer.chainId);
   await host.unpackLayer({ chainId, diffId, parents, format, blob, seal }, context);
   return host.commitLayer({ chainId, format }, context);
@@ -68,6 +85,15 @@ function findStack(top: LayerRef, observed: HostState, operation: string): Obser
     ref = layer.parent === undefined ? undefined : { chainId: layer.parent, format: layer.format };
   }
   return stack;
+}
+
+function requireWritable(format: LayerFormat, capabilities: Capabilities, operation: string): void {
+  const can = (each: LayerFormat) => capabilities[`${each}.write`].available;
+  if (can(format)) return;
+  const reason = capabilities[`${format}.write`].reason ?? 'not available';
+  throw new CimletError('unsupported-host', `${operation}: ${format}.write: ${reason}`, {
+    hint: `this host writes ${LAYER_FORMATS.filter(can).join(' and ')}`,
+  });
 }
 
 function defaultFormat(capabilities: Capabilities): LayerFormat {

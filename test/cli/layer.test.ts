@@ -92,11 +92,38 @@ spec: { format: ForkedCIM, layers: [{ archive: other.tar }] }
     expect([observed.layers, observed.leftovers]).toEqual([[], []]);
   });
 
+  test('seals a layer, and those on it', async () => {
+    const base = await importLayer('base.tar', '--seal');
+    expect(base).toMatchObject({ format: 'BlockCIM', rootHash: expect.stringMatching(/^sha256:\w{64}$/) });
+    const { stdout } = await run(['layer', 'import', 'base.tar', '--seal']);
+    expect(stdout).toContain(`, root hash ${base.rootHash}.\n`);
+    const upper = await importLayer('upper.tar.gz', '--parent', base.chainId);
+    expect(upper.rootHash).toMatch(/^sha256:/);
+    for (const { chainId } of [upper, base]) expect((await run(['layer', 'remove', chainId])).code).toBe(0);
+  });
+
+  test('seals nothing that is on layers, or below layers, without a seal', async () => {
+    const base = await importLayer('base.tar', '--format', 'BlockCIM');
+    const onIt = ['--parent', base.chainId];
+    const upper = await importLayer('upper.tar.gz', ...onIt);
+    const refused = async (...args: string[]) => (await run(['layer', 'import', ...args, '--seal'])).stderr;
+    expect(await refused('other.tar', ...onIt)).toMatch(/the layers below are not sealed\nhint: /);
+    expect(await refused('base.tar')).toMatch(/there are layers on it that are not sealed\nhint: /);
+    expect(await refused('other.tar', '--format', 'ForkedCIM')).toMatch(
+      /neither seal .*\nhint: use BlockCIM/,
+    );
+    for (const { chainId } of [upper, base]) expect((await run(['layer', 'remove', chainId])).code).toBe(0);
+  });
+
   test.each([
     ['a file that is not there', ['none.tar'], /^error: read archive .*none\.tar: no such file/],
     ['a broken tar', ['broken.tar'], /^error: unpack layer .*broken\.tar: /],
     ['a parent that is not there', ['base.tar', '--parent', 'snapshot/abc'], /^error: no Snapshot named abc/],
-    ['a format the host lacks', ['base.tar', '--format', 'WCIFS'], /^error: .*WCIFS.write: /],
+    [
+      'a format the host lacks',
+      ['base.tar', '--format', 'WCIFS'],
+      /^error: import layer .*base\.tar: WCIFS.write: .*\nhint: this host writes ForkedCIM and BlockCIM/,
+    ],
   ])('refuses %s, and leaves nothing', async (_name, args, message) => {
     const { code, stdout, stderr } = await run(['layer', 'import', ...args]);
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
