@@ -1,7 +1,7 @@
 /** advapi32.dll: privileges of this process, and values of the live registry. */
 
 import { array, C, out, pointerTo, type Signature, struct } from '../library.ts';
-import { BOOL, HANDLE, WIN32_ERROR } from './ctypes.ts';
+import { BOOL, HANDLE, LSTATUS } from './ctypes.ts';
 import type { Dll, Dlls } from './dll.ts';
 import type { Kernel32 } from './kernel32.ts';
 import { Win32Error } from './status.ts';
@@ -26,7 +26,7 @@ const CALLS = {
     BOOL,
     [HANDLE, int32, pointerTo(TOKEN_PRIVILEGES), uint32, out(TOKEN_PRIVILEGES), out(uint32)],
   ],
-  RegGetValueW: [WIN32_ERROR, [HANDLE, str16, str16, uint32, out(uint32), pointer, pointer]],
+  RegGetValueW: [LSTATUS, [HANDLE, str16, str16, uint32, out(uint32), pointer, pointer]],
 } satisfies Record<string, Signature>;
 
 /** What layers need beyond an administrator's rights; enabled only while they do. */

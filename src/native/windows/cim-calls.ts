@@ -4,7 +4,7 @@
  */
 
 import { C, out, pointerTo, type Signature, struct } from '../library.ts';
-import { FILETIME, filetimeValue, HANDLE, HRESULT } from './ctypes.ts';
+import { HANDLE, HRESULT } from './ctypes.ts';
 import type { Dll } from './dll.ts';
 
 const { void: none, uint32, int64, uint64, str16, pointer } = C;
@@ -13,10 +13,10 @@ const { void: none, uint32, int64, uint64, str16, pointer } = C;
 export const CIMFS_FILE_METADATA = struct('CIMFS_FILE_METADATA', {
   Attributes: uint32,
   FileSize: int64,
-  CreationTime: FILETIME,
-  LastWriteTime: FILETIME,
-  ChangeTime: FILETIME,
-  LastAccessTime: FILETIME,
+  CreationTime: int64,
+  LastWriteTime: int64,
+  ChangeTime: int64,
+  LastAccessTime: int64,
   SecurityDescriptorBuffer: pointer,
   SecurityDescriptorSize: uint32,
   ReparseDataBuffer: pointer,
@@ -251,10 +251,10 @@ function metadataValue(metadata: CimFileMetadata): object {
   return {
     Attributes: metadata.attributes,
     FileSize: metadata.size,
-    CreationTime: filetimeValue(metadata.creationTime),
-    LastWriteTime: filetimeValue(metadata.lastWriteTime),
-    ChangeTime: filetimeValue(metadata.changeTime),
-    LastAccessTime: filetimeValue(metadata.lastAccessTime),
+    CreationTime: metadata.creationTime,
+    LastWriteTime: metadata.lastWriteTime,
+    ChangeTime: metadata.changeTime,
+    LastAccessTime: metadata.lastAccessTime,
     SecurityDescriptorBuffer: descriptor,
     SecurityDescriptorSize: descriptor.length,
     ReparseDataBuffer: reparse,

@@ -2,7 +2,7 @@
 
 import { CimletError } from '../../errors.ts';
 import { C, out, type Signature } from '../library.ts';
-import { DOCUMENT, HANDLE, HRESULT } from './ctypes.ts';
+import { DOCUMENT, HANDLE, HRESULT, PWSTR } from './ctypes.ts';
 import type { Dll, Dlls } from './dll.ts';
 import { takeLocalString } from './system.ts';
 
@@ -11,7 +11,7 @@ const { void: none, uint32, str16, pointer } = C;
 const CALLS = {
   HcsCreateOperation: [HANDLE, [pointer, pointer]],
   HcsCloseOperation: [none, [HANDLE]],
-  HcsWaitForOperationResult: [HRESULT, [HANDLE, uint32, out(pointer)]],
+  HcsWaitForOperationResult: [HRESULT, [HANDLE, uint32, out(PWSTR)]],
   HcsEnumerateComputeSystems: [HRESULT, [str16, HANDLE]],
   HcsOpenComputeSystem: [HRESULT, [str16, uint32, out(HANDLE)]],
   HcsGetComputeSystemProperties: [HRESULT, [HANDLE, HANDLE, str16]],

@@ -1,11 +1,11 @@
 /** computestorage.dll: the Host Compute Service's storage calls. https://learn.microsoft.com/virtualization/api/hcs/reference/apioverview#storage */
 
 import { C, out, type Signature } from '../library.ts';
-import { HANDLE, HRESULT } from './ctypes.ts';
+import { HANDLE, HRESULT, PWSTR } from './ctypes.ts';
 import type { Dll, Dlls } from './dll.ts';
 import { takeLocalString } from './system.ts';
 
-const { str16, pointer } = C;
+const { str16 } = C;
 
 const CALLS = {
   HcsImportLayer: [HRESULT, [str16, str16, str16]],
@@ -19,7 +19,7 @@ const CALLS = {
   HcsAttachOverlayFilter: [HRESULT, [str16, str16]],
   HcsDetachOverlayFilter: [HRESULT, [str16, str16]],
   HcsFormatWritableLayerVhd: [HRESULT, [HANDLE]],
-  HcsGetLayerVhdMountPath: [HRESULT, [HANDLE, out(pointer)]],
+  HcsGetLayerVhdMountPath: [HRESULT, [HANDLE, out(PWSTR)]],
 } satisfies Record<string, Signature>;
 
 /** Parents of a layer, topmost first, and the filter that shows them as one. */

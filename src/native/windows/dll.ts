@@ -155,6 +155,7 @@ export class Dll<in Name extends string> {
       case 'NTSTATUS':
         return value < 0 ? Number(value) >>> 0 : 0;
       case 'WIN32_ERROR':
+      case 'LSTATUS':
         return Number(value);
       case 'BOOL':
         return Number(value) === 0 ? error || Win32Error.GEN_FAILURE : 0;

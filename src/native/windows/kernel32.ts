@@ -1,11 +1,11 @@
 /** kernel32.dll: files, handles and volumes. https://learn.microsoft.com/windows/win32/api/fileapi/ */
 
 import { C, out, type Signature } from '../library.ts';
-import { BOOL, HANDLE } from './ctypes.ts';
+import { BOOL, HANDLE, ULARGE_INTEGER } from './ctypes.ts';
 import type { Dll, Dlls } from './dll.ts';
 import { Win32Error } from './status.ts';
 
-const { uint32, uint64, str16, pointer } = C;
+const { uint32, str16, pointer } = C;
 
 const CALLS = {
   CloseHandle: [BOOL, [HANDLE]],
@@ -23,7 +23,7 @@ const CALLS = {
   GetVolumeNameForVolumeMountPointW: [BOOL, [str16, pointer, uint32]],
   GetVolumePathNameW: [BOOL, [str16, pointer, uint32]],
   GetVolumePathNamesForVolumeNameW: [BOOL, [str16, pointer, uint32, out(uint32)]],
-  GetDiskFreeSpaceExW: [BOOL, [str16, out(uint64), out(uint64), out(uint64)]],
+  GetDiskFreeSpaceExW: [BOOL, [str16, out(ULARGE_INTEGER), out(ULARGE_INTEGER), out(ULARGE_INTEGER)]],
 } satisfies Record<string, Signature>;
 
 export type FileHandle = number & { readonly brand: 'FileHandle' };

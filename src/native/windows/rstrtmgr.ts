@@ -5,7 +5,7 @@ import { FILETIME, WIN32_ERROR } from './ctypes.ts';
 import type { Dll, Dlls } from './dll.ts';
 import { Win32Error } from './status.ts';
 
-const { int32, uint16, uint32, str16, pointer } = C;
+const { int32, uint, uint16, uint32, str16, pointer } = C;
 
 /** https://learn.microsoft.com/windows/win32/api/restartmanager/ns-restartmanager-rm_unique_process */
 export const RM_UNIQUE_PROCESS = struct('RM_UNIQUE_PROCESS', {
@@ -26,8 +26,8 @@ export const RM_PROCESS_INFO = struct('RM_PROCESS_INFO', {
 
 const CALLS = {
   RmStartSession: [WIN32_ERROR, [out(uint32), uint32, pointer]],
-  RmRegisterResources: [WIN32_ERROR, [uint32, uint32, pointerTo(str16), uint32, pointer, uint32, pointer]],
-  RmGetList: [WIN32_ERROR, [uint32, out(uint32), pointer, pointer, out(uint32)]],
+  RmRegisterResources: [WIN32_ERROR, [uint32, uint, pointerTo(str16), uint, pointer, uint, pointer]],
+  RmGetList: [WIN32_ERROR, [uint32, out(uint), pointer, pointer, out(uint32)]],
   RmEndSession: [WIN32_ERROR, [uint32]],
 } satisfies Record<string, Signature>;
 

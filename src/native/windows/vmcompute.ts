@@ -5,7 +5,7 @@
 
 import { win32 } from 'node:path';
 import { C, out, pointerTo, type Signature, struct } from '../library.ts';
-import { GUID, HRESULT } from './ctypes.ts';
+import { GUID, HRESULT, PWSTR } from './ctypes.ts';
 import type { Dll, Dlls } from './dll.ts';
 import { type GuidValue, guidText } from './guid.ts';
 import { takeTaskString } from './system.ts';
@@ -41,7 +41,7 @@ const CALLS = {
   ProcessBaseImage: [HRESULT, [str16]],
   ProcessUtilityImage: [HRESULT, [str16]],
   GrantVmAccess: [HRESULT, [str16, str16]],
-  GetBaseImages: [HRESULT, [out(pointer)]],
+  GetBaseImages: [HRESULT, [out(PWSTR)]],
 } satisfies Record<string, Signature>;
 
 const FILTER_DRIVER = { Flavour: 1, HomeDir: '' };
