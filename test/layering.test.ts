@@ -23,8 +23,9 @@ const ALLOWED: Record<string, string[]> = {
   layers: ['cim', 'ext4', 'hive', ...PORT],
   hosts: ['images', 'layers', 'cim', 'erofs', 'native'],
   native: [],
-  cim: [],
-  ext4: [],
+  cim: ['vhd'],
+  ext4: ['vhd'],
+  vhd: [],
   hive: [],
   erofs: [],
 };

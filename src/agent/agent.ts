@@ -20,6 +20,8 @@ import { Wakeup } from './wakeup.ts';
 
 export interface FollowedSource {
   source: Source;
+  /** Under which what it declares is recorded. */
+  id: string;
   /** Whether what it no longer declares is removed. */
   prune: boolean;
   /** Everything it declared stays as it is. */
@@ -150,24 +152,24 @@ function collectSources(
   const owners = new Map<ResourceKey, string>();
   const sources: DeclaredSource[] = [];
   const warnings: SourceWarning[] = [];
-  for (const { source, prune, isSuspended } of followed) {
+  for (const { source, id, prune, isSuspended } of followed) {
     const declaration = declared.get(source.name);
     if (declaration === undefined || isSuspended) continue;
-    const id = source.name;
     const resources = declaration.resources.filter((resource) => {
       const key = resourceKey(resource);
       const owner = owners.get(key);
-      if (owner === undefined) owners.set(key, id);
+      if (owner === undefined) owners.set(key, source.name);
       else {
-        const message = `${key} of source ${id} is left out: source ${owner} declares it too`;
-        warnings.push({ source: id, reason: 'Duplicate', message });
+        const message = `${key} of source ${source.name} is left out: source ${owner} declares it too`;
+        warnings.push({ source: source.name, reason: 'Duplicate', message });
       }
       return owner === undefined;
     });
     const obstacle = prune
       ? findPruneObstacle({ sourceId: id, resources, records, largestShare })
       : undefined;
-    if (obstacle !== undefined) warnings.push({ source: id, reason: 'PruneRefused', message: obstacle });
+    if (obstacle !== undefined)
+      warnings.push({ source: source.name, reason: 'PruneRefused', message: obstacle });
     sources.push({ id, revision: declaration.revision, resources, prune: prune && obstacle === undefined });
   }
   return { sources, warnings };

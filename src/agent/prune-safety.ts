@@ -36,5 +36,5 @@ export function findPruneObstacle(question: PruneQuestion): string | undefined {
     revisions.size === 1
       ? `annotate a resource that stays with ${PRUNE_CONFIRMED}: ${revision}`
       : 'remove fewer at a time, or delete them with cimlet delete';
-  return `nothing is pruned: ${leaving.length} of ${owned.length} resources of source ${sourceId} (${share}%) would go; to confirm, ${remedy}`;
+  return `nothing is pruned: ${leaving.length} of ${owned.length} resources of ${sourceId} (${share}%) would go; to confirm, ${remedy}`;
 }

@@ -2,6 +2,7 @@
 
 import { Command, CommanderError } from 'commander';
 import { isErrorCode } from '../errors.ts';
+import { addAgent } from './agent.ts';
 import { addApply } from './apply.ts';
 import { addCim } from './cim.ts';
 import type { AddCommand, CliContext, Services } from './context.ts';
@@ -23,6 +24,7 @@ const COMMANDS: AddCommand[] = [
   addPlan,
   addApply,
   addDelete,
+  addAgent,
   addGet,
   addDescribe,
   addObserve,

@@ -3,8 +3,9 @@
  * supported yet instead of ignoring it. A row goes when its behaviour is built.
  */
 
-import type { FieldPath } from './field-path.ts';
+import { type FieldPath, formatField } from './field-path.ts';
 import type { Kind } from './resources.ts';
+import type { AgentConfig } from './types.gen.ts';
 
 interface PendingFeature {
   kinds: readonly Kind[];
@@ -26,6 +27,23 @@ const PENDING: readonly PendingFeature[] = [
   { kinds: ['Mount'], field: ['scratch'] },
   { kinds: ['Mount'], field: ['isolation', 'utilityVM'] },
 ];
+
+/** The same of cimlet.yaml. */
+const PENDING_SETTINGS: readonly (readonly string[])[] = [
+  ['sources', '*', 'git'],
+  ['registry'],
+  ['gc'],
+  ['labels'],
+  ['notifications'],
+  ['concurrency'],
+  ['intervals', 'status'],
+  ['listen'],
+];
+
+/** Settings of a valid cimlet.yaml whose behaviour isn't built yet. */
+export function findUnsupportedSettings(config: AgentConfig): string[] {
+  return PENDING_SETTINGS.flatMap((field) => matches(config, field, []).map(({ path }) => formatField(path)));
+}
 
 /** Fields of a valid spec whose behaviour isn't built yet, in the order of the table above. */
 export function findUnsupported(kind: Kind, spec: unknown): FieldPath[] {

@@ -72,6 +72,7 @@ function start({ sources = ['here'], resyncMs = 60_000, largestPrune = 0.5 } = {
       { name, folder: { path: name } },
       { cacheDirectory: join(folder, 'cache', name), baseDirectory: folder },
     ),
+    id: name,
     prune: true,
     isSuspended: false,
   }));
@@ -211,7 +212,7 @@ describe('the agent', () => {
     running = start({ sources: ['one', 'two'] });
     await running.until(() => isReady('Mount/a') && isReady('Mount/b'));
     await running.until(() => reasons('Source/two').includes('Duplicate'));
-    expect(world.state.resource('Mount/a')?.sourceId).toBe('one');
+    await running.until(() => world.state.resource('Mount/a')?.sourceId === 'one');
   });
 
   it('tries again what failed, without holding up the rest', async () => {

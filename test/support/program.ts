@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { resolve } from 'node:path';
 
-const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
+export const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
 /** A third of a short run is the stripping of types: done once for all tests. */
 export const COMPILE_CACHE = resolve(import.meta.dirname, '../../node_modules/.cache/cimlet-tests');
 

@@ -1,0 +1,130 @@
+/** `cimlet agent` */
+
+import { join, resolve } from 'node:path';
+import { type Command, Option } from 'commander';
+import { pino } from 'pino';
+import { type FollowedSource, runAgent } from '../agent/agent.ts';
+import { CimletError } from '../errors.ts';
+import { type LoadedConfig, loadAgentConfig } from '../manifests/agent-config.ts';
+import { findUnsupportedSettings } from '../manifests/features.ts';
+import { parseDuration } from '../manifests/quantities.ts';
+import { sourceIdOf } from '../reconciler/sources.ts';
+import { createFolderSource } from '../sources/folder-source.ts';
+import type { AddCommand, CliContext } from './context.ts';
+import type { GlobalOptions } from './options.ts';
+import { withWriter } from './session.ts';
+import { listenForInterruption } from './signals.ts';
+
+const HELP = `
+Runs until it is told to stop (Ctrl-C, SIGTERM): keeps this host as the
+manifests say. Looks whenever they change, tries again what failed, and repairs
+what moved away. What is mounted stays mounted when it ends.
+
+With -f it follows one folder, and needs no configuration. Logs JSON lines to
+standard output.
+
+Exit codes: 0 stopped as asked; 1 could not start, or failed.
+
+Examples:
+  cimlet agent -f manifests/
+  cimlet agent --config /etc/cimlet/cimlet.yaml`;
+
+const DEFAULT_RESYNC = '5m';
+const LARGEST_PRUNE = 0.5;
+
+interface AgentCommandOptions extends GlobalOptions {
+  config?: string;
+  filename?: string;
+  stopTimeout: string;
+}
+
+export const addAgent: AddCommand = (program, context) => {
+  program
+    .command('agent')
+    .description('keep the host as the manifests say, until stopped')
+    .addOption(new Option('--config <file>', 'configuration, cimlet.yaml').env('CIMLET_CONFIG'))
+    .addOption(new Option('-f, --filename <folder>', 'the folder with the manifests').conflicts('config'))
+    .option('--stop-timeout <duration>', 'how long to wait for what is running when stopped', '30s')
+    .addHelpText('after', HELP)
+    .action(async (_options, command) => {
+      const given = command.optsWithGlobals() as AgentCommandOptions;
+      const loaded = await configOf(given);
+      await run(context, withFlags(given, loaded, command), loaded);
+    });
+};
+
+/** `file` is undefined when it is made up from flags. */
+type Configuration = Omit<LoadedConfig, 'file'> & { file: string | undefined };
+
+async function configOf({ config, filename }: AgentCommandOptions): Promise<Configuration> {
+  if (config !== undefined) {
+    const loaded = await loadAgentConfig(config);
+    const [unsupported] = findUnsupportedSettings(loaded.config);
+    if (unsupported === undefined) return loaded;
+    throw new CimletError('invalid-manifest', `${config}: ${unsupported} is not supported yet`, {
+      hint: 'leave it out until a later release supports it',
+    });
+  }
+  if (filename === undefined) {
+    throw new CimletError('failed-precondition', 'agent: nothing to follow', {
+      hint: 'name a folder with -f, or a configuration with --config',
+    });
+  }
+  const source = { name: 'manifests', folder: { path: resolve(filename) } };
+  return { config: { sources: [source] }, file: undefined, baseDirectory: process.cwd() };
+}
+
+/** A flag or variable that was given wins over the configuration. */
+function withFlags(given: AgentCommandOptions, loaded: Configuration, command: Command): AgentCommandOptions {
+  const { config, baseDirectory } = loaded;
+  const isGiven = (name: string) => command.getOptionValueSourceWithGlobals(name) !== 'default';
+  return {
+    ...given,
+    root: isGiven('root') || config.root === undefined ? given.root : resolve(baseDirectory, config.root),
+    host: isGiven('host') ? given.host : (config.host ?? given.host),
+  };
+}
+
+async function run(context: CliContext, options: AgentCommandOptions, loaded: Configuration): Promise<void> {
+  const { config } = loaded;
+  const log = pino({ name: 'cimlet', level: config.logLevel ?? 'info' }, pino.destination({ sync: true }));
+  const deadline = parseDuration(options.stopTimeout);
+  await withWriter(context, options, 'agent', async ({ engine, state }) => {
+    const sources = openSources(loaded, options.root);
+    const interruption = listenForInterruption((message) => {
+      log.info({}, message);
+      // Whatever is cut off here is found and finished, or cleaned up, by the next start.
+      setTimeout(() => {
+        log.error({ after: options.stopTimeout }, 'what is running takes too long; stopped without it');
+        process.exit(1);
+      }, deadline).unref();
+    });
+    try {
+      log.info({ version: context.version, root: options.root, sources: sources.length }, 'started');
+      await runAgent({
+        engine,
+        state,
+        sources,
+        resyncMs: parseDuration(config.intervals?.resync ?? DEFAULT_RESYNC),
+        largestPrune: LARGEST_PRUNE,
+        log,
+        signal: interruption.signal,
+      });
+      log.info({}, 'stopped');
+    } finally {
+      interruption.stop();
+      await Promise.all(sources.map(({ source }) => source.close()));
+    }
+  });
+}
+
+/** Sources keep what they accepted in `<root>/sources/<name>`. What `-f` names is the source that it is for `apply -f`. */
+function openSources({ config, file, baseDirectory }: Configuration, root: string): FollowedSource[] {
+  return (config.sources ?? []).map(({ name, folder, interval, prune = true, suspend = false }) => {
+    if (folder === undefined) throw new CimletError('invalid-manifest', `source ${name}: it has no folder`);
+    const cacheDirectory = join(root, 'sources', name);
+    const source = createFolderSource({ name, folder, interval }, { cacheDirectory, baseDirectory });
+    const id = file === undefined ? sourceIdOf([folder.path]) : name;
+    return { source, id, prune, isSuspended: suspend !== false };
+  });
+}

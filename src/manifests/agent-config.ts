@@ -1,0 +1,65 @@
+/** cimlet.yaml: text -> the agent's configuration, checked against its schema with positions. */
+
+import { readFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { CimletError, classify } from '../errors.ts';
+import { formatField } from './field-path.ts';
+import type { AgentConfig } from './types.gen.ts';
+import { checkDocument } from './validate.ts';
+import { parseYaml, type YamlDocument } from './yaml-stream.ts';
+
+export interface LoadedConfig {
+  config: AgentConfig;
+  /** Absolute. */
+  file: string;
+  /** What relative paths in it are relative to. */
+  baseDirectory: string;
+}
+
+/** More of them than this are counted. */
+const PROBLEMS_NAMED = 5;
+
+/** Throws `invalid-manifest` naming each problem by file, line and column; `not-found` and the like for the file. */
+export async function loadAgentConfig(path: string): Promise<LoadedConfig> {
+  const file = resolve(path);
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    throw classify(error, `read configuration ${path}`, 'name it with --config');
+  }
+  const { documents, faults } = parseYaml(text);
+  const [document, second] = documents;
+  const problems = faults.map(({ line, column, message }) => `${path}:${line}:${column}: ${message}`);
+  if (problems.length === 0) {
+    if (second !== undefined) {
+      const { line, column } = second.start;
+      problems.push(`${path}:${line}:${column}: a configuration is one document`);
+    } else if (document !== undefined) problems.push(...findProblems(path, document));
+  }
+  if (problems.length > 0) {
+    const more =
+      problems.length > PROBLEMS_NAMED ? `\nand ${problems.length - PROBLEMS_NAMED} more problems` : '';
+    throw new CimletError('invalid-manifest', problems.slice(0, PROBLEMS_NAMED).join('\n') + more);
+  }
+  // The schema has checked it; an empty file says nothing.
+  return { config: (document?.data ?? {}) as AgentConfig, file, baseDirectory: dirname(file) };
+}
+
+function findProblems(path: string, document: YamlDocument): string[] {
+  const problems = checkDocument('agent', document.data).map(({ path: field, at, message, suggestion }) => {
+    const { line, column } = at === 'key' ? document.placeOfKey(field) : document.placeOf(field);
+    const name = field.length === 0 ? '' : `${formatField(field)}: `;
+    const hint = suggestion === undefined ? '' : `; did you mean ${suggestion}?`;
+    return `${path}:${line}:${column}: ${name}${message}${hint}`;
+  });
+  if (problems.length > 0) return problems;
+  const { sources = [] } = document.data as AgentConfig;
+  const seen = new Set<string>();
+  for (const [index, { name }] of sources.entries()) {
+    const { line, column } = document.placeOf(['sources', index, 'name']);
+    if (seen.has(name)) problems.push(`${path}:${line}:${column}: another source is named ${name} too`);
+    seen.add(name);
+  }
+  return problems;
+}

@@ -1,0 +1,146 @@
+/** The agent as a process of its own: follows a folder, repairs, survives, and leaves its mounts when it goes. */
+
+import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { afterEach, describe, expect, test } from 'vitest';
+import { createEmbeddedHost } from '../../src/hosts/embedded/embedded-host.ts';
+import { mountsBelow } from '../support/mounts.ts';
+import { COMPILE_CACHE, MAIN, runProgram } from '../support/program.ts';
+import { isRoot, requireOrSkip } from '../support/requirements.ts';
+import { BASE, PATCH, World } from './world.ts';
+
+const capabilities = await createEmbeddedHost({ root: '/nowhere' }).capabilities();
+const kernel = requireOrSkip('root and kernel EROFS mounts', isRoot && capabilities['view.Kernel'].available);
+
+interface Line {
+  level: number;
+  msg: string;
+  action?: string;
+}
+
+class AgentProcess {
+  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #lines: Line[] = [];
+  readonly #ended: Promise<number | null>;
+  #check: () => void = () => undefined;
+  #stderr = '';
+
+  constructor(args: string[]) {
+    this.#child = spawn(process.execPath, [MAIN, 'agent', ...args], {
+      env: { ...process.env, NODE_COMPILE_CACHE: COMPILE_CACHE },
+    });
+    this.#child.stderr.on('data', (chunk: Buffer) => {
+      this.#stderr += chunk.toString();
+    });
+    createInterface({ input: this.#child.stdout }).on('line', (line) => {
+      this.#lines.push(JSON.parse(line) as Line);
+      this.#check();
+    });
+    this.#ended = new Promise((resolve) => this.#child.on('close', resolve));
+  }
+
+  /** Resolves once a line like this was logged since the last call. */
+  async until(message: string, action?: string): Promise<void> {
+    const arrived = new Promise<'line'>((resolve) => {
+      this.#check = () => {
+        const at = this.#lines.findIndex(
+          (line) => line.msg.includes(message) && (action === undefined || line.action === action),
+        );
+        if (at < 0) return;
+        this.#lines.splice(0, at + 1);
+        resolve('line');
+      };
+    });
+    this.#check();
+    const first = await Promise.race([arrived, this.#ended]);
+    if (first !== 'line') throw new Error(`the agent ended with ${first}: ${this.#stderr}`);
+  }
+
+  async end(signal: NodeJS.Signals): Promise<number | null> {
+    this.#child.kill(signal);
+    return this.#ended;
+  }
+}
+
+let agent: AgentProcess | undefined;
+afterEach(async () => {
+  await agent?.end('SIGKILL');
+  agent = undefined;
+});
+
+async function worldWithApp(): Promise<World> {
+  const world = new World();
+  await world.image('app', [BASE, PATCH]);
+  world.app();
+  return world;
+}
+
+const follow = (world: World) => new AgentProcess(['-f', world.path('manifests'), '--root', world.root]);
+
+describe('as a process', () => {
+  test.runIf(kernel)('it applies, follows changes, and leaves its mounts when told to stop', async () => {
+    const world = await worldWithApp();
+    agent = follow(world);
+    await agent.until('done', 'Mount/app');
+    expect(readFileSync(world.path('view/a.txt'), 'utf8')).toBe('alpha');
+    world.app({ path: world.path('elsewhere') });
+    await agent.until('new revision');
+    await agent.until('done', 'Mount/app');
+    expect(existsSync(world.path('view/a.txt'))).toBe(false);
+    expect(readFileSync(world.path('elsewhere/a.txt'), 'utf8')).toBe('alpha');
+    expect(await agent.end('SIGTERM')).toBe(0);
+    expect(mountsBelow(world.directory)).toEqual([world.path('elsewhere')]);
+    const planned = await runProgram(['plan', '-f', world.path('manifests'), '--root', world.root]);
+    expect(planned.stdout).toContain('No changes');
+  });
+
+  test.runIf(kernel)('it repairs what is unmounted behind its back', async () => {
+    const world = await worldWithApp();
+    const config = world.write(
+      'cimlet.yaml',
+      'root: root\nsources:\n- {name: here, folder: {path: manifests}}\nintervals: {resync: 100ms}\n',
+    );
+    agent = new AgentProcess(['--config', config]);
+    await agent.until('done', 'Mount/app');
+    execFileSync('umount', [world.mountPoint]);
+    await agent.until('done', 'Mount/app');
+    expect(readFileSync(world.path('view/a.txt'), 'utf8')).toBe('alpha');
+  });
+
+  test.runIf(kernel)('killed at any time, the next one takes over and finishes', async () => {
+    const world = await worldWithApp();
+    agent = follow(world);
+    await agent.until('started', 'Image/app');
+    await agent.end('SIGKILL');
+    agent = follow(world);
+    await agent.until('done', 'Mount/app');
+    expect(readFileSync(world.path('view/dir/c.txt'), 'utf8')).toBe('gamma');
+  });
+
+  test.runIf(kernel)('its root is its own while it runs', async () => {
+    const world = await worldWithApp();
+    agent = follow(world);
+    await agent.until('done', 'Mount/app');
+    const { code, stderr } = await runProgram(['apply', '-f', world.manifest, '--yes', '--root', world.root]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/agent/);
+    expect((await runProgram(['get', 'mounts', '--root', world.root])).stdout).toContain('app');
+  });
+
+  test('what it cannot follow or does not know is said before anything is done', async () => {
+    const world = new World();
+    const nothing = await runProgram(['agent', '--root', world.root]);
+    expect(nothing).toMatchObject({ code: 1, stdout: '' });
+    expect(nothing.stderr).toContain('name a folder with -f');
+    const misspelt = world.write('cimlet.yaml', 'sources:\n- {name: a, foldr: {path: x}}\n');
+    const wrong = await runProgram(['agent', '--config', misspelt]);
+    expect(wrong).toMatchObject({ code: 1, stdout: '' });
+    expect(wrong.stderr).toMatch(/cimlet\.yaml:2:\d+: .*foldr/);
+    const early = world.write('cimlet.yaml', 'gc: {enabled: true}\n');
+    expect((await runProgram(['agent', '--config', early])).stderr).toContain('gc is not supported yet');
+    rmSync(misspelt);
+    expect((await runProgram(['agent', '--config', misspelt])).stderr).toContain('cimlet.yaml');
+    expect(existsSync(world.root)).toBe(false);
+  });
+});
