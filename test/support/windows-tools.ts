@@ -17,13 +17,17 @@ export const WINE_SERVER = '/usr/lib/wine/wineserver64';
 const COMPILER = 'x86_64-w64-mingw32-gcc';
 const CACHE = resolve(import.meta.dirname, '../../node_modules/.cache/cimlet-windows');
 const PACKAGES = resolve(import.meta.dirname, 'windows-packages');
-const DOUBLES = resolve(import.meta.dirname, '../native/doubles');
+export const DOUBLES = resolve(import.meta.dirname, '../native/doubles');
 
-/** DLL -> the sources it is made of, besides double.c and its own .def file. */
+/** DLL -> the sources it is made of, besides the shared ones and its own .def file. */
 const DOUBLE_SOURCES: Readonly<Record<string, readonly string[]>> = {
   cimfs: ['cimfs.c', 'cim-image.c', 'cim-view.c'],
   cimwriter: ['cimfs.c', 'cim-image.c', 'cim-view.c'],
+  computestorage: ['computestorage.c', 'layer.c'],
+  vmcompute: ['vmcompute.c', 'layer.c'],
+  volumes: ['volumes.c'],
 };
+const SHARED_SOURCES = ['double.c', 'volume.c'];
 
 export interface WindowsTools {
   /** Node 22 for Windows. */
@@ -84,7 +88,7 @@ async function makePrefix(directory: string): Promise<void> {
 }
 
 async function buildDoubles(): Promise<string> {
-  const names = (await readdir(DOUBLES)).sort();
+  const names = (await readdir(DOUBLES)).filter((name) => /\.(c|h|def)$/.test(name)).sort();
   const contents = await Promise.all(names.map((name) => readFile(join(DOUBLES, name), 'utf8')));
   const recipe = JSON.stringify(DOUBLE_SOURCES);
   return makeOnce(
@@ -94,10 +98,21 @@ async function buildDoubles(): Promise<string> {
     async (directory) => {
       const builds = Object.entries(DOUBLE_SOURCES).map(([dll, sources]) =>
         run(COMPILER, [
-          ...['-std=gnu11', '-O1', '-Wall', '-Wextra', '-Werror', '-shared', '-static-libgcc', '-s'],
+          ...[
+            '-std=gnu11',
+            '-O1',
+            '-DUNICODE',
+            '-Wall',
+            '-Wextra',
+            '-Werror',
+            '-shared',
+            '-static-libgcc',
+            '-s',
+          ],
           `-DDOUBLE_NAME="${dll}"`,
           ...['-o', join(directory, `${dll}.dll`)],
-          ...['double.c', ...sources, `${dll}.def`].map((name) => join(DOUBLES, name)),
+          ...[...SHARED_SOURCES, ...sources, `${dll}.def`].map((name) => join(DOUBLES, name)),
+          '-lole32',
         ]),
       );
       await Promise.all(builds);

@@ -6,7 +6,7 @@ import { closeSync, openSync } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { WINE, WINE_SERVER, windowsTools, wineEnvironment } from './windows-tools.ts';
+import { DOUBLES, WINE, WINE_SERVER, windowsTools, wineEnvironment } from './windows-tools.ts';
 
 export interface WorldOptions {
   /** What the system says it is. Default: 27800.1000, a build on which every format works. */
@@ -125,7 +125,8 @@ async function furnish(prefix: string, options: WorldOptions): Promise<void> {
   const { build = 27800, revision = 1000 } = options;
   await writeFile(join(prefix, 'system.reg'), withBuild(registry, build, revision));
   await mkdir(join(prefix, 'drive_c/doubles'));
-  const dlls = options.doubles?.map((name) => `${name}.dll`) ?? (await readdir(tools.doubles));
+  const wanted = options.doubles?.map((name) => `${name}.dll`) ?? (await readdir(tools.doubles));
+  const dlls = new Set([...wanted, 'volumes.dll']);
   for (const dll of dlls) {
     const place = join(prefix, 'drive_c/windows/system32', dll);
     await rm(place, { force: true });
@@ -176,7 +177,13 @@ class World implements WindowsWorld {
     try {
       const child = spawn(
         WINE,
-        [this.#node, '--disable-warning=ExperimentalWarning', windowsPath(script), ...args],
+        [
+          this.#node,
+          '--disable-warning=ExperimentalWarning',
+          ...['--require', windowsPath(join(DOUBLES, 'preload.cjs'))],
+          windowsPath(script),
+          ...args,
+        ],
         {
           cwd,
           env: {

@@ -22,6 +22,8 @@ koffi.struct('METADATA', {
   extendedAttributesSize: 'uint32',
 });
 koffi.struct('IMAGE_PATH', { directory: 'char16_t *', name: 'char16_t *' });
+koffi.struct('DRIVER_INFO', { flavour: 'int32', home: 'char16_t *' });
+koffi.struct('DESCRIPTOR', { id: koffi.array('uint8', 16), flags: 'uint32', path: 'char16_t *' });
 
 /** Parameters after the function's name: `h` handle, `H` handle out, `s` string, `u`/`U` 32/64 bits, others as named. */
 const PROTOTYPES: Readonly<Record<string, string>> = {
@@ -45,6 +47,20 @@ const PROTOTYPES: Readonly<Record<string, string>> = {
   CimMergeMountImage: 'uPuG',
   CimMergeMountVerifiedImage: 'uPuGuB',
   CimDismountImage: 'G',
+  ActivateLayer: 'Is',
+  DeactivateLayer: 'Is',
+  PrepareLayer: 'ILu',
+  UnprepareLayer: 'Is',
+  CreateSandboxLayer: 'IsULu',
+  ExpandSandboxSize: 'IsU',
+  DestroyLayer: 'Is',
+  ImportLayer: 'IssLu',
+  GetLayerMountPath: 'IsEW',
+  ProcessBaseImage: 's',
+  HcsAttachOverlayFilter: 'ss',
+  HcsDetachOverlayFilter: 'ss',
+  HcsImportLayer: 'sss',
+  HcsDestroyLayer: 's',
 };
 
 const TYPES: Readonly<Record<string, string>> = {

@@ -4,6 +4,7 @@
  * returned: callers may rely on the refusal, not on its number.
  */
 #include "cim-image.h"
+#include "volume.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -458,25 +459,8 @@ HRESULT WINAPI CimGetVerificationInformation(const WCHAR *path, uint32_t *sealed
 
 /* --- mounting: a volume is a directory beside the drives, so every process of this world sees it --- */
 
-static WCHAR *volume_directory(const GUID *volume) {
-  WCHAR guid[39], name[64];
-  guid_text(volume, guid);
-  wcscpy(name, L"volume");
-  wcscat(name, guid);
-  return join_path(devices_directory(), name);
-}
-
-static WCHAR *volume_listing(const GUID *volume) {
-  WCHAR guid[39], name[64];
-  guid_text(volume, guid);
-  wcscpy(name, guid);
-  wcscat(name, L".json");
-  make_directories(L"C:\\doubles\\volumes");
-  return join_path(L"C:\\doubles\\volumes", name);
-}
-
 static HRESULT show(const GUID *volume, Image *image, Image **sources, uint32_t count) {
-  WCHAR *directory = volume_directory(volume), *record = volume_listing(volume);
+  WCHAR *directory = volume_directory(volume), *record = volume_record(L"volumes", volume, L".json");
   Buffer listing = {0};
   HRESULT result = S_OK;
   lock_world();
@@ -605,9 +589,11 @@ HRESULT WINAPI CimMergeMountVerifiedImage(uint32_t count, const ImagePath *paths
 
 static HRESULT dismount(const GUID *volume) {
   if (volume == NULL) return INVALID;
-  WCHAR *directory = volume_directory(volume), *record = volume_listing(volume);
+  WCHAR *directory = volume_directory(volume), *record = volume_record(L"volumes", volume, L".json");
   lock_world();
   HRESULT result = is_directory(directory) ? S_OK : FAILED_WITH(ERROR_NOT_FOUND);
+  /* Under a filter, or a disk's: neither is dismounted like this. */
+  if (SUCCEEDED(result) && (is_shown(volume) || !is_file(record))) result = FAILED_WITH(ERROR_BUSY);
   if (SUCCEEDED(result)) {
     DeleteFileW(record);
     if (!remove_tree(directory)) result = FAILED_WITH(ERROR_BUSY);
