@@ -53,3 +53,8 @@ export function viewImageUuid(chainId: ChainId, builder: string): Uint8Array {
 export function hexOf(digest: string): string {
   return digest.slice(digest.indexOf(':') + 1);
 }
+
+/** The GUID of the volume that shows the layers below one while that is unpacked into a snapshot folder of a root. */
+export function lowerVolumeGuid(root: string, folder: string): VolumeGuid {
+  return uuidV5(`lower/${root}/${folder}`, NAMESPACE) as VolumeGuid;
+}

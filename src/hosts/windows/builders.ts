@@ -1,0 +1,16 @@
+import type { LayerFormat } from '../host.ts';
+
+/**
+ * Who wrote a layer or a merged CIM: this code and cimfs. What one build of Windows writes another may not read, so the
+ * build is part of it, and layers are built anew after an upgrade.
+ */
+export function builderOf(what: LayerFormat | 'merge', build: number): string {
+  const names = {
+    ForkedCIM: 'windows-forked-cim/1',
+    BlockCIM: 'windows-block-cim/1',
+    WCIFS: 'windows-wcifs/1',
+    LCOW: 'windows-lcow/1',
+    merge: 'windows-merged-cim/1',
+  };
+  return `${names[what]}+${build}`;
+}

@@ -1,0 +1,128 @@
+/** Layers written through cimfs.dll or cimwriter.dll. Calls block: they belong into a job's thread. */
+
+import {
+  type CimStream,
+  type DirectoryEntry,
+  FileAttribute,
+  type FileInfo,
+  type FileMetadata,
+} from '../../cim/types.ts';
+import { CimletError } from '../../errors.ts';
+import type { BlockCimWriter, CimWriter, LayerWriter } from '../../layers/cim-writer.ts';
+import type { LowerView } from '../../layers/lower-view.ts';
+import type { CimImageHandle, CimStreamHandle, CimWriteCalls } from '../../native/windows/cim-calls.ts';
+import { ImageNames } from './image-names.ts';
+
+/** What both kinds of image have in common. */
+class ImageWriter implements LayerWriter {
+  protected readonly calls: CimWriteCalls;
+  protected readonly image: CimImageHandle;
+
+  constructor(calls: CimWriteCalls, image: CimImageHandle) {
+    this.calls = calls;
+    this.image = image;
+  }
+
+  createFile(path: string, metadata: FileMetadata): CimStream {
+    const isDirectory = (metadata.attributes & FileAttribute.directory) !== 0;
+    const size = isDirectory ? 0 : metadata.size;
+    return this.#stream(
+      path,
+      size,
+      this.calls.createFile(this.image, nativePath(path), { ...metadata, size }),
+    );
+  }
+
+  createAlternateStream(path: string, name: string, size: number): CimStream {
+    const stream = `${nativePath(path)}:${name}:$DATA`;
+    return this.#stream(`${path}:${name}`, size, this.calls.createAlternateStream(this.image, stream, size));
+  }
+
+  createHardLink(path: string, existing: string): void {
+    this.calls.createHardLink(this.image, nativePath(path), nativePath(existing));
+  }
+
+  /** Holds the caller to the declared size: cimfs notices too few bytes only later, and names no file then. */
+  #stream(path: string, size: number, stream: CimStreamHandle): CimStream {
+    let left = size;
+    const wrongSize = () =>
+      new CimletError('failed-precondition', `write ${path}: its declared size of ${size} bytes is wrong`);
+    return {
+      write: (data) => {
+        if (data.length > left) throw wrongSize();
+        if (data.length > 0) this.calls.writeStream(stream, data);
+        left -= data.length;
+      },
+      close: () => {
+        this.calls.closeStream(stream);
+        if (left > 0) throw wrongSize();
+      },
+    };
+  }
+}
+
+/** An image that begins as its parent's; `lower` shows what that holds. */
+export class ForkedImageWriter extends ImageWriter implements CimWriter {
+  readonly #names: ImageNames;
+
+  constructor(calls: CimWriteCalls, image: CimImageHandle, lower: LowerView | undefined) {
+    super(calls, image);
+    this.#names = new ImageNames(lower);
+  }
+
+  override createFile(path: string, metadata: FileMetadata): CimStream {
+    const stream = super.createFile(path, metadata);
+    this.#names.add(path, infoOf(metadata));
+    return stream;
+  }
+
+  override createHardLink(path: string, existing: string): void {
+    super.createHardLink(path, existing);
+    const info = this.#names.stat(existing);
+    if (info !== undefined) this.#names.add(path, info);
+  }
+
+  deletePath(path: string): boolean {
+    if (!this.#names.delete(path)) return false;
+    this.calls.deletePath(this.image, nativePath(path));
+    return true;
+  }
+
+  stat(path: string): FileInfo | undefined {
+    return this.#names.stat(path);
+  }
+
+  entries(path: string): DirectoryEntry[] {
+    return this.#names.entries(path);
+  }
+}
+
+/** An image that holds one layer's own files. */
+export class BlockImageWriter extends ImageWriter implements BlockCimWriter {
+  createMergeLink(path: string, target: string): void {
+    this.calls.createMergeLink(this.image, nativePath(path), nativePath(target));
+  }
+
+  tombstone(path: string): void {
+    this.calls.tombstoneFile(this.image, nativePath(path));
+  }
+}
+
+function nativePath(path: string): string {
+  return path.replaceAll('/', '\\');
+}
+
+/** Without the blobs, which nobody asks for again. */
+function infoOf({
+  securityDescriptor,
+  reparseData,
+  extendedAttributes,
+  ...metadata
+}: FileMetadata): FileInfo {
+  return {
+    ...metadata,
+    id: 0,
+    isDirectory: (metadata.attributes & FileAttribute.directory) !== 0,
+    reparseTag: reparseData === undefined ? 0 : Buffer.from(reparseData).readUInt32LE(0),
+  };
+}

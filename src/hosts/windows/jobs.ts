@@ -1,0 +1,58 @@
+/** The work done in a thread: plain data in, plain data out. Cimfs' calls on entries block, and there are many. */
+
+import type { CimImagePath } from '../../native/windows/cimfs.ts';
+import type { StoredFile } from '../embedded/records.ts';
+import type { DiffId, EffectContext, LayerBlob } from '../host.ts';
+import { runInThread, threadEntry } from '../job-thread.ts';
+
+interface UnpackInput {
+  blob: LayerBlob;
+  diffId: DiffId;
+  /** The volume that shows the layers below; absent for a base layer. */
+  lower?: string | undefined;
+}
+
+/** Decodes and verifies a blob into a forked image in `directory`. */
+export interface UnpackForkedJob extends UnpackInput {
+  kind: 'unpack-forked';
+  directory: string;
+  /** Names of `.cim` files. */
+  image: string;
+  parent?: string | undefined;
+}
+
+/** Decodes and verifies a blob into a new block container. */
+export interface UnpackBlockJob extends UnpackInput {
+  kind: 'unpack-block';
+  image: CimImagePath;
+  seal: boolean;
+  vhdFooter: boolean;
+}
+
+/** Merges block images, topmost first, into a new container. */
+export interface MergeJob {
+  kind: 'merge';
+  image: CimImagePath;
+  sources: CimImagePath[];
+  seal: boolean;
+  vhdFooter: boolean;
+}
+
+export type Job = UnpackForkedJob | UnpackBlockJob | MergeJob;
+
+/** What was written. */
+export interface WrittenImage {
+  cimFiles: StoredFile[];
+  bytes: number;
+  files: number;
+  warnings: string[];
+  /** As `sha256:…`, of what was sealed. */
+  rootHash?: string | undefined;
+}
+
+const ENTRY = threadEntry('job-entry', import.meta.url);
+
+/** On abort the job cleans up after itself as far as it can, then this throws `cancelled`. */
+export async function runJob(job: Job, context: EffectContext): Promise<WrittenImage> {
+  return runInThread<Job, WrittenImage>(ENTRY, job, context);
+}

@@ -1,0 +1,81 @@
+/** The layers below one that is unpacked, shown as a volume meanwhile: cimfs doesn't say otherwise what they hold. */
+
+import { join } from 'node:path';
+import { CimletError } from '../../errors.ts';
+import { volumePath } from '../../native/windows/guid.ts';
+import { layerFolder } from '../embedded/layout.ts';
+import type { ChainId, EffectContext, UnpackRequest } from '../host.ts';
+import { lowerVolumeGuid } from '../identity.ts';
+import { LOWER_FILE, LOWER_IMAGE } from './cim-paths.ts';
+import { runJob } from './jobs.ts';
+import { layerImage, mergedImage, soundLayer, soundMerge, type WindowsLayerRecord } from './store.ts';
+import type { ShownImage } from './volumes.ts';
+import type { Workshop } from './workshop.ts';
+
+/**
+ * Runs `use` with the volume of the parents, which must be sound; with none for a base layer. What it takes to show them
+ * is made in `folder`, the layer's own.
+ */
+export async function withLowerVolume<T>(
+  workshop: Workshop,
+  request: UnpackRequest,
+  folder: string,
+  context: EffectContext,
+  use: (volume: string | undefined, parent: WindowsLayerRecord | undefined) => Promise<T>,
+): Promise<T> {
+  const parents = await requireParents(workshop, request);
+  const parent = parents.at(-1);
+  if (parent === undefined) return use(undefined, undefined);
+  const guid = lowerVolumeGuid(workshop.layout.root, layerFolder(request));
+  const shown = await shownLayers(workshop, parents, folder, context);
+  await workshop.volumes.mount(shown, guid);
+  try {
+    return await use(volumePath(guid), parent);
+  } finally {
+    await workshop.volumes.dismount(guid);
+  }
+}
+
+async function requireParents(
+  workshop: Workshop,
+  { chainId, parents, format }: UnpackRequest,
+): Promise<WindowsLayerRecord[]> {
+  const records: WindowsLayerRecord[] = [];
+  for (const parent of parents) {
+    const record = await soundLayer(workshop, { chainId: parent, format });
+    if (record === undefined)
+      throw new CimletError(
+        'failed-precondition',
+        `unpack layer ${chainId}: parent ${parent} is not committed as ${format}, or is damaged`,
+      );
+    records.push(record);
+  }
+  return records;
+}
+
+/** A forked image holds all below it; block images are merged, unless they are already. */
+async function shownLayers(
+  workshop: Workshop,
+  parents: readonly WindowsLayerRecord[],
+  folder: string,
+  context: EffectContext,
+): Promise<ShownImage> {
+  const top = parents.at(-1) as WindowsLayerRecord;
+  const { format, rootHash } = top.layer;
+  if (format === 'ForkedCIM') return { image: layerImage(workshop, top), sources: [], kind: 'forked' };
+  if (parents.length === 1) return { image: layerImage(workshop, top), sources: [], kind: 'block', rootHash };
+  const chain: ChainId[] = parents.map(({ layer }) => layer.chainId);
+  const sources = parents.map((parent) => layerImage(workshop, parent)).reverse();
+  const merge = (await soundMerge(workshop, chain))?.merge;
+  if (merge !== undefined)
+    return {
+      image: mergedImage(workshop, top.layer.chainId),
+      sources,
+      kind: 'block',
+      rootHash: merge.rootHash,
+    };
+  const image = { container: join(folder, LOWER_FILE), name: LOWER_IMAGE };
+  const seal = parents.every(({ layer }) => layer.rootHash !== undefined);
+  const written = await runJob({ kind: 'merge', image, sources, seal, vhdFooter: false }, context);
+  return { image, sources, kind: 'block', rootHash: written.rootHash };
+}

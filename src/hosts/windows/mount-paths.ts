@@ -1,0 +1,63 @@
+/** Paths that views are shown at, as Windows compares them, and what is there. */
+
+import { lstat, readdir, readlink, realpath } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
+import { CimletError, classify, isErrorCode } from '../../errors.ts';
+import { foldName } from '../../layers/layer-tree.ts';
+import type { PathState } from '../host.ts';
+
+/** The form in which paths are compared. */
+export function foldPath(path: string): string {
+  return foldName(resolve(path));
+}
+
+/** Throws `invalid-manifest` for a path that no view can be shown at. */
+export async function checkMountPath(path: string, root: string): Promise<void> {
+  const refuse = (why: string) => new CimletError('invalid-manifest', `mount ${path}: ${why}`);
+  if (!isAbsolute(path)) throw refuse('the path is not absolute');
+  const normal = resolve(path);
+  if (normal !== path.replaceAll('/', '\\')) throw refuse(`the path should be written as ${normal}`);
+  const place = foldPath(await realLocation(normal));
+  const realRoot = foldPath(await realLocation(root));
+  if (isWithin(place, realRoot) || isWithin(realRoot, place))
+    throw refuse(`the path lies inside or above the root ${root}`);
+}
+
+/** What is at a path that is none of ours. */
+export async function foreignStateOf(path: string): Promise<PathState> {
+  try {
+    const stats = await lstat(path);
+    if (stats.isSymbolicLink())
+      return { kind: 'symlink', detail: `a symbolic link or mount point to ${await readlink(path)}` };
+    if (!stats.isDirectory()) return { kind: 'file', detail: `a file of ${stats.size} bytes` };
+    const entries = await readdir(path);
+    return entries.length === 0
+      ? { kind: 'empty-directory' }
+      : { kind: 'directory', detail: `a directory holding ${entries.length} entries` };
+  } catch (error) {
+    const classified = classify(error, `look at ${path}`);
+    if (isErrorCode(classified, 'not-found')) return { kind: 'absent' };
+    if (isErrorCode(classified, 'access-denied', 'failed-precondition', 'busy'))
+      return { kind: 'unreadable', detail: classified.message };
+    throw classified;
+  }
+}
+
+export function isWithin(path: string, directory: string): boolean {
+  const below = directory.endsWith('\\') ? directory : `${directory}\\`;
+  return path === directory || path.startsWith(below);
+}
+
+/** `path` with the links in what exists above it resolved, its own name kept. */
+async function realLocation(path: string): Promise<string> {
+  const parent = dirname(path);
+  if (parent === path) return path;
+  try {
+    return join(await realpath(parent), basename(path));
+  } catch (error) {
+    const classified = classify(error, `look at ${parent}`);
+    if (isErrorCode(classified, 'not-found')) return join(await realLocation(parent), basename(path));
+    if (isErrorCode(classified, 'failed-precondition', 'access-denied', 'native')) return path;
+    throw classified;
+  }
+}

@@ -1,0 +1,125 @@
+/** Looking without touching: layers and merged CIMs with their faults, mounts, and what a crash left behind. */
+
+import { lstat, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { classify, isErrorCode } from '../../errors.ts';
+import { volumePath } from '../../native/windows/guid.ts';
+import { throwIfAborted } from '../abort.ts';
+import { listDirectory } from '../embedded/directories.ts';
+import { layerFolder, mergeFolder, parseFolderName } from '../embedded/layout.ts';
+import { readLayerRecords, readMergeRecords } from '../embedded/records.ts';
+import type { Leftover, ObservedLayer, ObservedMerge, ObservedMount, VolumeGuid } from '../host.ts';
+import { lowerVolumeGuid } from '../identity.ts';
+import { isForkedFile } from './cim-paths.ts';
+import { listedFiles } from './layer-store.ts';
+import { type MountRecord, recordedView } from './mount-records.ts';
+import { asWindows, layerFaults, mergeFaults, type Store } from './store.ts';
+import { viewState } from './views.ts';
+import { isMounted } from './volumes.ts';
+
+/** What the host itself is doing right now, which therefore isn't left over. */
+export interface Running {
+  /** Names of snapshots' folders. */
+  folders: ReadonlySet<string>;
+  volumeGuids: ReadonlySet<VolumeGuid>;
+}
+
+/** Something left over, and the volume it is when it is one. */
+export interface FoundLeftover extends Leftover {
+  volumeGuid?: VolumeGuid | undefined;
+}
+
+export async function observeLayers(store: Store, signal: AbortSignal): Promise<ObservedLayer[]> {
+  const layers: ObservedLayer[] = [];
+  for (const record of await readLayerRecords(store.layout)) {
+    throwIfAborted(signal, 'observe');
+    const own = asWindows(record);
+    if (own !== undefined) layers.push({ ...own.layer, faults: await layerFaults(store, own) });
+  }
+  return layers;
+}
+
+export async function observeMerges(store: Store, signal: AbortSignal): Promise<ObservedMerge[]> {
+  const merges: ObservedMerge[] = [];
+  for (const record of await readMergeRecords(store.layout)) {
+    throwIfAborted(signal, 'observe');
+    merges.push({ ...record.merge, faults: await mergeFaults(store, record) });
+  }
+  return merges;
+}
+
+export async function observeMounts(records: readonly MountRecord[]): Promise<ObservedMount[]> {
+  const mounts: ObservedMount[] = [];
+  for (const record of records) mounts.push({ ...recordedView(record), ...(await viewState(record)) });
+  return mounts;
+}
+
+/** Everything under the root, and the volumes of it, that only a crash or a failure explains. */
+export async function findLeftovers(store: Store, running: Running): Promise<FoundLeftover[]> {
+  const { layout } = store;
+  const found: Omit<FoundLeftover, 'bytes'>[] = [];
+  const committed = new Set<string>();
+  for (const record of await readLayerRecords(layout))
+    if (asWindows(record) !== undefined) committed.add(layerFolder(record.layer));
+  for (const { merge } of await readMergeRecords(layout))
+    for (const top of merge.chain.slice(-1)) committed.add(mergeFolder(top));
+  for (const name of await listDirectory(layout.snapshots)) {
+    const { prefix, holds } = parseFolderName(name) ?? {};
+    const folder = name.slice(prefix?.length ?? 0);
+    if (prefix === undefined || running.folders.has(folder)) continue;
+    const volumeGuid = lowerVolumeGuid(layout.root, folder);
+    if (prefix === 'tmp-' && (await isMounted(volumeGuid)))
+      found.push({
+        path: volumePath(volumeGuid),
+        reason: 'a volume that showed the layers below one that was unpacked',
+        volumeGuid,
+      });
+    const path = join(layout.snapshots, name);
+    if (prefix === 'rm-') found.push({ path, reason: 'a removal that was interrupted' });
+    else if (prefix === 'tmp-')
+      found.push({
+        path,
+        reason: holds === 'merge' ? 'a merge that was interrupted' : 'unpacked but never committed',
+      });
+    else if (!committed.has(folder))
+      found.push({ path, reason: 'a snapshot folder without a readable record' });
+  }
+  found.push(...(await findForkedLeftovers(store, running)));
+  for (const name of await listDirectory(layout.mounts))
+    if (/^tmp-[0-9a-f-]{36}\.json$/.test(name) && !running.volumeGuids.has(name.slice(4, 40) as VolumeGuid))
+      found.push({ path: join(layout.mounts, name), reason: 'a record that was never finished' });
+  const sized = found.map(async (entry) => ({
+    ...entry,
+    bytes: entry.volumeGuid === undefined ? await bytesUnder(entry.path) : 0,
+  }));
+  return Promise.all(sized);
+}
+
+/** Files of layers that are unpacked but not committed go with those, since nothing lists them then. */
+async function findForkedLeftovers(
+  store: Store,
+  running: Running,
+): Promise<{ path: string; reason: string }[]> {
+  const { layout } = store;
+  const isAtWork = [...running.folders].some((folder) => parseFolderName(folder)?.holds === 'ForkedCIM');
+  if (isAtWork) return [];
+  const committed = await listedFiles(store, { unpacked: false });
+  return (await listDirectory(layout.cimLayers))
+    .filter((name) => isForkedFile(name) && !committed.has(name))
+    .map((name) => ({ path: join(layout.cimLayers, name), reason: 'a file of no committed layer' }));
+}
+
+/** 0 for what is gone: another process may be at work while this one only looks. */
+async function bytesUnder(path: string): Promise<number> {
+  try {
+    const stats = await lstat(path);
+    if (!stats.isDirectory()) return stats.size;
+    let bytes = 0;
+    for (const name of await readdir(path)) bytes += await bytesUnder(join(path, name));
+    return bytes;
+  } catch (error) {
+    const classified = classify(error, `look at ${path}`);
+    if (isErrorCode(classified, 'not-found')) return 0;
+    throw classified;
+  }
+}

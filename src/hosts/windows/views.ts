@@ -1,0 +1,166 @@
+/**
+ * Read-only views: a CIM mounted as a volume, whose `Files` the bind filter shows at a path. What a view is made of is
+ * taken in this order and given back in reverse; the volume's GUID and the record say what a dead process took.
+ */
+
+import { resolve } from 'node:path';
+import { CimletError } from '../../errors.ts';
+import { type BindFilter, BindFlag } from '../../native/windows/bindfltapi.ts';
+import { volumePath } from '../../native/windows/guid.ts';
+import { ensureDirectory, missingDirectories, removeEmptyDirectories } from '../embedded/directories.ts';
+import type { MountedView, MountRequest, ObservedMount, PathState } from '../host.ts';
+import { isSameView, viewOf } from '../mounted-view.ts';
+import { acquireAll, type Resource, releaseAll } from './acquire.ts';
+import { foldPath, foreignStateOf, isWithin } from './mount-paths.ts';
+import {
+  type MountRecord,
+  readMountRecord,
+  readMountRecords,
+  recordedView,
+  removeMountRecord,
+  writeMountRecord,
+} from './mount-records.ts';
+import { requireChain } from './shown-chain.ts';
+import type { Store } from './store.ts';
+import { identityOf, isMounted, type ShownImage, type Volumes } from './volumes.ts';
+
+/** What showing views takes. */
+export interface Gallery extends Store {
+  volumes: Volumes;
+  bindFilter: BindFilter;
+}
+
+const BIND_FLAGS = BindFlag.readOnly | BindFlag.noMultipleTargets;
+
+type MountState = Pick<ObservedMount, 'state' | 'message'>;
+
+/** The caller holds the volume GUID's lock and has checked capabilities and path. */
+export async function showView(gallery: Gallery, request: MountRequest): Promise<MountedView> {
+  const { layout } = gallery;
+  const operation = `mount ${request.path}`;
+  const view = viewOf(request);
+  const own = await readMountRecord(layout, request.volumeGuid);
+  const isThere = own !== undefined && (await viewState(own)).state === 'mounted';
+  if (isThere && !isSameView(recordedView(own), view)) throw showsOther(own, operation);
+  const isExpected = request.expectedRootHash === undefined || request.expectedRootHash === own?.rootHash;
+  if (isThere && isExpected) return recordedView(own);
+  const shown = await requireChain(gallery, request, operation);
+  if (isThere) throw showsOther(own, operation);
+  // What is left of a view that is no longer whole would be in the way.
+  if (own !== undefined) await takeAway(gallery, own);
+  await requireFreePlace(gallery, request, operation);
+  const record: MountRecord = {
+    formatVersion: 1,
+    request: { ...request, chain: [...request.chain] },
+    created: await missingDirectories(resolve(request.path)),
+    ...(shown.rootHash === undefined ? {} : { rootHash: shown.rootHash }),
+  };
+  await writeMountRecord(layout, record);
+  try {
+    await acquireAll(resourcesOf(gallery, record, shown));
+  } catch (error) {
+    await removeMountRecord(layout, request.volumeGuid);
+    throw error;
+  }
+  return recordedView(record);
+}
+
+/** Takes a view away with all that was made for it. Whatever is gone already is fine. */
+export async function takeAway(gallery: Gallery, record: MountRecord): Promise<void> {
+  await hideView(gallery, record);
+  await removeMountRecord(gallery.layout, record.request.volumeGuid);
+}
+
+/** Takes a view out of sight and keeps its record. */
+export async function hideView(gallery: Gallery, record: MountRecord): Promise<void> {
+  await releaseAll(resourcesOf(gallery, record, undefined));
+}
+
+export async function viewState({ request: { path, volumeGuid } }: MountRecord): Promise<MountState> {
+  if (!(await isMounted(volumeGuid))) return { state: 'missing', message: 'its volume is not mounted' };
+  const shown = await identityOf(filesOf(volumeGuid));
+  const there = await identityOf(resolve(path));
+  if (there === undefined) return { state: 'missing', message: `there is nothing at ${path}` };
+  if (there === shown) return { state: 'mounted' };
+  return { state: 'missing', message: `${path} does not show its volume` };
+}
+
+export async function pathStateOf(path: string, records: readonly MountRecord[]): Promise<PathState> {
+  const folded = foldPath(path);
+  for (const record of records) {
+    if (foldPath(record.request.path) !== folded) continue;
+    if ((await viewState(record)).state === 'mounted')
+      return { kind: 'own-mount', detail: `our view of ${record.request.chain.at(-1)}` };
+  }
+  return foreignStateOf(path);
+}
+
+function filesOf(volumeGuid: string): string {
+  return `${volumePath(volumeGuid)}Files`;
+}
+
+/** `shown` is needed to take them only. */
+function resourcesOf(gallery: Gallery, record: MountRecord, shown: ShownImage | undefined): Resource[] {
+  const { path, volumeGuid } = record.request;
+  const { volumes, bindFilter } = gallery;
+  const place = resolve(path);
+  return [
+    {
+      acquire: async () => {
+        if (shown === undefined) throw new Error(`mount ${path}: nothing to show`);
+        await volumes.mount(shown, volumeGuid);
+      },
+      release: () => volumes.dismount(volumeGuid),
+    },
+    {
+      acquire: () => ensureDirectory(place),
+      release: () => removeDirectories(gallery, record),
+    },
+    {
+      acquire: () => bindFilter.setupFilter(place, `${filesOf(volumeGuid)}\\`, BIND_FLAGS),
+      release: () => unbind(bindFilter, record),
+    },
+  ];
+}
+
+/** Where nothing of ours is shown, Windows has nothing to end, whatever it says then. */
+async function unbind(bindFilter: BindFilter, record: MountRecord): Promise<void> {
+  const isBound = (await viewState(record)).state === 'mounted';
+  try {
+    await bindFilter.removeMapping(resolve(record.request.path));
+  } catch (error) {
+    if (isBound || !(error instanceof CimletError)) throw error;
+  }
+}
+
+/** Directories of ours that other mounts of ours still need are theirs to remove from now on. */
+async function removeDirectories({ layout }: Gallery, { request, created }: MountRecord): Promise<void> {
+  const staying = await removeEmptyDirectories(created);
+  if (staying.length === 0) return;
+  for (const heir of await readMountRecords(layout)) {
+    if (heir.request.volumeGuid === request.volumeGuid) continue;
+    const place = foldPath(heir.request.path);
+    const inherited = staying.filter((directory) => isWithin(place, foldPath(directory)));
+    const all = [...new Set([...inherited, ...heir.created])];
+    if (all.length > heir.created.length) await writeMountRecord(layout, { ...heir, created: all });
+  }
+}
+
+async function requireFreePlace(gallery: Gallery, request: MountRequest, operation: string): Promise<void> {
+  const records = await readMountRecords(gallery.layout);
+  const { kind, detail } = await pathStateOf(request.path, records);
+  if (kind === 'absent' || kind === 'empty-directory') return;
+  if (kind === 'unreadable') throw new CimletError('access-denied', `${operation}: ${detail ?? kind}`);
+  throw new CimletError('already-exists', `${operation}: there is ${detail ?? kind} already`, {
+    hint: 'move it away, or mount elsewhere',
+  });
+}
+
+function showsOther({ request, rootHash }: MountRecord, operation: string): CimletError {
+  const hash = rootHash === undefined ? '' : ` with root hash ${rootHash}`;
+  return new CimletError(
+    'failed-precondition',
+    `${operation}: ${request.volumeGuid} already shows ${request.chain.at(-1)}${hash} at ${request.path}`,
+    { hint: 'dismount it first' },
+  );
+}

@@ -1,0 +1,16 @@
+/** What writing a layer calls. For a job's thread, which opens its own. */
+
+import type { CimWriteCalls } from '../../native/windows/cim-calls.ts';
+import { Dlls } from '../../native/windows/dll.ts';
+import { type FileFacts, fileFacts } from '../../native/windows/file-info.ts';
+import { openWindowsApi } from '../../native/windows/windows.ts';
+
+export interface WritingCalls {
+  calls: CimWriteCalls;
+  facts: FileFacts;
+}
+
+export function openWriting(): WritingCalls {
+  const dlls = new Dlls();
+  return { calls: openWindowsApi(dlls).cimWriteCalls(), facts: fileFacts(dlls) };
+}

@@ -1,0 +1,373 @@
+/**
+ * The host of Windows: CIMs that cimfs.dll writes and mounts. What is where under the root is as in the embedded host's
+ * layout.ts, but forked images' files have the names that Windows gives them; mounts are made of what views.ts says.
+ */
+
+import { arch } from 'node:os';
+import { join, resolve } from 'node:path';
+import { CimletError, classify, describeError, isErrorCode } from '../../errors.ts';
+import { openWindowsApi, type WindowsApi } from '../../native/windows/windows.ts';
+import { throwIfAborted } from '../abort.ts';
+import { requireCapability } from '../capability.ts';
+import { type Layout, layerFolder, layoutOf, mergeFolder } from '../embedded/layout.ts';
+import { freeBytesAt } from '../embedded/observe.ts';
+import { readLayerRecord, readLayerRecords } from '../embedded/records.ts';
+
+import type {
+  Capabilities,
+  Capability,
+  ChainId,
+  CommittedLayer,
+  EffectContext,
+  Host,
+  HostState,
+  LayerRef,
+  Leftover,
+  MergedChain,
+  MergeRequest,
+  MountedView,
+  MountRequest,
+  SnapshotRequest,
+  UnpackRequest,
+  VolumeGuid,
+} from '../host.ts';
+import { KeyedLock } from '../keyed-lock.ts';
+import { Limiter } from '../limiter.ts';
+import { checkMergeRequest } from '../merge-request.ts';
+import { probeCapabilities, type WindowsCapabilities } from './capabilities.ts';
+import { CimfsGuard } from './cimfs-guard.ts';
+import { commitLayer, deleteFile, removeLayerFiles, unpackLayer } from './layer-store.ts';
+import { commitMerge, removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
+import { checkMountPath, foldPath } from './mount-paths.ts';
+import { type MountRecord, readMountRecord, readMountRecords } from './mount-records.ts';
+import { findLeftovers, observeLayers, observeMerges, observeMounts } from './observe.ts';
+import { type Gallery, hideView, pathStateOf, showView, takeAway, viewState } from './views.ts';
+import { Volumes } from './volumes.ts';
+import type { Workshop } from './workshop.ts';
+
+/** As OCI platforms spell it. */
+const ARCHITECTURE = arch() === 'x64' ? 'amd64' : arch();
+/** CimFS mounts and dismounts under way at a time; more have crashed hosts. */
+const VOLUME_CALLS = 2;
+
+export interface WindowsHostOptions {
+  /** Made when first needed. */
+  root: string;
+  /** When this machine started, in milliseconds since 1970; only tests say. */
+  boot?: number | undefined;
+}
+
+export function createWindowsHost(options: WindowsHostOptions): Host {
+  return new WindowsHost(options);
+}
+
+class WindowsHost implements Host {
+  readonly kind = 'windows';
+  readonly root: string;
+  readonly #layout: Layout;
+  readonly #api: WindowsApi = openWindowsApi();
+  readonly #guard: CimfsGuard;
+  readonly #volumes: Volumes;
+  readonly #locks = new KeyedLock();
+  readonly #running = { folders: new Set<string>(), volumeGuids: new Set<VolumeGuid>() };
+  #probed: Promise<WindowsCapabilities> | undefined;
+
+  constructor({ root, boot }: WindowsHostOptions) {
+    this.root = resolve(root);
+    this.#layout = layoutOf(this.root);
+    this.#guard = new CimfsGuard(join(this.root, 'cimfs-work.json'), boot);
+    this.#volumes = new Volumes(this.#api.cimfs, new Limiter(VOLUME_CALLS), this.#guard);
+  }
+
+  async capabilities(): Promise<Capabilities> {
+    return structuredClone((await this.#probe()).capabilities);
+  }
+
+  async observe({
+    signal,
+    paths = [],
+  }: {
+    signal: AbortSignal;
+    paths?: readonly string[];
+  }): Promise<HostState> {
+    throwIfAborted(signal, 'observe');
+    const store = await this.#workshop();
+    const mounts = await readMountRecords(this.#layout);
+    const states: HostState['paths'] = {};
+    for (const path of paths) states[path] = await pathStateOf(path, mounts);
+    const { version } = await this.#probe();
+    return {
+      formatVersion: 1,
+      host: {
+        kind: this.kind,
+        platform: 'win32',
+        osVersion: `10.0.${version}`,
+        architecture: ARCHITECTURE,
+      },
+      root: this.root,
+      capabilities: await this.capabilities(),
+      layers: await observeLayers(store, signal),
+      merges: await observeMerges(store, signal),
+      mounts: await observeMounts(mounts),
+      paths: states,
+      leftovers: (await findLeftovers(store, this.#running)).map(withoutGuid),
+      freeBytes: await freeBytesAt(this.root),
+    };
+  }
+
+  async unpackLayer(request: UnpackRequest, context: EffectContext): Promise<void> {
+    const operation = `unpack layer ${request.chainId}`;
+    await this.#require(`${request.format}.write`, operation);
+    if (request.seal === true) await this.#require('seal', operation);
+    await this.#withLayer(request, context, 'unpack', async () =>
+      unpackLayer(await this.#workshop(), request, context),
+    );
+  }
+
+  async commitLayer(ref: LayerRef, context: EffectContext): Promise<CommittedLayer> {
+    const operation = `commit layer ${ref.chainId}`;
+    await this.#require(`${ref.format}.write`, operation);
+    const isUnpacked = (await readLayerRecord(this.#layout, ref, 'tmp-')) !== undefined;
+    const users = ({ chain, format }: MountRequest) => format === ref.format && chain.includes(ref.chainId);
+    const commit = () =>
+      this.#withLayer(ref, context, 'commit', async () => commitLayer(await this.#workshop(), ref, context));
+    return isUnpacked ? this.#replaceUnder(users, operation, commit, context) : commit();
+  }
+
+  async removeLayer(ref: LayerRef, context: EffectContext): Promise<void> {
+    const operation = `remove layer ${ref.chainId}`;
+    const remove = async () => {
+      const refuse = (user: string) =>
+        new CimletError('failed-precondition', `${operation}: ${user} needs it`);
+      for (const { layer } of await readLayerRecords(this.#layout))
+        if (layer.parent === ref.chainId && layer.format === ref.format)
+          throw refuse(`layer ${layer.chainId}`);
+      const user = await this.#mountedBy(
+        ({ chain, format }) => format === ref.format && chain.includes(ref.chainId),
+      );
+      if (user !== undefined) throw refuse(`the mount at ${user}`);
+      const workshop = await this.#workshop();
+      if (ref.format === 'BlockCIM') await removeMergeFiles(workshop, ref.chainId);
+      await removeLayerFiles(workshop, ref, context);
+    };
+    const removeLayer = () => this.#withLayer(ref, context, 'remove', remove);
+    if (ref.format === 'BlockCIM')
+      await this.#withFolder(mergeFolder(ref.chainId), context, operation, removeLayer);
+    else await removeLayer();
+  }
+
+  async mergeChain(request: MergeRequest, context: EffectContext): Promise<MergedChain> {
+    const operation = `merge chain ${request.chain.at(-1)}`;
+    await this.#require('merge', operation);
+    if (request.seal === true) await this.#require('seal', operation);
+    const top = checkMergeRequest(request);
+    const users = ({ chain, format }: MountRequest) =>
+      format === request.format && chain.length > 1 && chain.at(-1) === top;
+    return this.#withFolder(mergeFolder(top), context, operation, async () => {
+      const workshop = await this.#workshop();
+      const known = await sufficientMerge(workshop, request);
+      if (known !== undefined) return known;
+      await writeMerge(workshop, request, context);
+      return this.#replaceUnder(users, operation, () => commitMerge(workshop, top), context);
+    });
+  }
+
+  async removeMerge({ chainId, format }: LayerRef, context: EffectContext): Promise<void> {
+    const operation = `remove merged CIM on ${chainId}`;
+    throwIfAborted(context.signal, operation);
+    if (format !== 'BlockCIM') return;
+    await this.#withFolder(mergeFolder(chainId), context, operation, async () => {
+      const user = await this.#mountedBy(
+        (request) =>
+          request.format === format && request.chain.length > 1 && request.chain.at(-1) === chainId,
+      );
+      if (user !== undefined)
+        throw new CimletError('failed-precondition', `${operation}: the mount at ${user} needs it`);
+      await removeMergeFiles(await this.#workshop(), chainId);
+    });
+  }
+
+  async mount(request: MountRequest, context: EffectContext): Promise<MountedView> {
+    const operation = `mount ${request.path}`;
+    await this.#require(`${request.format}.mount`, operation);
+    await this.#require(`view.${request.view}`, operation);
+    if (request.access === 'ReadWrite') await this.#require('active', operation);
+    await checkMountPath(request.path, this.root);
+    return this.#withMount(request, context, operation, async () => showView(await this.#gallery(), request));
+  }
+
+  async dismount(volumeGuid: VolumeGuid, context: EffectContext): Promise<void> {
+    const operation = `dismount ${volumeGuid}`;
+    throwIfAborted(context.signal, operation);
+    const known = await readMountRecord(this.#layout, volumeGuid);
+    if (known === undefined) return;
+    await this.#withMount(known.request, context, operation, async () => {
+      const record = await readMountRecord(this.#layout, volumeGuid);
+      if (record !== undefined) await takeAway(await this.#gallery(), record);
+    });
+  }
+
+  async cleanLeftovers(context: EffectContext): Promise<Leftover[]> {
+    const operation = 'clean leftovers';
+    throwIfAborted(context.signal, operation);
+    const store = await this.#workshop();
+    await this.#guard.settle();
+    const removed: Leftover[] = [];
+    // No forked image begins meanwhile, whose files would look left over.
+    await this.#locks.run('forked images', async () => {
+      for (const leftover of await findLeftovers(store, this.#running)) {
+        throwIfAborted(context.signal, operation);
+        try {
+          if (leftover.volumeGuid !== undefined) await this.#volumes.dismount(leftover.volumeGuid);
+          else await deleteFile(leftover.path);
+          removed.push(withoutGuid(leftover));
+        } catch (error) {
+          if (!isErrorCode(error, 'busy', 'access-denied')) throw error;
+          context.warn?.(`${leftover.path} cannot be removed yet: ${error.message}`);
+        }
+      }
+    });
+    return removed;
+  }
+
+  async exportLayer(ref: LayerRef, _file: string, _context: EffectContext): Promise<void> {
+    return this.#notYet('export', `export layer ${ref.chainId}`);
+  }
+
+  async prepareSnapshot(request: SnapshotRequest, _context: EffectContext): Promise<void> {
+    return this.#notYet('active', `prepare snapshot ${request.key}`);
+  }
+
+  async commitSnapshot(key: string, _chainId: ChainId, _context: EffectContext): Promise<CommittedLayer> {
+    return this.#notYet('commit', `commit snapshot ${key}`);
+  }
+
+  async removeSnapshot(key: string, _context: EffectContext): Promise<void> {
+    return this.#notYet('active', `remove snapshot ${key}`);
+  }
+
+  async #probe(): Promise<WindowsCapabilities> {
+    this.#probed ??= probeCapabilities(this.#api, this.root, this.#guard);
+    return this.#probed;
+  }
+
+  async #require(capability: Capability, operation: string): Promise<void> {
+    requireCapability(capability, (await this.#probe()).capabilities[capability], operation);
+  }
+
+  async #notYet(capability: Capability, operation: string): Promise<never> {
+    await this.#require(capability, operation);
+    throw new Error(`${operation}: ${capability} is said to be available but isn't built`);
+  }
+
+  async #workshop(): Promise<Workshop> {
+    const { build } = await this.#probe();
+    return { layout: this.#layout, build, volumes: this.#volumes, locks: this.#locks };
+  }
+
+  async #gallery(): Promise<Gallery> {
+    return { ...(await this.#workshop()), bindFilter: this.#api.bindfilter };
+  }
+
+  /** Where a chain that `uses` says is mounted. */
+  async #mountedBy(uses: (request: MountRequest) => boolean): Promise<string | undefined> {
+    for (const record of await readMountRecords(this.#layout))
+      if (uses(record.request) && (await viewState(record)).state !== 'missing') return record.request.path;
+    return undefined;
+  }
+
+  /**
+   * Replaces what mounted chains consist of. Windows renames nothing that is open, so their views go first, and come back
+   * as far as what they show is sound; a view that a crash keeps away is observed as missing.
+   */
+  async #replaceUnder<T>(
+    uses: (request: MountRequest) => boolean,
+    operation: string,
+    replace: () => Promise<T>,
+    context: EffectContext,
+  ): Promise<T> {
+    const hidden: MountRecord[] = [];
+    try {
+      for (const record of await readMountRecords(this.#layout)) {
+        if (!uses(record.request) || (await viewState(record)).state === 'missing') continue;
+        await this.#withMount(record.request, context, operation, async () =>
+          hideView(await this.#gallery(), record),
+        );
+        hidden.push(record);
+      }
+      return await replace();
+    } finally {
+      for (const { request } of hidden) await this.#showAgain(request, context);
+    }
+  }
+
+  /** A view that can't be shown again yet, because another of its layers is damaged too, stays recorded. */
+  async #showAgain(request: MountRequest, context: EffectContext): Promise<void> {
+    const operation = `mount ${request.path}`;
+    try {
+      await this.#withMount(request, context, operation, async () => {
+        const record = await readMountRecord(this.#layout, request.volumeGuid);
+        if (record !== undefined) await showView(await this.#gallery(), record.request);
+      });
+    } catch (error) {
+      if (!isErrorCode(error, 'failed-precondition')) context.warn?.(describeError(error));
+    }
+  }
+
+  async #withLayer<T>(
+    ref: LayerRef,
+    context: EffectContext,
+    verb: string,
+    effect: () => Promise<T>,
+  ): Promise<T> {
+    return this.#withFolder(layerFolder(ref), context, `${verb} layer ${ref.chainId}`, effect);
+  }
+
+  /** One effect per folder at a time, known to `observe` as running. A merge's may take mounts' and layers' within it. */
+  async #withFolder<T>(
+    folder: string,
+    context: EffectContext,
+    operation: string,
+    effect: () => Promise<T>,
+  ): Promise<T> {
+    return this.#locks.run(`folder ${folder}`, () =>
+      this.#asRunning(this.#running.folders, folder, context, operation, effect),
+    );
+  }
+
+  /** One effect per mount and path at a time. */
+  async #withMount<T>(
+    { volumeGuid, path }: MountRequest,
+    context: EffectContext,
+    operation: string,
+    effect: () => Promise<T>,
+  ): Promise<T> {
+    return this.#locks.run(`mount ${volumeGuid}`, () =>
+      this.#locks.run(`path ${foldPath(path)}`, () =>
+        this.#asRunning(this.#running.volumeGuids, volumeGuid, context, operation, effect),
+      ),
+    );
+  }
+
+  async #asRunning<K, T>(
+    running: Set<K>,
+    key: K,
+    context: EffectContext,
+    operation: string,
+    effect: () => Promise<T>,
+  ): Promise<T> {
+    throwIfAborted(context.signal, operation);
+    running.add(key);
+    try {
+      return await effect();
+    } catch (error) {
+      throw classify(error, operation);
+    } finally {
+      running.delete(key);
+    }
+  }
+}
+
+function withoutGuid({ path, reason, bytes }: Leftover): Leftover {
+  return { path, reason, bytes };
+}

@@ -1,0 +1,10 @@
+import type { KeyedLock } from '../keyed-lock.ts';
+import type { Store } from './store.ts';
+import type { Volumes } from './volumes.ts';
+
+/** What writing takes. */
+export interface Workshop extends Store {
+  volumes: Volumes;
+  /** Of the folder that forked images share. */
+  locks: KeyedLock;
+}

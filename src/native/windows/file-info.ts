@@ -1,0 +1,169 @@
+/** What Windows knows of one file and Node doesn't tell: attributes, 100 ns times, reparse tag, descriptor, streams. */
+
+import { C } from '../library.ts';
+import { BOOL, HANDLE } from './ctypes.ts';
+import type { Dlls } from './dll.ts';
+import { Win32Error } from './status.ts';
+
+const READ_ATTRIBUTES_AND_CONTROL = 0x0002_0080;
+const SHARE_ALL = 7;
+const OPEN_EXISTING = 3;
+/** FILE_FLAG_BACKUP_SEMANTICS, for directories, and FILE_FLAG_OPEN_REPARSE_POINT, for links themselves. */
+const BACKUP_AND_REPARSE = 0x0220_0000;
+
+const FILE_BASIC_INFO = { class: 0, size: 40 } as const;
+const FILE_STANDARD_INFO = { class: 1, size: 24 } as const;
+const FILE_ATTRIBUTE_TAG_INFO = { class: 9, size: 8 } as const;
+
+const OWNER_GROUP_DACL = 7;
+const HANDLE_EOF = 38;
+/** WIN32_FIND_STREAM_DATA: i64 size, then 296 UTF-16 units. */
+const STREAM_DATA_SIZE = 600;
+
+const KERNEL32 = {
+  CreateFileW: [HANDLE, [C.str16, C.uint32, C.uint32, C.pointer, C.uint32, C.uint32, HANDLE]],
+  CloseHandle: [BOOL, [HANDLE]],
+  GetFileInformationByHandleEx: [BOOL, [HANDLE, C.int, C.pointer, C.uint32]],
+  FindFirstStreamW: [HANDLE, [C.str16, C.int, C.pointer, C.uint32]],
+  FindNextStreamW: [BOOL, [HANDLE, C.pointer]],
+  FindClose: [BOOL, [HANDLE]],
+} as const;
+
+const ADVAPI32 = {
+  GetKernelObjectSecurity: [BOOL, [HANDLE, C.uint32, C.pointer, C.uint32, C.pointer]],
+} as const;
+
+export interface WindowsFileInfo {
+  attributes: number;
+  isDirectory: boolean;
+  /** 0 for what is no reparse point. */
+  reparseTag: number;
+  /** Bytes of the default stream. */
+  size: number;
+  /** In 100 ns since 1601-01-01 UTC. */
+  creationTime: bigint;
+  lastAccessTime: bigint;
+  lastWriteTime: bigint;
+  changeTime: bigint;
+}
+
+export interface WindowsStream {
+  /** Without `:$DATA`. */
+  name: string;
+  size: number;
+}
+
+/** All of them block. Links aren't followed. */
+export interface FileFacts {
+  /** Undefined when there is nothing at the path. */
+  info(path: string): WindowsFileInfo | undefined;
+  /** Owner, group and DACL, self-relative. */
+  securityDescriptor(path: string): Buffer;
+  /** Alternate data streams. */
+  streams(path: string): WindowsStream[];
+}
+
+/** https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-getfileinformationbyhandleex and its neighbours. */
+export function fileFacts(dlls: Dlls): FileFacts {
+  const kernel32 = dlls.open('kernel32.dll', KERNEL32);
+  const advapi32 = dlls.open('advapi32.dll', ADVAPI32);
+
+  /** Undefined when there is nothing. */
+  function withFile<T>(path: string, use: (handle: number) => T): T | undefined {
+    const args = [path, READ_ATTRIBUTES_AND_CONTROL, SHARE_ALL, null, OPEN_EXISTING, BACKUP_AND_REPARSE, 0];
+    const { value, status } = kernel32.attemptNow('CreateFileW', ...args);
+    if (status === Win32Error.FILE_NOT_FOUND || status === Win32Error.PATH_NOT_FOUND) return undefined;
+    if (status !== 0) throw kernel32.failure(`look at ${path}`, 'CreateFileW', args, status);
+    const handle = Number(value);
+    try {
+      return use(handle);
+    } finally {
+      kernel32.callNow(`close ${path}`, 'CloseHandle', handle);
+    }
+  }
+
+  function query(path: string, handle: number, kind: { class: number; size: number }): Buffer {
+    const buffer = Buffer.alloc(kind.size);
+    kernel32.callNow(
+      `look at ${path}`,
+      'GetFileInformationByHandleEx',
+      handle,
+      kind.class,
+      buffer,
+      buffer.length,
+    );
+    return buffer;
+  }
+
+  return {
+    info: (path) =>
+      withFile(path, (handle) => {
+        const basic = query(path, handle, FILE_BASIC_INFO);
+        const standard = query(path, handle, FILE_STANDARD_INFO);
+        const tag = query(path, handle, FILE_ATTRIBUTE_TAG_INFO);
+        const attributes = basic.readUInt32LE(32);
+        return {
+          attributes,
+          isDirectory: (attributes & 0x10) !== 0,
+          reparseTag: (attributes & 0x400) === 0 ? 0 : tag.readUInt32LE(4),
+          size: Number(standard.readBigInt64LE(8)),
+          creationTime: basic.readBigInt64LE(0),
+          lastAccessTime: basic.readBigInt64LE(8),
+          lastWriteTime: basic.readBigInt64LE(16),
+          changeTime: basic.readBigInt64LE(24),
+        };
+      }),
+    securityDescriptor: (path) => {
+      const operation = `read the security descriptor of ${path}`;
+      const found = withFile(path, (handle) => {
+        const needed = Buffer.alloc(4);
+        const ask = (buffer: Buffer | null) =>
+          advapi32.attemptNow(
+            'GetKernelObjectSecurity',
+            handle,
+            OWNER_GROUP_DACL,
+            buffer,
+            buffer?.length ?? 0,
+            needed,
+          );
+        const { status } = ask(null);
+        if (status !== 0 && status !== Win32Error.INSUFFICIENT_BUFFER)
+          throw advapi32.failure(operation, 'GetKernelObjectSecurity', [], status);
+        const buffer = Buffer.alloc(needed.readUInt32LE(0));
+        const second = ask(buffer).status;
+        if (second !== 0) throw advapi32.failure(operation, 'GetKernelObjectSecurity', [], second);
+        return buffer;
+      });
+      if (found === undefined)
+        throw kernel32.failure(operation, 'CreateFileW', [path], Win32Error.FILE_NOT_FOUND);
+      return found;
+    },
+    streams: (path) => {
+      const found: WindowsStream[] = [];
+      const data = Buffer.alloc(STREAM_DATA_SIZE);
+      const first = kernel32.attemptNow('FindFirstStreamW', path, 0, data, 0);
+      if (first.status === HANDLE_EOF) return found;
+      if (first.status !== 0)
+        throw kernel32.failure(`list the streams of ${path}`, 'FindFirstStreamW', [path], first.status);
+      const handle = Number(first.value);
+      try {
+        for (;;) {
+          const [, name = ''] = textIn(data, 8).split(':');
+          if (name !== '') found.push({ name, size: Number(data.readBigInt64LE(0)) });
+          const { status } = kernel32.attemptNow('FindNextStreamW', handle, data);
+          if (status === HANDLE_EOF) return found;
+          if (status !== 0)
+            throw kernel32.failure(`list the streams of ${path}`, 'FindNextStreamW', [path], status);
+        }
+      } finally {
+        kernel32.callNow(`list the streams of ${path}`, 'FindClose', handle);
+      }
+    },
+  };
+}
+
+function textIn(buffer: Buffer, offset: number): string {
+  const text = buffer.toString('utf16le', offset);
+  const end = text.indexOf('\0');
+  return end < 0 ? text : text.slice(0, end);
+}
