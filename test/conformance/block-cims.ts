@@ -164,6 +164,58 @@ export const blockCases: readonly ConformanceCase[] = [
     },
   },
   {
+    name: 'a merged chain is shown in its own order, count and format only',
+    needs: MOUNTS,
+    run: async (fixture) => {
+      const { host } = fixture;
+      const requests = await blockStack(fixture, [BASE, UPPER, TOP]);
+      const [base, middle, top] = requests;
+      assert(base !== undefined && middle !== undefined && top !== undefined);
+      await build(host, requests);
+      await host.mergeChain(mergeOf(requests), context);
+      const wrong = [
+        [top, middle, base],
+        [middle, base, top],
+        [base, top],
+        [...requests, top],
+      ];
+      for (const chain of wrong)
+        await rejects(host.mount(mountOf(fixture, chain), context), 'failed-precondition');
+      const forked = requests.map((request): UnpackRequest => ({ ...request, format: 'ForkedCIM' }));
+      await rejects(host.mount(mountOf(fixture, forked), context), 'failed-precondition');
+      const { mounts, leftovers } = await look(host);
+      assert.deepEqual([mounts, leftovers], [[], []]);
+      const view = mountOf(fixture, requests);
+      await host.mount(view, context);
+      await host.dismount(view.volumeGuid, context);
+    },
+  },
+  {
+    name: 'a merged chain is not shown once a layer of it is another, until it is merged again',
+    needs: [...MOUNTS, 'seal'],
+    run: async (fixture) => {
+      const { host } = fixture;
+      const requests = await blockStack(fixture, [BASE, UPPER]);
+      await build(host, requests);
+      await host.mergeChain(mergeOf(requests), context);
+      const sealed = requests.map((request) => ({ ...request, seal: true }));
+      await build(host, sealed.slice(0, 1));
+      const view = mountOf(fixture, requests);
+      await rejects(host.mount(view, context), 'failed-precondition');
+      const [merge] = (await look(host)).merges;
+      assert.deepEqual(
+        merge?.faults.map(({ code }) => code),
+        ['source-changed'],
+      );
+      await rejects(host.mergeChain(mergeOf(requests), context), 'failed-precondition', /1 of its 2 layers/);
+      await build(host, sealed);
+      await host.mergeChain(mergeOf(sealed), context);
+      await host.mount(view, context);
+      assert.equal(await fixture.readFile(`${view.path}/a.txt`), 'A');
+      await host.dismount(view.volumeGuid, context);
+    },
+  },
+  {
     name: 'merging is observed, and repeating it changes nothing',
     needs: MERGES,
     run: async (fixture) => {
