@@ -82,7 +82,9 @@ export async function executePlan(
     return image;
   };
 
-  if (observed.leftovers.length > 0) await cleanLeftovers(services, options.signal);
+  // What is being built looks like a leftover at times.
+  const isBuilding = (carriedOver?.running.length ?? 0) > 0;
+  if (observed.leftovers.length > 0 && !isBuilding) await cleanLeftovers(services, options.signal);
   settleRecords(state, observed, plan);
   const rootHashes = carriedOver?.rootHashes ?? new RootHashes();
   rootHashes.update(observed);

@@ -88,6 +88,17 @@ describe('a run that is paused', () => {
     expectEmpty(await world.plan(TOOLS));
   });
 
+  it('has nothing cleaned up while something still builds, whatever looks like a leftover', async () => {
+    heldUp = 'commitLayer';
+    const first = await (await runUntilPaused(APP)).running;
+    const planned = await world.engine.plan(requestOf([...APP, ...TOOLS]), signal);
+    expect(planned.observed.leftovers).not.toEqual([]);
+    const second = world.engine.apply(planned, { signal, carriedOver: first.unfinished });
+    release();
+    expect((await second).failed).toEqual([]);
+    expect(calls('cleanLeftovers')).toEqual([]);
+  });
+
   it('waits for what changes what is shown', async () => {
     heldUp = 'mount';
     const { running } = await runUntilPaused(APP);
