@@ -39,6 +39,8 @@ export interface HostFixture {
   reopen(): Promise<Host>;
   /** How cases mount that aren't about one kind of view. */
   view: ViewKind;
+  /** Forked images hold on to the very files that they were forked from: one that is built anew takes its children along. */
+  forksHoldOnToFiles?: boolean;
   /** Of layers in cases that are about any format; forked CIMs unless told. */
   format?: 'BlockCIM';
   /** A directory outside the root, which exists, to mount below. */
@@ -106,6 +108,15 @@ async function buildShown(host: Host, requests: readonly UnpackRequest[]): Promi
   for (const { chainId, parents, format } of requests)
     if (format === 'BlockCIM' && parents.length > 0)
       await host.mergeChain({ chain: [...parents, chainId], format }, context);
+}
+
+/** What has to be built anew with a layer. */
+function takenAlong(
+  { forksHoldOnToFiles, format }: HostFixture,
+  layer: UnpackRequest,
+  requests: readonly UnpackRequest[],
+): readonly UnpackRequest[] {
+  return forksHoldOnToFiles === true && format !== 'BlockCIM' ? requests : [layer];
 }
 
 export function mountOf(fixture: HostFixture, requests: readonly UnpackRequest[], name = 'm'): MountRequest {
@@ -458,7 +469,7 @@ export const hostCases: readonly ConformanceCase[] = [
       assert(damaged !== undefined && damaged.faults.length > 0);
       for (const { code, message } of damaged.faults) assert(code.length > 0 && message.length > 0);
       await rejects(host.commitLayer(base, context), 'failed-precondition');
-      await buildShown(host, [base]);
+      await buildShown(host, takenAlong(fixture, base, requests));
       const repaired = await look(host);
       assert.deepEqual(repaired.layers, sound.layers);
       assert.deepEqual(repaired.leftovers, []);
@@ -479,7 +490,7 @@ export const hostCases: readonly ConformanceCase[] = [
         [[last(requests).chainId, ['parent-missing']]],
       );
       await host.cleanLeftovers(context);
-      await buildShown(host, [first(requests)]);
+      await buildShown(host, takenAlong(fixture, first(requests), requests));
       assert.deepEqual((await look(host)).layers, sound.layers);
       assert.deepEqual((await look(host)).leftovers, []);
     },

@@ -2,8 +2,8 @@
 
 import { describe, it } from 'vitest';
 import type { Capabilities } from '../../src/hosts/host.ts';
-import { blockCases } from '../conformance/block-cims.ts';
-import { type ConformanceCase, type HostFixture, hostCases, hostCasesOfBlocks } from '../conformance/host.ts';
+import { type ConformanceCase, conformanceCases } from '../conformance/cases.ts';
+import type { HostFixture } from '../conformance/host.ts';
 
 export function hostConformance(
   name: string,
@@ -12,12 +12,19 @@ export function hostConformance(
   isWanted: (conformanceCase: ConformanceCase) => boolean = () => true,
 ): void {
   describe(`${name} keeps the Host contract`, () => {
-    for (const { name: title, needs, run } of [...hostCases, ...hostCasesOfBlocks, ...blockCases].filter(
-      isWanted,
-    )) {
-      const missing = needs.filter((capability) => !capabilities[capability].available);
-      const suffix = missing.length === 0 ? '' : ` [no ${missing.join(', ')}]`;
-      it.skipIf(missing.length > 0)(title + suffix, () => withFixture(run));
-    }
+    registerCases(conformanceCases.filter(isWanted), capabilities, ({ run }) => withFixture(run));
   });
+}
+
+/** `runCase` may run it in another process. */
+export function registerCases(
+  cases: readonly ConformanceCase[],
+  capabilities: Capabilities,
+  runCase: (conformanceCase: ConformanceCase) => Promise<void>,
+): void {
+  for (const conformanceCase of cases) {
+    const missing = conformanceCase.needs.filter((capability) => !capabilities[capability].available);
+    const suffix = missing.length === 0 ? '' : ` [no ${missing.join(', ')}]`;
+    it.skipIf(missing.length > 0)(conformanceCase.name + suffix, () => runCase(conformanceCase));
+  }
 }

@@ -1,0 +1,12 @@
+/** Every conformance case, for every host. */
+
+import { blockCases } from './block-cims.ts';
+import { type ConformanceCase, hostCases, hostCasesOfBlocks } from './host.ts';
+
+export type { ConformanceCase } from './host.ts';
+
+export const conformanceCases: readonly ConformanceCase[] = [
+  ...hostCases,
+  ...hostCasesOfBlocks,
+  ...blockCases,
+];

@@ -1,0 +1,56 @@
+/**
+ * Runs conformance cases inside a Windows process, one after the other, as the test runner asks over a socket.
+ * Arguments: the port, and which host to run them on.
+ */
+
+import { release } from 'node:os';
+import type { Capabilities } from '../../src/hosts/host.ts';
+import { connectChannel } from '../support/line-channel.ts';
+import { conformanceCases } from './cases.ts';
+import type { HostFixture } from './host.ts';
+import { openMemoryHost, withMemoryFixture } from './memory-fixture.ts';
+
+export type DriverMessage =
+  | { kind: 'ready'; platform: string; release: string; capabilities: Capabilities }
+  | { kind: 'passed' }
+  | { kind: 'failed'; error: string };
+export interface DriverRequest {
+  run: string;
+}
+
+interface Driven {
+  capabilities(): Promise<Capabilities>;
+  withFixture(run: (fixture: HostFixture) => Promise<void>): Promise<void>;
+}
+
+const HOSTS: Readonly<Record<string, Driven>> = {
+  memory: { capabilities: () => openMemoryHost().capabilities(), withFixture: withMemoryFixture },
+};
+
+async function runCase(host: Driven, name: string): Promise<DriverMessage> {
+  const conformanceCase = conformanceCases.find((candidate) => candidate.name === name);
+  if (conformanceCase === undefined) return { kind: 'failed', error: `no case ${name}` };
+  try {
+    await host.withFixture(conformanceCase.run);
+    return { kind: 'passed' };
+  } catch (error) {
+    return { kind: 'failed', error: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+  }
+}
+
+const [port, kind = ''] = process.argv.slice(2);
+const host = HOSTS[kind];
+if (host === undefined) throw new Error(`no host ${kind}`);
+const channel = await connectChannel<DriverMessage, DriverRequest>(Number(port));
+channel.send({
+  kind: 'ready',
+  platform: process.platform,
+  release: release(),
+  capabilities: await host.capabilities(),
+});
+for (;;) {
+  const request = await channel.receive();
+  if (request === undefined) break;
+  channel.send(await runCase(host, request.run));
+}
+channel.close();
