@@ -10,9 +10,10 @@ import { findUnsupportedSettings } from '../manifests/features.ts';
 import { parseDuration } from '../manifests/quantities.ts';
 import { sourceIdOf } from '../reconciler/sources.ts';
 import { createFolderSource } from '../sources/folder-source.ts';
+import { openOrRecoverState } from '../state/recover.ts';
 import type { AddCommand, CliContext } from './context.ts';
 import type { GlobalOptions } from './options.ts';
-import { withWriter } from './session.ts';
+import { type Session, withWriter } from './session.ts';
 import { listenForInterruption } from './signals.ts';
 
 const HELP = `
@@ -89,7 +90,7 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
   const { config } = loaded;
   const log = pino({ name: 'cimlet', level: config.logLevel ?? 'info' }, pino.destination({ sync: true }));
   const deadline = parseDuration(options.stopTimeout);
-  await withWriter(context, options, 'agent', async ({ engine, state }) => {
+  const work = async ({ engine, state }: Session) => {
     const sources = openSources(loaded, options.root);
     const interruption = listenForInterruption((message) => {
       log.info({}, message);
@@ -115,6 +116,15 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
       interruption.stop();
       await Promise.all(sources.map(({ source }) => source.close()));
     }
+  };
+  await withWriter(context, options, 'agent', work, (root) => {
+    const { state, setAside } = openOrRecoverState(root);
+    if (setAside !== undefined) {
+      const message = `the state database was damaged; it is ${setAside} now, and what is declared is found again on the host`;
+      state.recordEvent({ key: 'Host', type: 'Warning', reason: 'StateRebuilt', message });
+      log.error({}, message);
+    }
+    return state;
   });
 }
 

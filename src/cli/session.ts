@@ -27,10 +27,11 @@ export async function withWriter<T>(
   options: GlobalOptions,
   command: string,
   use: (session: Session) => Promise<T>,
+  open: (root: string) => State = (root) => openState(root, { readOnly: false }),
 ): Promise<T> {
   const lock = acquireRootLock(options.root, command);
   try {
-    return await withState(context, options, openState(options.root, { readOnly: false }), 'write', use);
+    return await withState(context, options, open(options.root), 'write', use);
   } finally {
     lock.release();
   }

@@ -3,7 +3,7 @@
  * and gives SQLite's result codes (https://sqlite.org/rescode.html) their class.
  */
 
-import { copyFileSync, mkdtempSync, rmSync, type Stats, statSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, renameSync, rmSync, type Stats, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -76,6 +76,23 @@ export function openForReading(file: string): Database {
   }
   database.close();
   return openCopy(file);
+}
+
+/** Throws `corrupt` when SQLite finds anything wrong in it. Reads all of it. */
+export function checkIntegrity(database: Database, file: string): void {
+  const [first] = database.all('PRAGMA quick_check(1)');
+  const found = Object.values(first ?? {})[0];
+  if (found !== 'ok') throw corrupt(file, String(found));
+}
+
+/** Renames a database that is open nowhere, log and all. Returns its new name. */
+export function setDatabaseAside(file: string): string {
+  const time = new Date().toISOString().replaceAll(/[:.]/g, '-');
+  const aside = `${file}.damaged-${time}`;
+  for (const suffix of ['', '-wal', '-shm']) {
+    if (sizeOf(`${file}${suffix}`) !== undefined) renameSync(`${file}${suffix}`, `${aside}${suffix}`);
+  }
+  return aside;
 }
 
 /** Takes an exclusive lock on `file` that the kernel lets go when this process ends, however it ends; `busy` if held. */
@@ -230,7 +247,7 @@ function guarded<T>(file: string, operation: string, body: () => T): T {
   }
 }
 
-function corrupt(file: string, why: string, cause: Error): CimletError {
+function corrupt(file: string, why: string, cause?: Error): CimletError {
   return new CimletError('corrupt', `open state database ${file}: ${why.replace(/^.*: /, '')}`, {
     hint: `move ${file} away and apply again: layers and mounts are found again on the host`,
     cause,

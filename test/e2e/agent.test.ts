@@ -1,7 +1,7 @@
 /** The agent as a process of its own: follows a folder, repairs, survives, and leaves its mounts when it goes. */
 
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createEmbeddedHost } from '../../src/hosts/embedded/embedded-host.ts';
@@ -116,6 +116,25 @@ describe('as a process', () => {
     agent = follow(world);
     await agent.until('done', 'Mount/app');
     expect(readFileSync(world.path('view/dir/c.txt'), 'utf8')).toBe('gamma');
+  });
+
+  test.runIf(kernel)('a damaged state database is set aside, and what is there is found again', async () => {
+    const world = await worldWithApp();
+    agent = follow(world);
+    await agent.until('done', 'Mount/app');
+    await agent.end('SIGTERM');
+    const layers = statSync(world.path('root/cim-layers')).mtimeMs;
+    const database = world.path('root/state.db');
+    writeFileSync(database, readFileSync(database).fill(0xa5, 4096));
+    agent = follow(world);
+    await agent.until('the state database was damaged');
+    await agent.until('done', 'Mount/app');
+    expect(mountsBelow(world.directory)).toEqual([world.mountPoint]);
+    expect(statSync(world.path('root/cim-layers')).mtimeMs).toBe(layers);
+    expect(readdirSync(world.root).join(' ')).toMatch(/state\.db\.damaged-/);
+    await agent.end('SIGTERM');
+    const described = await runProgram(['plan', '-f', world.path('manifests'), '--root', world.root]);
+    expect(described.stdout).toContain('No changes');
   });
 
   test.runIf(kernel)('its root is its own while it runs', async () => {
