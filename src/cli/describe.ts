@@ -1,7 +1,7 @@
 /** `cimlet describe` */
 
 import type { ResourceStatus, SnapshotStatus, Status } from '../reconciler/status.ts';
-import type { EventRecord } from '../state/records.ts';
+import type { ChainFacts, EventRecord } from '../state/records.ts';
 import type { AddCommand } from './context.ts';
 import {
   parseWanted,
@@ -102,6 +102,7 @@ export function describeResource(
     ['Format', chain?.format],
     ['Merged', chain?.merged === true ? 'yes' : undefined],
     ['Root hash', mount?.rootHash ?? chain?.rootHash],
+    ['VHD footer', chain && hasFooter(chain, status) ? 'yes' : undefined],
     ['Path', mount?.path],
     ['Access', mount?.access],
     ['View', mount?.view],
@@ -124,6 +125,16 @@ export function describeResource(
     ...conditionLines(resource, layout),
     ...eventLines(events, layout),
   ];
+}
+
+/** Whether what the chain is shown through, its merged CIM or its only layer, ends with a VHD footer. */
+function hasFooter({ chainIds, format, merged }: ChainFacts, status: Status): boolean {
+  const top = chainIds.at(-1);
+  const isIt = (each: { format: string; vhdFooter?: boolean | undefined }) =>
+    each.format === format && each.vhdFooter === true;
+  return merged === true
+    ? status.host.merges.some((each) => each.chain.at(-1) === top && isIt(each))
+    : status.snapshots.some((each) => each.chainId === top && isIt(each));
 }
 
 export function describeSnapshot(

@@ -221,6 +221,43 @@ Events:
   3h    Warning   Retrying   3       busy\\x1b[2J`);
 });
 
+test.each([80, 200])(
+  'a description of a verified chain has its root hash and footer, %i columns wide',
+  (width) => {
+    const rootHash = `sha256:${'5e'.repeat(32)}`;
+    const block = { ...chain, format: 'BlockCIM' as const, merged: true, rootHash };
+    const layers = [layer(base), layer(top)].map((each) => ({ ...each, format: block.format }));
+    const snapshots = [base, top].map((each) => ({ ...snapshot(each), format: block.format }));
+    const merge = {
+      chain: [base, top],
+      format: block.format,
+      bytes: 8192,
+      builder: 'b',
+      rootHash,
+      faults: [],
+    };
+    const describeChain = (vhdFooter: true | undefined) => {
+      const state = hostState({ layers, merges: [{ ...merge, vhdFooter }] });
+      const status = statusAt(
+        { ...records, resources: [record('LayerChain', { chain: block })], snapshots },
+        state,
+      );
+      return describeResource(status.resources[0]!, status, [], { width, paint: createPaint(false), now });
+    };
+    const facts = describeChain(true).filter((line) =>
+      /^(Merged|Root hash|VHD footer| {2}sha256)/.test(line),
+    );
+    expect(facts).toEqual([
+      'Merged:        yes',
+      `Root hash:     ${rootHash}`,
+      'VHD footer:    yes',
+      `  ${base}  Committed`,
+      `  ${top}  Committed`,
+    ]);
+    expect(describeChain(undefined).join()).not.toContain('VHD');
+  },
+);
+
 describe('kinds and names', () => {
   test.each([
     ['images', undefined, ['Image'], undefined],
