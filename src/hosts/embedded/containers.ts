@@ -61,24 +61,24 @@ function contentOf(file: string): string {
   }
 }
 
-/** Throws `corrupt` for the first byte that isn't what was sealed; what was found is kept. */
+/**
+ * Throws `failed-precondition` for the first container that isn't what was sealed: it has to be built anew first, which the next plan does,
+ * since what was found is kept.
+ */
 export async function verifySeals({ seals }: ShownCim, signal: AbortSignal): Promise<void> {
   for (const container of seals) {
     const { path, rootHash } = container;
     const { fault } = await checkSeal(container, signal);
     if (fault !== undefined)
       throw new CimletError(
-        'corrupt',
+        'failed-precondition',
         `verify seal: ${path}: ${fault}; the root hash should be ${rootHash}`,
         { hint: rebuildHint(path) },
       );
   }
 }
 
-/**
- * Reads from containers. When one that is sealed turns out not to be what was sealed, that is kept, so that the next plan knows, and the
- * error says what to do.
- */
+/** Reads from containers. That one turns out not to be what was sealed is `failed-precondition` and kept, as in `verifySeals`. */
 export async function readingSealed<T>(
   sources: readonly SourceContainer[],
   signal: AbortSignal,
@@ -93,7 +93,7 @@ export async function readingSealed<T>(
     const { path, rootHash } = culprit;
     const { fault } = await checkSeal({ path, rootHash }, signal);
     if (fault === undefined) throw error;
-    throw new CimletError('corrupt', error.message, { hint: rebuildHint(path), cause: error });
+    throw new CimletError('failed-precondition', error.message, { hint: rebuildHint(path), cause: error });
   }
 }
 

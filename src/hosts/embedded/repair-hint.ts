@@ -1,7 +1,7 @@
 import { CimletError, isErrorCode } from '../../errors.ts';
 
 /**
- * Observing compares sizes only, so damage within a committed layer shows when it is read. Adds to a `corrupt` error
+ * Of layers without a seal, observing compares sizes only: damage within shows when it is read. Adds to a `corrupt` error
  * how the layer is got built anew; any other error is returned as it is. `cims` are those that may be at fault.
  */
 export function withRepairHint(error: unknown, cims: readonly string[]): unknown {

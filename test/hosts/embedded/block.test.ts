@@ -236,7 +236,7 @@ describe('a sealed chain', () => {
       await hideChange(base);
       expect((await faultCodes(bench)).flat()).toEqual([]);
       await expect(use(bench)).rejects.toMatchObject({
-        code: 'corrupt',
+        code: 'failed-precondition',
         message: expect.stringContaining(base) as string,
         hint: expect.stringContaining('apply again') as string,
       });
@@ -288,7 +288,7 @@ describe('a sealed chain', () => {
         for (const offset of [600, Math.floor(size / 2), size - 4096]) {
           const before = await flip(container, offset);
           await expect(host.mount(request, context), `${container} ${offset}`).rejects.toMatchObject({
-            code: 'corrupt',
+            code: 'failed-precondition',
             message: expect.stringContaining(container) as string,
             hint: expect.stringContaining('apply again') as string,
           });
@@ -307,7 +307,7 @@ describe('a sealed chain', () => {
     await exchangeBase(containers);
     for (const chain of [requests.slice(0, 1), requests]) {
       const mounting = host.mount(mountRequest(join(directory, 'm'), chain, 'Extracted'), context);
-      await expect(mounting).rejects.toMatchObject({ code: 'corrupt' });
+      await expect(mounting).rejects.toMatchObject({ code: 'failed-precondition' });
     }
   });
 
