@@ -9,7 +9,7 @@ import { createChangeFeed } from './change-feed.ts';
 import { createFileFilter } from './file-filter.ts';
 import { createQueue } from './one-at-a-time.ts';
 import { readManifests } from './read-manifests.ts';
-import type { Revision, Source } from './source.ts';
+import type { Revision, Source, SourceOptions } from './source.ts';
 import { type FolderWatch, watchFolder } from './watch-folder.ts';
 
 export interface FolderSourceConfig {
@@ -17,13 +17,6 @@ export interface FolderSourceConfig {
   folder: FolderConfig;
   /** A duration such as `1m`. */
   interval?: string | undefined;
-}
-
-export interface SourceOptions {
-  /** Folder of this source alone, where it keeps what it needs; made when missing. */
-  cacheDirectory: string;
-  /** What relative paths in the configuration are relative to: the folder of cimlet.yaml. */
-  baseDirectory: string;
 }
 
 const DEFAULT_INTERVAL = '1m';

@@ -20,6 +20,13 @@ export interface Revision {
   readonly warnings: readonly string[];
 }
 
+export interface SourceOptions {
+  /** Folder of this source alone, where it keeps what it needs; made when missing. One process at a time. */
+  cacheDirectory: string;
+  /** What relative paths in the configuration are relative to: the folder of cimlet.yaml. */
+  baseDirectory: string;
+}
+
 export interface Source {
   readonly name: string;
   /**
