@@ -160,7 +160,7 @@ export class CimWriteCalls {
     return stream[0] as CimStreamHandle;
   }
 
-  /** Creates an alternate data stream of exactly `size` bytes; `path` is `file:name`. */
+  /** Creates an alternate data stream of exactly `size` bytes; `path` is `file:name:$DATA`. */
   createAlternateStream(image: CimImageHandle, path: string, size: number): CimStreamHandle {
     const stream = [0];
     this.#dll.callNow(

@@ -95,42 +95,43 @@ const WIN32: Readonly<Record<number, Known>> = {
 
 const HCS = 'Hyper-V Host Compute Service';
 
-const HRESULTS: Readonly<Record<number, Known>> = {
-  2147500033: ['E_NOTIMPL', 'unsupported-host'],
-  2147500036: ['E_ABORT', 'cancelled'],
-  2147500037: ['E_FAIL', 'native'],
-  2147549183: ['E_UNEXPECTED', 'native'],
-  2151088385: ['HCS_E_IMAGE_MISMATCH', 'failed-precondition', "the image's build must suit this host's"],
-  2151088386: ['HCS_E_HYPERV_NOT_INSTALLED', 'unsupported-host', 'install the Hyper-V feature'],
-  2151088389: ['HCS_E_INVALID_STATE', 'failed-precondition'],
-  2151088390: ['HCS_E_UNEXPECTED_EXIT', 'native'],
-  2151088391: ['HCS_E_TERMINATED', 'native'],
-  2151088392: ['HCS_E_CONNECT_FAILED', 'unavailable'],
-  2151088393: ['HCS_E_CONNECTION_TIMEOUT', 'unavailable'],
-  2151088394: ['HCS_E_CONNECTION_CLOSED', 'unavailable'],
-  2151088397: ['HCS_E_INVALID_JSON', 'failed-precondition'],
-  2151088398: ['HCS_E_SYSTEM_NOT_FOUND', 'not-found'],
-  2151088399: ['HCS_E_SYSTEM_ALREADY_EXISTS', 'already-exists'],
-  2151088400: ['HCS_E_SYSTEM_ALREADY_STOPPED', 'not-found'],
-  2151088402: ['HCS_E_INVALID_LAYER', 'corrupt'],
-  2151088404: ['HCS_E_SERVICE_NOT_AVAILABLE', 'unavailable', `start the ${HCS} (sc start vmcompute)`],
-  2151088408: ['HCS_E_OPERATION_TIMEOUT', 'unavailable'],
-  2151088411: ['HCS_E_ACCESS_DENIED', 'access-denied', ELEVATE],
-  2151088414: ['HCS_E_SERVICE_DISCONNECT', 'unavailable'],
-};
+const HRESULTS: ReadonlyMap<number, Known> = new Map<number, Known>([
+  [0x80004001, ['E_NOTIMPL', 'unsupported-host']],
+  [0x80004004, ['E_ABORT', 'cancelled']],
+  [0x80004005, ['E_FAIL', 'native']],
+  [0x8000ffff, ['E_UNEXPECTED', 'native']],
+  [0x80370101, ['HCS_E_IMAGE_MISMATCH', 'failed-precondition', "the image's build must suit this host's"]],
+  [0x80370102, ['HCS_E_HYPERV_NOT_INSTALLED', 'unsupported-host', 'install the Hyper-V feature']],
+  [0x80370105, ['HCS_E_INVALID_STATE', 'failed-precondition']],
+  [0x80370106, ['HCS_E_UNEXPECTED_EXIT', 'native']],
+  [0x80370107, ['HCS_E_TERMINATED', 'native']],
+  [0x80370108, ['HCS_E_CONNECT_FAILED', 'unavailable']],
+  [0x80370109, ['HCS_E_CONNECTION_TIMEOUT', 'unavailable']],
+  [0x8037010a, ['HCS_E_CONNECTION_CLOSED', 'unavailable']],
+  [0x8037010d, ['HCS_E_INVALID_JSON', 'failed-precondition']],
+  [0x8037010e, ['HCS_E_SYSTEM_NOT_FOUND', 'not-found']],
+  [0x8037010f, ['HCS_E_SYSTEM_ALREADY_EXISTS', 'already-exists']],
+  [0x80370110, ['HCS_E_SYSTEM_ALREADY_STOPPED', 'not-found']],
+  [0x80370112, ['HCS_E_INVALID_LAYER', 'corrupt']],
+  [0x80370114, ['HCS_E_SERVICE_NOT_AVAILABLE', 'unavailable', `start the ${HCS} (sc start vmcompute)`]],
+  [0x80370118, ['HCS_E_OPERATION_TIMEOUT', 'unavailable']],
+  [0x8037011b, ['HCS_E_ACCESS_DENIED', 'access-denied', ELEVATE]],
+  [0x8037011e, ['HCS_E_SERVICE_DISCONNECT', 'unavailable']],
+]);
 
-const NTSTATUSES: Readonly<Record<number, Known>> = {
-  3221225485: ['STATUS_INVALID_PARAMETER', 'failed-precondition'],
-  3221225488: ['STATUS_INVALID_DEVICE_REQUEST', 'unsupported-host'],
-  3221225506: ['STATUS_ACCESS_DENIED', 'access-denied', ELEVATE],
-  3221225523: ['STATUS_OBJECT_NAME_INVALID', 'failed-precondition'],
-  3221225524: ['STATUS_OBJECT_NAME_NOT_FOUND', 'not-found'],
-  3221225525: ['STATUS_OBJECT_NAME_COLLISION', 'already-exists'],
-  3221225530: ['STATUS_OBJECT_PATH_NOT_FOUND', 'not-found'],
-  3221225539: ['STATUS_SHARING_VIOLATION', 'busy', HOLDER],
-  3221225599: ['STATUS_DISK_FULL', 'no-space'],
-  3221225659: ['STATUS_NOT_SUPPORTED', 'unsupported-host'],
-};
+const NTSTATUSES: ReadonlyMap<number, Known> = new Map<number, Known>([
+  [0xc000000d, ['STATUS_INVALID_PARAMETER', 'failed-precondition']],
+  [0xc0000010, ['STATUS_INVALID_DEVICE_REQUEST', 'unsupported-host']],
+  [0xc0000022, ['STATUS_ACCESS_DENIED', 'access-denied', ELEVATE]],
+  [0xc0000033, ['STATUS_OBJECT_NAME_INVALID', 'failed-precondition']],
+  [0xc0000034, ['STATUS_OBJECT_NAME_NOT_FOUND', 'not-found']],
+  [0xc0000035, ['STATUS_OBJECT_NAME_COLLISION', 'already-exists']],
+  [0xc000003a, ['STATUS_OBJECT_PATH_NOT_FOUND', 'not-found']],
+  [0xc0000043, ['STATUS_SHARING_VIOLATION', 'busy', HOLDER]],
+  [0xc000007f, ['STATUS_DISK_FULL', 'no-space']],
+  [0xc00000bb, ['STATUS_NOT_SUPPORTED', 'unsupported-host']],
+  [0xc0000420, ['STATUS_ASSERTION_FAILURE', 'corrupt', 'the base layer it stands on was removed or changed']],
+]);
 
 export interface Status {
   /** The header's name and the number, or the number alone. */
@@ -172,8 +173,8 @@ function win32In(kind: StatusKind, status: number): number | undefined {
 
 function lookUp(kind: StatusKind, status: number): Known | undefined {
   const ntstatus = ntstatusIn(kind, status);
-  if (ntstatus !== undefined) return NTSTATUSES[ntstatus];
-  return HRESULTS[isHcs(status) ? (FACILITY_HCS | (status & 0xffff)) >>> 0 : status];
+  if (ntstatus !== undefined) return NTSTATUSES.get(ntstatus);
+  return HRESULTS.get(isHcs(status) ? (FACILITY_HCS | (status & 0xffff)) >>> 0 : status);
 }
 
 /** HCS gives its errors with the severity of an HRESULT or, in vmcompute.dll, with that of an NTSTATUS. */
