@@ -3,7 +3,8 @@
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { pino } from 'pino';
-import { type FollowedSource, runAgent } from '../agent/agent.ts';
+import { Agent } from '../agent/agent.ts';
+import type { FollowedSource } from '../agent/declared-sources.ts';
 import { CimletError } from '../errors.ts';
 import { type LoadedConfig, loadAgentConfig } from '../manifests/agent-config.ts';
 import { findUnsupportedSettings } from '../manifests/features.ts';
@@ -102,15 +103,15 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
     });
     try {
       log.info({ version: context.version, root: options.root, sources: sources.length }, 'started');
-      await runAgent({
+      const agent = new Agent({
         engine,
         state,
         sources,
         resyncMs: parseDuration(config.intervals?.resync ?? DEFAULT_RESYNC),
         largestPrune: LARGEST_PRUNE,
         log,
-        signal: interruption.signal,
       });
+      await agent.run(interruption.signal);
       log.info({}, 'stopped');
     } finally {
       interruption.stop();

@@ -6,7 +6,7 @@ import type { Host, HostState } from '../hosts/host.ts';
 import { KeyedLock } from '../hosts/keyed-lock.ts';
 import type { ResolvedArchive } from '../images/archive.ts';
 import type { Clock } from '../machines/drive-machine.ts';
-import type { ImageResource, Resource, ResourceKey } from '../manifests/resources.ts';
+import { type ImageResource, type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { StateRecords } from '../state/records.ts';
 import type { State } from '../state/state.ts';
 import { resolveArchives } from './archives.ts';
@@ -72,15 +72,23 @@ export function createEngine(services: EngineServices): Engine {
   return {
     observe,
     plan: async (request, signal) => {
+      const held = new Map([...(request.held ?? []), ...findSuspensions(state)]);
       const records = state.records();
       const sources = selectResources(request, records);
       const resources = sources.flatMap((source) => source.resources);
       const [observed, resolved, archives] = await Promise.all([
         observe(resources, signal),
-        resolveImages(resources, services.resolveImage, signal),
+        resolveImages(
+          resources.filter((resource) => !held.has(resourceKey(resource))),
+          services.resolveImage,
+          signal,
+        ),
         resolveArchives(resources, signal),
       ]);
-      const plan = planRequest(request, { resolved, archives, observed, records, root: host.root });
+      const plan = planRequest(
+        { ...request, held },
+        { resolved, archives, observed, records, root: host.root },
+      );
       return { plan, sources, observed };
     },
     planDelete: async ({ keys, revision }, signal) => {
@@ -107,6 +115,14 @@ export async function planElsewhere(
     resolveArchives(resources, signal),
   ]);
   return planRequest(request, { resolved, archives, observed, records: undefined, root });
+}
+
+/** What was suspended on this host, whatever its manifest says. */
+function findSuspensions(state: State): [ResourceKey, Obstacle][] {
+  return state.suspensions().map(({ key, reason, by, since }) => {
+    const message = `suspended by ${by} since ${since}: ${reason}`;
+    return [key, { code: 'suspended', message, hint: `to go on: cimlet resume ${key}` }];
+  });
 }
 
 function planRequest(

@@ -195,7 +195,9 @@ function choosePruning(
   for (const [key, record] of situation.resources) {
     if (declared.has(key) || !pruned.has(record.sourceId)) continue;
     if (targets.length > 0 && !targeted.has(key)) continue;
-    if (record.prune) candidates.push(record);
+    if (input.held?.get(key)?.code === 'suspended')
+      notes.push({ key, message: 'no longer in the manifests; kept: it is suspended' });
+    else if (record.prune) candidates.push(record);
     else notes.push({ key, message: 'no longer in the manifests; kept: cimlet.dev/prune is disabled' });
   }
   const chosen = chooseRemovals(candidates, situation, declared);

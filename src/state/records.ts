@@ -135,6 +135,16 @@ export interface EventRecord {
   lastTime: string;
 }
 
+/** A resource that is left as it is because somebody said so on this host, whatever its manifest says. */
+export interface Suspension {
+  key: ResourceKey;
+  reason: string;
+  /** Who said so. */
+  by: string;
+  /** ISO 8601. */
+  since: string;
+}
+
 /** Everything a plan needs to know of the past. */
 export interface StateRecords {
   resources: ResourceRecord[];

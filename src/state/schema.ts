@@ -61,4 +61,12 @@ export const MIGRATIONS: readonly string[] = [
   ) STRICT;
   CREATE INDEX events_by_key ON events (key, last_time);
   `,
+  `
+  CREATE TABLE suspensions (
+    key TEXT NOT NULL PRIMARY KEY,
+    reason TEXT NOT NULL,
+    by TEXT NOT NULL,
+    since TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];

@@ -18,6 +18,7 @@ import type {
   SnapshotIntent,
   SnapshotRecord,
   StateRecords,
+  Suspension,
 } from './records.ts';
 
 /** More events than this are forgotten, oldest first. */
@@ -47,6 +48,12 @@ export interface State {
   recordMount(view: MountedView): void;
   intendDismount(volumeGuid: VolumeGuid): void;
   forgetMount(volumeGuid: VolumeGuid): void;
+
+  suspensions(): Suspension[];
+  /** Replaces one that is there. */
+  suspend(suspension: Omit<Suspension, 'since'>): void;
+  /** Returns whether it was suspended. */
+  resume(key: ResourceKey): boolean;
 
   /** The same event again only counts up. */
   recordEvent(event: Pick<EventRecord, 'key' | 'type' | 'reason' | 'message'>): void;
@@ -207,6 +214,22 @@ function createState(db: Database): State {
       db.run("UPDATE mounts SET state = 'removing', since = ? WHERE volume_guid = ?", now(), volumeGuid),
     forgetMount: (volumeGuid) => db.run('DELETE FROM mounts WHERE volume_guid = ?', volumeGuid),
 
+    suspensions: () => db.all('SELECT * FROM suspensions ORDER BY key').map(suspensionOf),
+    suspend: ({ key, reason, by }) =>
+      db.run(
+        'INSERT OR REPLACE INTO suspensions (key, reason, by, since) VALUES (?, ?, ?, ?)',
+        key,
+        reason,
+        by,
+        now(),
+      ),
+    resume: (key) =>
+      db.transaction(() => {
+        const known = db.all('SELECT key FROM suspensions WHERE key = ?', key).length > 0;
+        db.run('DELETE FROM suspensions WHERE key = ?', key);
+        return known;
+      }),
+
     recordEvent: (event) => {
       db.run(
         `INSERT INTO events (key, type, reason, message, count, first_time, last_time) VALUES (?, ?, ?, ?, 1, ?, ?)
@@ -291,6 +314,15 @@ function mountOf(row: Row): MountRecord {
     view: row.view as MountRecord['view'],
     access: row.access as MountRecord['access'],
     state: row.state as MountRecord['state'],
+    since: String(row.since),
+  };
+}
+
+function suspensionOf(row: Row): Suspension {
+  return {
+    key: row.key as ResourceKey,
+    reason: String(row.reason),
+    by: String(row.by),
     since: String(row.since),
   };
 }

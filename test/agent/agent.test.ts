@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { runAgent } from '../../src/agent/agent.ts';
+import { Agent } from '../../src/agent/agent.ts';
 import { CimletError } from '../../src/errors.ts';
 import { mountVolumeGuid } from '../../src/hosts/identity.ts';
 import type { EffectName, MemoryHostOptions } from '../../src/hosts/memory/memory-host.ts';
@@ -76,16 +76,16 @@ function start({ sources = ['here'], resyncMs = 60_000, largestPrune = 0.5 } = {
     prune: true,
     isSuspended: false,
   }));
-  const ended = runAgent({
+  const agent = new Agent({
     engine: world.engine,
     state: world.state,
     sources: followed,
     resyncMs,
     largestPrune,
-    signal: stopping.signal,
     log: { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') },
     onRound: check,
   });
+  const ended = agent.run(stopping.signal);
   return {
     logged,
     until: (holds) =>

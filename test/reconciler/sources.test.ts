@@ -58,3 +58,24 @@ describe('what is held back', () => {
     expect(plan.actions.map(({ id }) => id)).not.toContain('Mount/app');
   });
 });
+
+describe('what is suspended on this host', () => {
+  it('stays as it is, whatever becomes of its manifest, until it is resumed', async () => {
+    await apply(source('a', APP));
+    world.state.suspend({ key: 'Mount/app', reason: 'looking into it', by: 'ann' });
+    const moved = [image('app'), chain('app'), mount('app', { path: '/mnt/moved' })];
+    const changed = (await plan(source('a', moved))).plan;
+    expectEmpty(changed);
+    expect(changed.blocked[0]).toMatchObject({
+      key: 'Mount/app',
+      code: 'suspended',
+      message: expect.stringMatching(/^suspended by ann since 20.*: looking into it$/),
+      hint: 'to go on: cimlet resume Mount/app',
+    });
+    const left = (await plan(source('a', [image('app'), chain('app')]))).plan;
+    expectEmpty(left);
+    expect(left.notes[0]?.message).toContain('it is suspended');
+    expect([world.state.resume('Mount/app'), world.state.resume('Mount/app')]).toEqual([true, false]);
+    expect((await plan(source('a', moved))).plan.actions.map(({ id }) => id)).toEqual(['Mount/app']);
+  });
+});

@@ -1,0 +1,57 @@
+/** What all followed sources declare together, as a plan takes it. */
+
+import { type ResourceKey, resourceKey } from '../manifests/resources.ts';
+import type { DeclaredSource } from '../reconciler/types.ts';
+import type { Source } from '../sources/source.ts';
+import type { ResourceRecord } from '../state/records.ts';
+import type { Declaration } from './follow-source.ts';
+import { findPruneObstacle } from './prune-safety.ts';
+
+export interface FollowedSource {
+  source: Source;
+  /** Under which what it declares is recorded. */
+  id: string;
+  /** Whether what it no longer declares is removed. */
+  prune: boolean;
+  /** Everything it declared stays as it is. */
+  isSuspended: boolean;
+}
+
+export interface SourceWarning {
+  source: string;
+  reason: 'Duplicate' | 'PruneRefused';
+  message: string;
+}
+
+/** Every source that is in force and not suspended, each resource once. `largestShare`: see prune-safety.ts. */
+export function collectSources(
+  followed: readonly FollowedSource[],
+  declared: ReadonlyMap<string, Declaration>,
+  records: readonly ResourceRecord[],
+  largestShare: number,
+): { sources: DeclaredSource[]; warnings: SourceWarning[] } {
+  const owners = new Map<ResourceKey, string>();
+  const sources: DeclaredSource[] = [];
+  const warnings: SourceWarning[] = [];
+  for (const { source, id, prune, isSuspended } of followed) {
+    const declaration = declared.get(source.name);
+    if (declaration === undefined || isSuspended) continue;
+    const resources = declaration.resources.filter((resource) => {
+      const key = resourceKey(resource);
+      const owner = owners.get(key);
+      if (owner === undefined) owners.set(key, source.name);
+      else {
+        const message = `${key} of source ${source.name} is left out: source ${owner} declares it too`;
+        warnings.push({ source: source.name, reason: 'Duplicate', message });
+      }
+      return owner === undefined;
+    });
+    const obstacle = prune
+      ? findPruneObstacle({ sourceId: id, resources, records, largestShare })
+      : undefined;
+    if (obstacle !== undefined)
+      warnings.push({ source: source.name, reason: 'PruneRefused', message: obstacle });
+    sources.push({ id, revision: declaration.revision, resources, prune: prune && obstacle === undefined });
+  }
+  return { sources, warnings };
+}
