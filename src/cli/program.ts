@@ -18,6 +18,7 @@ import { renderError } from './render-error.ts';
 import { openTerminal } from './terminal.ts';
 import { addValidate } from './validate.ts';
 import { addVersion } from './version.ts';
+import { addVhd } from './vhd.ts';
 
 const COMMANDS: AddCommand[] = [
   addValidate,
@@ -30,6 +31,7 @@ const COMMANDS: AddCommand[] = [
   addObserve,
   addLayer,
   addCim,
+  addVhd,
   addDoctor,
   addVersion,
 ];

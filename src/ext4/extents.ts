@@ -130,6 +130,7 @@ export function* readExtents(root: Buffer, visitor: ExtentVisitor): Generator<Ex
       visitor.fail(`a node of the extent tree is of depth ${stored}`);
     if (HEADER + count * ENTRY > bytes.length)
       visitor.fail(`a node of the extent tree has ${count} entries, which don't fit`);
+    if (count === 0 && depth !== undefined) visitor.fail('a node of the extent tree is empty');
     for (let at = HEADER; at < HEADER + count * ENTRY; at += ENTRY) {
       const logical = bytes.readUInt32LE(at);
       if (stored > 0) {
@@ -140,9 +141,10 @@ export function* readExtents(root: Buffer, visitor: ExtentVisitor): Generator<Ex
       }
       const length = bytes.readUInt16LE(at + 4);
       const physical = bytes.readUInt32LE(at + 8) + bytes.readUInt16LE(at + 6) * 2 ** 32;
+      if (length === 0) visitor.fail('an extent has no blocks');
       if (logical < position) visitor.fail('the extents are not in order');
       position = logical + (length > MAX_EXTENT ? length - MAX_EXTENT : length);
-      if (length > 0 && length <= MAX_EXTENT) yield { logical, physical, count: length };
+      if (length <= MAX_EXTENT) yield { logical, physical, count: length };
     }
   }
   yield* node(root, undefined);

@@ -3,6 +3,7 @@
 import {
   BLOCKS_PER_GROUP,
   Compat,
+  DESCRIPTOR_SIZE,
   EXTRA_ISIZE,
   FIRST_INODE,
   INODE_SIZE,
@@ -78,4 +79,70 @@ export function encodeSuperblock(superblock: Superblock): Buffer {
   bytes.writeUInt8(LOG_GROUPS_PER_FLEX, 0x174);
   u32(0x268, LOST_AND_FOUND);
   return bytes;
+}
+
+/** What a reader needs to know of a file system that anybody may have made. */
+export interface FoundSuperblock {
+  blockSize: number;
+  blocks: number;
+  inodes: number;
+  firstDataBlock: number;
+  blocksPerGroup: number;
+  inodesPerGroup: number;
+  inodeSize: number;
+  descriptorSize: number;
+  /** Lower case with dashes. */
+  uuid: string;
+  label: string;
+}
+
+const READABLE =
+  Incompat.fileType |
+  Incompat.extents |
+  Incompat.large |
+  Incompat.flexGroups |
+  Incompat.checksumSeed |
+  Incompat.largeDirectories |
+  Incompat.inlineData;
+
+/** Reads a superblock. `fail` is called with an offset in it for what is malformed, `unsupported` for what this reader doesn't know; both must throw. */
+export function decodeSuperblock(
+  bytes: Buffer,
+  fail: (offset: number, message: string) => never,
+  unsupported: (what: string) => never,
+): FoundSuperblock {
+  const u32 = (at: number) => bytes.readUInt32LE(at);
+  if (bytes.readUInt16LE(0x38) !== MAGIC) fail(0x38, 'there is no ext4 file system');
+  const incompat = u32(0x60);
+  if ((incompat & Incompat.recover) !== 0) unsupported('a journal that must be replayed first');
+  const unknown = incompat & ~READABLE;
+  if (unknown !== 0) unsupported(`features 0x${(unknown >>> 0).toString(16)}`);
+  const logBlockSize = u32(0x18);
+  if (logBlockSize > 6) fail(0x18, `blocks of 2^${10 + logBlockSize} bytes`);
+  const blockSize = 1024 << logBlockSize;
+  const isLarge = (incompat & Incompat.large) !== 0;
+  const found: FoundSuperblock = {
+    blockSize,
+    blocks: u32(0x04) + (isLarge ? u32(0x150) * 2 ** 32 : 0),
+    inodes: u32(0x00),
+    firstDataBlock: u32(0x14),
+    blocksPerGroup: u32(0x20),
+    inodesPerGroup: u32(0x28),
+    inodeSize: u32(0x4c) === 0 ? 128 : bytes.readUInt16LE(0x58),
+    descriptorSize: isLarge ? bytes.readUInt16LE(0xfe) : DESCRIPTOR_SIZE,
+    uuid: bytes.toString('hex', 0x68, 0x78).replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-'),
+    label: bytes.toString('utf8', 0x78, 0x88).replace(/\0.*$/s, ''),
+  };
+  if (found.blocksPerGroup === 0 || found.blocksPerGroup > blockSize * 8)
+    fail(0x20, `groups of ${found.blocksPerGroup} blocks`);
+  if (found.inodesPerGroup === 0 || found.inodesPerGroup > blockSize * 8)
+    fail(0x28, `groups of ${found.inodesPerGroup} inodes`);
+  if (found.inodeSize < 128 || found.inodeSize > blockSize || (found.inodeSize & (found.inodeSize - 1)) !== 0)
+    fail(0x58, `inodes of ${found.inodeSize} bytes`);
+  if (found.descriptorSize < DESCRIPTOR_SIZE || found.descriptorSize > blockSize)
+    fail(0xfe, `group descriptors of ${found.descriptorSize} bytes`);
+  if (found.blocks <= found.firstDataBlock) fail(0x04, `${found.blocks} blocks`);
+  if (found.inodes > found.inodesPerGroup * Math.ceil(found.blocks / found.blocksPerGroup))
+    fail(0x00, `${found.inodes} inodes, more than its groups have`);
+  return found;
 }
