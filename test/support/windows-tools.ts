@@ -21,6 +21,7 @@ export const DOUBLES = resolve(import.meta.dirname, '../native/doubles');
 
 /** DLL -> the sources it is made of, besides the shared ones and its own .def file. */
 const DOUBLE_SOURCES: Readonly<Record<string, readonly string[]>> = {
+  bindfltapi: ['bindfltapi.c'],
   cimfs: ['cimfs.c', 'cim-image.c', 'cim-view.c'],
   cimwriter: ['cimfs.c', 'cim-image.c', 'cim-view.c'],
   computestorage: ['computestorage.c', 'layer.c'],
@@ -28,6 +29,7 @@ const DOUBLE_SOURCES: Readonly<Record<string, readonly string[]>> = {
   volumes: ['volumes.c'],
 };
 const SHARED_SOURCES = ['double.c', 'volume.c'];
+const COMPILE = '-std=gnu11 -O1 -DUNICODE -DWIN32_LEAN_AND_MEAN -Wall -Wextra -Werror -c'.split(' ');
 
 export interface WindowsTools {
   /** Node 22 for Windows. */
@@ -91,33 +93,21 @@ async function buildDoubles(): Promise<string> {
   const names = (await readdir(DOUBLES)).filter((name) => /\.(c|h|def)$/.test(name)).sort();
   const contents = await Promise.all(names.map((name) => readFile(join(DOUBLES, name), 'utf8')));
   const recipe = JSON.stringify(DOUBLE_SOURCES);
-  return makeOnce(
-    'doubles',
-    'dll',
-    [await versionOf(COMPILER), recipe, ...names, ...contents],
-    async (directory) => {
-      const builds = Object.entries(DOUBLE_SOURCES).map(([dll, sources]) =>
-        run(COMPILER, [
-          ...[
-            '-std=gnu11',
-            '-O1',
-            '-DUNICODE',
-            '-Wall',
-            '-Wextra',
-            '-Werror',
-            '-shared',
-            '-static-libgcc',
-            '-s',
-          ],
-          `-DDOUBLE_NAME="${dll}"`,
-          ...['-o', join(directory, `${dll}.dll`)],
-          ...[...SHARED_SOURCES, ...sources, `${dll}.def`].map((name) => join(DOUBLES, name)),
-          '-lole32',
-        ]),
-      );
-      await Promise.all(builds);
-    },
-  );
+  const from = [await versionOf(COMPILER), COMPILE.join(' '), recipe, ...names, ...contents];
+  return makeOnce('doubles', 'dll', from, async (directory) => {
+    const sources = names.filter((name) => name.endsWith('.c')).map((name) => join(DOUBLES, name));
+    const objects = join(directory, 'objects');
+    await mkdir(objects);
+    await run(COMPILER, [...COMPILE, ...sources], { cwd: objects });
+    for (const [dll, own] of Object.entries(DOUBLE_SOURCES)) {
+      const parts = [...SHARED_SOURCES, ...own].map((name) => name.replace(/c$/, 'o'));
+      const exports = join(DOUBLES, `${dll}.def`);
+      const output = join(directory, `${dll}.dll`);
+      const args = ['-shared', '-static-libgcc', '-s', '-o', output, ...parts, exports, '-lole32'];
+      await run(COMPILER, args, { cwd: objects });
+    }
+    await rm(objects, { recursive: true });
+  });
 }
 
 /** Runs `make` in a new folder and puts it in place when it is whole; of several at a time, the first one stays. */

@@ -1,106 +1,198 @@
 /*
- * Contract double of bindfltapi.dll, as go-winio's pkg/bindfilter uses it: a directory, empty here, shows another one
- * until the mapping is removed. The mapping is a symbolic link of the machine that runs Wine, so that all processes see it.
+ * Contract double of bindfltapi.dll. Contract: go-winio pkg/bindfilter. A binding is a symbolic link in the place of
+ * its root; a directory that was there is kept aside, as the filter hides it. Bindings of jobs are only recorded.
  */
-#include "double.h"
+#include "volume.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAPPINGS L"C:\\doubles\\bindings"
+#define INVALID FAILED_WITH(ERROR_INVALID_PARAMETER)
+#define BINDINGS L"C:\\doubles\\bindings"
 
-enum { READ_ONLY = 1, NO_MULTIPLE_TARGETS = 0x40 };
+enum { READ_ONLY = 1, MERGED = 2, CURRENT_SILO = 4, NO_MULTIPLE_TARGETS = 0x40 };
 
-static char *unix_name(const WCHAR *path) {
-  char *(CDECL *get)(const WCHAR *) = (void *)GetProcAddress(GetModuleHandleW(L"kernel32"), "wine_get_unix_file_name");
-  return get(path);
+typedef struct {
+  uint32_t size, status, count;
+} Header;
+
+typedef struct {
+  uint32_t root_length, root_offset, flags, targets, targets_offset;
+} Mapping;
+
+typedef struct {
+  uint32_t length, offset;
+} Target;
+
+static WCHAR *full_path(const WCHAR *path) {
+  WCHAR full[2048];
+  if (path == NULL || GetFullPathNameW(path, 2048, full, NULL) == 0) return NULL;
+  size_t length = wcslen(full);
+  while (length > 3 && full[length - 1] == '\\') full[--length] = 0;
+  return copy_text(full);
 }
 
-static bool run(char *program, char *option, char *first, char *second) {
-  LONG(CDECL *spawn)(char *const *, int) = (void *)GetProcAddress(GetModuleHandleW(L"ntdll"), "__wine_unix_spawnvp");
-  char *arguments[] = {program, option, "--", first, second, NULL};
-  return spawn(arguments, 1) == 0;
+static WCHAR *record_of(const WCHAR *root, const WCHAR *suffix) {
+  GUID guid;
+  name_guid(root, &guid);
+  return volume_record(L"bindings", &guid, suffix);
 }
 
-/* Where a mapping is noted: one file for each root. */
-static WCHAR *note_of(const WCHAR *root) {
-  WCHAR *name = copy_text(root);
-  for (WCHAR *at = name; *at; at++) *at = wcschr(L":\\/", *at) ? '_' : towlower(*at);
-  WCHAR *note = join_path(MAPPINGS, name);
-  free(name);
-  return note;
-}
-
-static HRESULT map(HANDLE job, uint32_t flags, const WCHAR *root, const WCHAR *target, uint32_t exceptions) {
-  if (root == NULL || target == NULL || exceptions != 0 || flags & ~(READ_ONLY | NO_MULTIPLE_TARGETS))
-    return FAILED_WITH(ERROR_INVALID_PARAMETER);
-  if (job != NULL) return FAILED_WITH(ERROR_NOT_SUPPORTED);
-  if (wcsstr(target, L"Volume{") && target[wcslen(target) - 1] != '\\') return FAILED_WITH(ERROR_INVALID_PARAMETER);
-  if (!is_directory(root) || !is_directory(target)) return FAILED_WITH(ERROR_PATH_NOT_FOUND);
-  WCHAR *note = note_of(root), *shown = copy_text(target);
-  if (shown[wcslen(shown) - 1] == '\\') shown[wcslen(shown) - 1] = 0;
-  HRESULT result = FAILED_WITH(ERROR_INVALID_PARAMETER);
-  if (!is_file(note)) {
-    char *from = unix_name(root), *to = unix_name(shown);
-    result = FAILED_WITH(ERROR_DIR_NOT_EMPTY);
-    if (RemoveDirectoryW(root))
-      result = run("ln", "-s", to, from) && make_directories(MAPPINGS) && write_whole(note, "", 0)
-                   ? S_OK
-                   : FAILED_WITH(ERROR_GEN_FAILURE);
+static HRESULT bind(const WCHAR *root, const WCHAR *target, uint32_t flags) {
+  GUID volume;
+  WCHAR *above = copy_text(root), *name = wcsrchr(above, '\\');
+  *name = 0;
+  bool placed = is_directory(above) || wcslen(above) == 2;
+  free(above);
+  if (!placed) return FAILED_WITH(ERROR_PATH_NOT_FOUND);
+  if (!is_directory(target) && !is_file(target)) return FAILED_WITH(ERROR_FILE_NOT_FOUND);
+  WCHAR *record = record_of(root, L""), *hidden = record_of(root, L".hidden"), *shown = NULL;
+  HRESULT result = S_OK;
+  bool whole = volume_in_path(target, &volume) && wcslen(target) == 49;
+  if (is_file(record)) {
+    result = INVALID;
+  } else if ((is_directory(root) || is_file(root)) && !MoveFileExW(root, hidden, MOVEFILE_COPY_ALLOWED)) {
+    result = FAILED_WITH(GetLastError());
+  } else {
+    shown = whole ? volume_directory(&volume) : copy_text(target);
+    Buffer text = {0};
+    put_bytes(&text, &flags, sizeof flags);
+    put_bytes(&text, root, (wcslen(root) + 1) * sizeof *root);
+    put_bytes(&text, target, (wcslen(target) + 1) * sizeof *target);
+    if (!make_link(root, shown) || !write_whole(record, text.text, text.length)) {
+      result = FAILED_WITH(ERROR_ACCESS_DENIED);
+      remove_link(root);
+      MoveFileExW(hidden, root, MOVEFILE_COPY_ALLOWED);
+    }
+    free(text.text);
   }
-  free(note);
+  free(record);
+  free(hidden);
   free(shown);
   return result;
 }
 
-static HRESULT unmap(HANDLE job, const WCHAR *root) {
-  if (root == NULL) return FAILED_WITH(ERROR_INVALID_PARAMETER);
-  if (job != NULL) return FAILED_WITH(ERROR_NOT_SUPPORTED);
-  WCHAR *note = note_of(root);
-  HRESULT result = FAILED_WITH(ERROR_NOT_FOUND);
-  if (is_file(note)) {
-    char *from = unix_name(root);
-    bool gone = run("rm", "-f", from, NULL) && CreateDirectoryW(root, NULL) && DeleteFileW(note);
-    result = gone ? S_OK : FAILED_WITH(ERROR_GEN_FAILURE);
-  }
-  free(note);
-  return result;
-}
-
-HRESULT WINAPI BfSetupFilter(HANDLE job, uint32_t flags, const WCHAR *root, const WCHAR *target, const WCHAR **exceptions,
-                             uint32_t count) {
+HRESULT WINAPI BfSetupFilter(HANDLE job, uint32_t flags, const WCHAR *root, const WCHAR *target,
+                             const WCHAR *const *exceptions, uint32_t count) {
   Call call;
   begin(&call, "BfSetupFilter");
+  arg_number(&call, "hasJob", job != NULL);
   arg_number(&call, "flags", flags);
   arg_text(&call, "virtualizationRootPath", root);
   arg_text(&call, "virtualizationTargetPath", target);
   if (!enter(&call)) return leave(&call, call.failure);
+  WCHAR *full = full_path(root);
+  if (full == NULL || target == NULL || (count > 0 && exceptions == NULL) || flags & ~0x4fu) return leave(&call, INVALID);
+  bool on_volume = wcsstr(target, L"Volume{") != NULL;
+  if (on_volume && target[wcslen(target) - 1] != '\\') return leave(&call, INVALID);
   lock_world();
-  HRESULT result = map(job, flags, root, target, exceptions == NULL ? count : 1);
+  HRESULT result = job != NULL ? S_OK : bind(full, target, flags);
   unlock_world();
+  free(full);
   return leave(&call, result);
+}
+
+static HRESULT unbind(const WCHAR *root) {
+  WCHAR *record = record_of(root, L""), *hidden = record_of(root, L".hidden");
+  HRESULT result = S_OK;
+  if (!is_file(record)) {
+    result = FAILED_WITH(ERROR_NOT_FOUND);
+  } else {
+    /* Whoever took the place away by other means has taken the link too. */
+    remove_link(root);
+    MoveFileExW(hidden, root, MOVEFILE_COPY_ALLOWED);
+    DeleteFileW(record);
+  }
+  free(record);
+  free(hidden);
+  return result;
 }
 
 HRESULT WINAPI BfRemoveMapping(HANDLE job, const WCHAR *root) {
   Call call;
   begin(&call, "BfRemoveMapping");
+  arg_number(&call, "hasJob", job != NULL);
   arg_text(&call, "virtualizationRootPath", root);
   if (!enter(&call)) return leave(&call, call.failure);
+  WCHAR *full = full_path(root);
+  if (full == NULL) return leave(&call, INVALID);
   lock_world();
-  HRESULT result = unmap(job, root);
+  HRESULT result = job != NULL ? S_OK : unbind(full);
   unlock_world();
+  free(full);
   return leave(&call, result);
 }
 
-/* None is listed: what a mapping shows is seen at its root. */
-HRESULT WINAPI BfGetMappings(uint32_t flags, HANDLE job, const WCHAR *root, void *sid, uint32_t *size, uint32_t *out) {
+/* As the kernel names it: C: is its first disk volume. */
+static WCHAR *kernel_path(const WCHAR *path) {
+  size_t length = wcslen(path) + 64;
+  WCHAR *name = allocate(length * sizeof *name);
+  GUID volume;
+  if (volume_in_path(path, &volume)) swprintf(name, length, L"\\Device\\Volume%.38ls%ls", path + 10, path + 48);
+  else swprintf(name, length, L"\\Device\\HarddiskVolume%d%ls", towupper(path[0]) - 'C' + 1, path + 2);
+  return name;
+}
+
+/* Entries first, then targets and texts, each found by its offset from the beginning. */
+static void put_mappings(Buffer *answer) {
+  WIN32_FIND_DATAW entry;
+  HANDLE search = FindFirstFileW(BINDINGS L"\\{*}", &entry);
+  Buffer mappings = {0}, texts = {0};
+  Header header = {0};
+  uint32_t records = 0;
+  if (search != INVALID_HANDLE_VALUE) {
+    do records++;
+    while (FindNextFileW(search, &entry));
+    FindClose(search);
+  }
+  uint32_t base = sizeof header + records * sizeof(Mapping);
+  search = FindFirstFileW(BINDINGS L"\\{*}", &entry);
+  if (search != INVALID_HANDLE_VALUE) {
+    do {
+      WCHAR *file = join_path(BINDINGS, entry.cFileName);
+      uint8_t *record = read_whole(file, NULL);
+      free(file);
+      if (record == NULL) continue;
+      const WCHAR *root = (const WCHAR *)(record + 4), *target = root + wcslen(root) + 1;
+      WCHAR *names[2] = {kernel_path(root), kernel_path(target)};
+      uint32_t lengths[2] = {(uint32_t)(wcslen(names[0]) * 2), (uint32_t)(wcslen(names[1]) * 2)};
+      uint32_t at = base + (uint32_t)texts.length;
+      Mapping mapping = {lengths[0], at, *(uint32_t *)record, 1, at + lengths[0]};
+      Target shown = {lengths[1], at + lengths[0] + sizeof(Target)};
+      put_bytes(&mappings, &mapping, sizeof mapping);
+      put_bytes(&texts, names[0], lengths[0]);
+      put_bytes(&texts, &shown, sizeof shown);
+      put_bytes(&texts, names[1], lengths[1]);
+      header.count++;
+      free(names[0]);
+      free(names[1]);
+      free(record);
+    } while (FindNextFileW(search, &entry));
+    FindClose(search);
+  }
+  header.size = base + (uint32_t)texts.length;
+  put_bytes(answer, &header, sizeof header);
+  put_bytes(answer, mappings.text, mappings.length);
+  put_bytes(answer, texts.text, texts.length);
+  free(mappings.text);
+  free(texts.text);
+}
+
+HRESULT WINAPI BfGetMappings(uint32_t flags, HANDLE job, const WCHAR *root, const void *sid, uint32_t *size, void *out) {
   Call call;
   begin(&call, "BfGetMappings");
   arg_number(&call, "flags", flags);
   arg_text(&call, "virtualizationRootPath", root);
   if (!enter(&call)) return leave(&call, call.failure);
-  (void)job, (void)sid;
-  if (size == NULL || out == NULL || *size < 12) return leave(&call, FAILED_WITH(ERROR_INVALID_PARAMETER));
-  out[0] = *size = 12;
-  out[1] = out[2] = 0;
-  return leave(&call, S_OK);
+  (void)sid;
+  if (size == NULL || out == NULL || job != NULL || flags != 1 || root == NULL) return leave(&call, INVALID);
+  Buffer answer = {0};
+  lock_world();
+  put_mappings(&answer);
+  unlock_world();
+  HRESULT result = answer.length <= *size ? S_OK : FAILED_WITH(ERROR_INSUFFICIENT_BUFFER);
+  if (SUCCEEDED(result)) memcpy(out, answer.text, answer.length);
+  *size = (uint32_t)answer.length;
+  free(answer.text);
+  return leave(&call, result);
 }

@@ -177,11 +177,24 @@ void unlock_world(void) {
   ReleaseMutex(world_mutex());
 }
 
+extern IMAGE_DOS_HEADER __ImageBase;
+
+/* "cimfs" in cimfs.dll. */
+static const char *own_name(void) {
+  static char path[MAX_PATH], *name;
+  if (name != NULL) return name;
+  GetModuleFileNameA((HMODULE)&__ImageBase, path, MAX_PATH);
+  char *base = strrchr(path, '\\');
+  base = base == NULL ? path : base + 1;
+  *strrchr(base, '.') = 0;
+  return name = base;
+}
+
 void begin(Call *call, const char *function) {
   memset(call, 0, sizeof *call);
   call->function = function;
   call->concurrent = InterlockedIncrement(&in_progress);
-  put_format(&call->line, "{\"dll\":\"%s\",\"call\":\"%s\",\"process\":%lu,\"args\":{", DOUBLE_NAME, function,
+  put_format(&call->line, "{\"dll\":\"%s\",\"call\":\"%s\",\"process\":%lu,\"args\":{", own_name(), function,
              GetCurrentProcessId());
 }
 
