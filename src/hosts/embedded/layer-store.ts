@@ -18,9 +18,10 @@ import {
   layerName,
   viewPath,
 } from './layout.ts';
-import { layerFaults, layerSealFaults } from './observe.ts';
+import { layerFaults } from './observe.ts';
 import { type LayerRecord, readLayerRecord, writeLayerRecord } from './records.ts';
 import { runJob } from './run-job.ts';
+import { layerSealFaults } from './seal-faults.ts';
 import { beginFolder, discardFolder, putInPlace, removeAside, setAside } from './snapshot-folders.ts';
 import { temporaryName } from './view-image.ts';
 

@@ -8,7 +8,7 @@ import { checkMergeRequest } from '../merge-request.ts';
 import { MERGE_BUILDER } from './builders.ts';
 import { removeView, soundLayer, sourceContainer } from './layer-store.ts';
 import { type Layout, layerFolder, MERGED_FILE, mergeFolder } from './layout.ts';
-import { mergeFaults, mergeSealFaults } from './observe.ts';
+import { mergeFaults } from './observe.ts';
 import {
   type LayerRecord,
   type MergeRecord,
@@ -17,6 +17,7 @@ import {
   writeMergeRecord,
 } from './records.ts';
 import { runJob } from './run-job.ts';
+import { mergeSealFaults } from './seal-faults.ts';
 import { beginFolder, discardFolder, putInPlace, removeAside, setAside } from './snapshot-folders.ts';
 
 /** The merged CIM of this very chain, when it is there and has no faults. */
@@ -41,12 +42,13 @@ export async function sufficientMerge(
   { chain, seal, vhdFooter }: MergeRequest,
   signal: AbortSignal,
 ): Promise<MergedChain | undefined> {
+  const top = chain.at(-1);
   const record = await soundMerge(layout, chain);
-  if (record === undefined) return undefined;
+  if (top === undefined || record === undefined) return undefined;
   const { merge } = record;
   const suffices =
     (seal !== true || merge.rootHash !== undefined) && (vhdFooter !== true || merge.vhdFooter === true);
-  return suffices && (await mergeSealFaults(layout, record, signal)).length === 0 ? merge : undefined;
+  return suffices && (await mergeSealFaults(layout, top, record, signal)).length === 0 ? merge : undefined;
 }
 
 /** Leaves the merged CIM durable in a folder that `commitMerge` puts in place. */

@@ -18,13 +18,11 @@ import { layerBuilder, MERGE_BUILDER } from './builders.ts';
 import { listDirectory } from './directories.ts';
 import { findExportLeftovers } from './exports.ts';
 import {
-  containerPath,
   isCimFileName,
   isLayerFile,
   isSpoolName,
   type Layout,
   layerFolder,
-  mergedPath,
   mergeFolder,
   parseFolderName,
   parseViewName,
@@ -40,7 +38,7 @@ import {
   type StoredFile,
   sourceIdentity,
 } from './records.ts';
-import { sealFaults } from './seal-faults.ts';
+import { layerSealFaults, mergeSealFaults } from './seal-faults.ts';
 
 /** What the host itself is doing right now, which therefore isn't left over. */
 export interface Running {
@@ -97,30 +95,10 @@ export async function observeMerges(
     throwIfAborted(signal, 'observe');
     const faults = await mergeFaults(layout, record, sources);
     if (faults.every(({ code }) => code === 'source-missing'))
-      faults.push(...(await mergeSealFaults(layout, record, signal)));
+      faults.push(...(await mergeSealFaults(layout, topOf(record.merge.chain), record, signal)));
     observed.push({ ...record.merge, faults });
   }
   return observed;
-}
-
-/** Whether a layer's sealed container still is what was sealed; for one whose files are all there. */
-export async function layerSealFaults(
-  layout: Layout,
-  { layer: { chainId, rootHash } }: LayerRecord,
-  signal: AbortSignal,
-): Promise<LayerFault[]> {
-  return rootHash === undefined ? [] : sealFaults({ path: containerPath(layout, chainId), rootHash }, signal);
-}
-
-/** The same of a merged CIM's container. */
-export async function mergeSealFaults(
-  layout: Layout,
-  { merge: { chain, rootHash } }: MergeRecord,
-  signal: AbortSignal,
-): Promise<MergeFault[]> {
-  return rootHash === undefined
-    ? []
-    : sealFaults({ path: mergedPath(layout, topOf(chain)), rootHash }, signal);
 }
 
 /** Faults of one layer's own files, as far as they show without reading them. */

@@ -258,6 +258,13 @@ describe('a sealed chain', () => {
       await writeFile(join(container, '../check.json'), '{"formatVersion": 1, "sta');
       expect((await faultCodes(bench)).flat()).toEqual([]);
     }
+    const { host, root, requests } = bench;
+    const folder = join(root, 'snapshots', `${hexOf(requests[0].chainId)}.block`);
+    await writeFile(join(folder, 'integrity_checksum'), '0'.repeat(64));
+    expect((await faultCodes(bench)).flat()).toContain('file-corrupt');
+    await build(host, requests);
+    await host.mergeChain(mergeOf(requests), context);
+    expect((await faultCodes(bench)).flat()).toEqual([]);
   });
 
   it('has each root hash in a file beside its container, in bare hexadecimal', async () => {
