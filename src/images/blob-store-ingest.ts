@@ -97,9 +97,7 @@ export class BlobIngest {
     const found = `${algorithmOf(this.digest)}:${this.#hash.digest('hex')}`;
     if (found !== this.digest || this.#received !== this.size) {
       await this.reset();
-      throw new CimletError('corrupt', `blob ${this.digest}: the bytes that came have digest ${found}`, {
-        hint: 'the registry, or something on the way to it, serves damaged data; push the image again',
-      });
+      throw new CimletError('corrupt', `blob ${this.digest}: the bytes that came have digest ${found}`);
     }
     await this.#guard(async () => {
       await this.#handle.sync();

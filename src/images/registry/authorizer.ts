@@ -7,7 +7,7 @@ import { CimletError } from '../../errors.ts';
 import { parseChallenges } from './challenge.ts';
 import type { Credentials } from './credentials.ts';
 import type { Endpoint } from './endpoints.ts';
-import type { HttpClient, HttpResponse } from './http.ts';
+import { discard, type HttpClient, type HttpResponse } from './http.ts';
 import { parseRetryAfter, TransientError } from './retry.ts';
 
 export interface Authorizer {
@@ -122,14 +122,14 @@ async function fetchToken(http: HttpClient, request: TokenRequest, signal: Abort
   const { status } = response;
   const operation = `sign in to ${endpoint.host} at ${realm.origin}${realm.pathname}`;
   if (status === 401 || status === 403 || status === 400) {
-    await response.body.dump();
+    await discard(response);
     const who = credentials === undefined ? 'anonymous access is refused' : 'the credentials are refused';
     throw new CimletError('access-denied', `${operation}: ${who} (HTTP ${status})`, {
       hint: 'check registry.credentials or docker login, and that the account may pull this repository',
     });
   }
   if (status !== 200) {
-    await response.body.dump();
+    await discard(response);
     const retryAfterMs = parseRetryAfter(response.headers['retry-after'], request.now());
     throw new TransientError(`${operation}: the token server answers HTTP ${status}`, { retryAfterMs });
   }

@@ -12,10 +12,10 @@ import type { Descriptor } from '../types.ts';
 import { type Answer, readAnswer, refuse, secretsOf, tooLong } from './answers.ts';
 import type { Authorizer, Refusal } from './authorizer.ts';
 import type { Endpoint } from './endpoints.ts';
-import type { HttpClient, HttpRequest } from './http.ts';
+import { discard, type HttpClient, type HttpRequest } from './http.ts';
 import { guessMediaType, isKnownDocument } from './media-types.ts';
 import type { ImageReference } from './reference.ts';
-import { type Backoff, TransientError, withRetries } from './retry.ts';
+import { type Backoff, TransientError, WrongBytesError, withRetries } from './retry.ts';
 
 export interface RegistryServices {
   http: HttpClient;
@@ -88,13 +88,7 @@ export class RegistryClient {
       check.update(bytes);
       const found = check.mismatch();
       if (found === undefined) return bytes;
-      throw new CimletError(
-        'corrupt',
-        `${endpoint.host} sends other bytes for ${digest}: their digest is ${found}`,
-        {
-          hint: 'the registry, or something on the way to it, serves damaged data; push the image again',
-        },
-      );
+      throw new WrongBytesError(`fetch ${digest}: ${endpoint.host} sends other bytes, with digest ${found}`);
     });
   }
 
@@ -151,7 +145,7 @@ export class RegistryClient {
   async #head(endpoint: Endpoint, path: string, signal: AbortSignal): Promise<Descriptor | undefined> {
     const request = this.#request(endpoint, 'HEAD', path, [['accept', ACCEPT]]);
     const response = await this.#send(endpoint, request, signal);
-    await response.body.dump();
+    await discard(response);
     if (response.status === 405 || response.status === 501) return undefined;
     if (response.status !== 200) throw await refuse(response, this.#operation(path), signal);
     const { 'docker-content-digest': digest, 'content-length': length } = response.headers;
@@ -206,7 +200,7 @@ export class RegistryClient {
       };
       if (!isRefused) return answer;
       if (!(await this.#signIn({ endpoint, scope, used, response }, signal))) return answer;
-      await response.body.dump();
+      await discard(response);
     }
   }
 
@@ -282,6 +276,7 @@ export async function firstOf<P extends { host: string }, T>(
   const before = errors.map(({ error }) => error.message).join('; ');
   const message = `${last.error.message}; before that: ${before}`;
   const { code, hint } = last.error;
+  if (last.error instanceof WrongBytesError) throw new WrongBytesError(message, last.error);
   if (last.error instanceof TransientError) {
     const { retryAfterMs } = last.error;
     throw new TransientError(message, { hint, cause: last.error, retryAfterMs });
@@ -300,7 +295,7 @@ async function toStream(
 ): Promise<BlobStream> {
   const { status, headers, body } = response;
   if (status === 416 && offset > 0) {
-    await body.dump();
+    await discard(response);
     throw new RangeRefused(`fetch ${operation}: ${response.url.host} has nothing from byte ${offset} on`);
   }
   if (status !== 200 && status !== 206) throw await refuse(response, `fetch ${operation}`, signal);

@@ -4,7 +4,7 @@ import { isErrorCode } from '../../errors.ts';
 import type { BlobIngest } from '../blob-store-ingest.ts';
 import { type BlobPlace, type BlobStream, firstOf, RangeRefused } from './client.ts';
 import { explainNetworkError } from './network-errors.ts';
-import { type Backoff, TransientError, withRetries } from './retry.ts';
+import { type Backoff, TransientError, WrongBytesError, withRetries } from './retry.ts';
 import type { TransferSlots } from './transfer-slots.ts';
 
 export interface DownloadOptions {
@@ -29,7 +29,6 @@ const PROGRESS_BYTES = 1 << 20;
  */
 export async function downloadBlob(ingest: BlobIngest, options: DownloadOptions): Promise<void> {
   const { places, slots, image, backoff, signal } = options;
-  let wasCorrupt = false;
   await withRetries(backoff, signal, async (progressed) => {
     const before = ingest.received;
     try {
@@ -40,7 +39,7 @@ export async function downloadBlob(ingest: BlobIngest, options: DownloadOptions)
             if (ingest.received < ingest.size || ingest.size === 0) {
               await slots.run({ host: place.host, image }, signal, () => transfer(place, ingest, options));
             }
-            await ingest.commit();
+            await commit(ingest, place);
           } catch (error) {
             if (error instanceof RangeRefused) await ingest.reset();
             throw error;
@@ -51,11 +50,18 @@ export async function downloadBlob(ingest: BlobIngest, options: DownloadOptions)
     } catch (error) {
       if (ingest.failure !== undefined) throw ingest.failure;
       if (ingest.received - before >= PROGRESS_BYTES) progressed();
-      if (!isErrorCode(error, 'corrupt') || wasCorrupt) throw error;
-      wasCorrupt = true;
-      throw new TransientError(error.message, { hint: error.hint, cause: error });
+      throw error;
     }
   });
+}
+
+async function commit(ingest: BlobIngest, place: BlobPlace): Promise<void> {
+  try {
+    await ingest.commit();
+  } catch (error) {
+    if (!isErrorCode(error, 'corrupt')) throw error;
+    throw new WrongBytesError(`fetch from ${place.host}: ${error.message}`, error);
+  }
 }
 
 async function transfer(place: BlobPlace, ingest: BlobIngest, options: DownloadOptions): Promise<void> {

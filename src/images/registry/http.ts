@@ -68,7 +68,7 @@ export function createHttpClient(proxies: ProxySettings): HttpClient {
         );
         const location = REDIRECTS.includes(response.status) ? response.headers.location : undefined;
         if (typeof location !== 'string' || request.method === 'POST') return { ...response, url };
-        await response.body.dump({ limit: 64 << 10, signal });
+        await discard(response);
         if (redirects === MOST_REDIRECTS) {
           throw new CimletError('unavailable', `${nameOf(request)}: more than ${MOST_REDIRECTS} redirects`);
         }
@@ -85,6 +85,15 @@ export function createHttpClient(proxies: ProxySettings): HttpClient {
       dispatchers.clear();
     },
   };
+}
+
+/** Reads what is left of a body that nobody wants, so that the connection can be used again. */
+export async function discard({ body }: Pick<HttpResponse, 'body'>): Promise<void> {
+  try {
+    await body.dump({ limit: 64 << 10 });
+  } catch {
+    // Then the connection is gone, and the next request opens another one.
+  }
 }
 
 function createDispatcher(proxy: string | undefined, tls: TlsSettings, connectTimeoutMs: number): Dispatcher {

@@ -19,7 +19,7 @@ const HINTS: Record<string, string> = {
 export function explainNetworkError(error: unknown, operation: string, signal: AbortSignal): unknown {
   if (error instanceof CimletError || !(error instanceof Error)) return error;
   if (signal.aborted) return new CimletError('cancelled', `${operation}: cancelled`, { cause: error });
-  const { code, reason } = innermost(error);
+  const { code = error.name === 'HTTPParserError' ? 'HPE' : undefined, reason } = innermost(error);
   if (code === undefined) return error;
   if (UNTRUSTED.test(code)) {
     return new CimletError(

@@ -29,6 +29,16 @@ export class TransientError extends CimletError {
   }
 }
 
+/** Bytes with another digest than they should have: worth one other try, then `corrupt`. */
+export class WrongBytesError extends CimletError {
+  constructor(message: string, cause?: unknown) {
+    super('corrupt', message, {
+      hint: 'the registry, or something on the way to it, serves damaged data; push the image again',
+      cause,
+    });
+  }
+}
+
 /**
  * Runs `attempt` until it succeeds, fails for good, or `retries` are used up; then throws its last error. An attempt
  * that `made progress` starts the count anew.
@@ -38,13 +48,17 @@ export async function withRetries<T>(
   signal: AbortSignal,
   attempt: (progressed: () => void) => Promise<T>,
 ): Promise<T> {
+  let wereWrong = false;
   for (let failures = 0; ; failures++) {
     try {
       return await attempt(() => {
         failures = 0;
       });
     } catch (error) {
-      if (!isErrorCode(error, 'unavailable', 'busy') || failures >= backoff.retries) throw error;
+      const isWorthIt =
+        error instanceof WrongBytesError ? !wereWrong : isErrorCode(error, 'unavailable', 'busy');
+      if (!(error instanceof CimletError) || !isWorthIt || failures >= backoff.retries) throw error;
+      wereWrong ||= error instanceof WrongBytesError;
       const asked = error instanceof TransientError ? error.retryAfterMs : undefined;
       if (asked !== undefined && asked > backoff.patienceMs) throw error;
       await pause(asked ?? chooseDelay(backoff, failures), error, signal);

@@ -101,7 +101,7 @@ export function noise(bytes: number, seed: string): Buffer {
   return Buffer.concat(blocks).subarray(0, bytes);
 }
 
-export const LAYER_BYTES = [3 << 20, 700_000, 1000];
+export const LAYER_BYTES = [1_500_000, 200_000, 1000];
 
 /** A Windows image in three layers of noise, as an OCI layout. */
 export async function makeImage(directory: string, seed = 'app'): Promise<string> {
