@@ -23,7 +23,7 @@ export const LOWER_IMAGE = 'parents.cim';
 
 /** Whether a file name in the folder of forked images is one that cimfs or this host gives there. */
 export function isForkedFile(name: string): boolean {
-  return /^(?:[0-9a-f]{64}|[0-9a-f]{128})(?:-\d+)?\.cim$|^(?:region|objectid)_[0-9a-f-]{36}_\d+$|^tmp-spool-[0-9a-f-]{36}$/i.test(
+  return /^(?:[0-9a-f]{64}|[0-9a-f]{128})-\d+\.cim$|^(?:region|objectid)_[0-9a-f-]{36}_\d+$|^tmp-spool-[0-9a-f-]{36}$/i.test(
     name,
   );
 }

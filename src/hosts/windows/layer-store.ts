@@ -229,8 +229,8 @@ async function removeLowerImage(folder: string): Promise<void> {
 async function freeImageName({ layout }: Store, { chainId }: LayerRef): Promise<string> {
   const taken = new Set(await listDirectory(layout.cimLayers));
   const name = layerName(chainId);
-  for (let attempt = 0; ; attempt++) {
-    const image = attempt === 0 ? `${name}.cim` : `${name}-${attempt}.cim`;
+  for (let number = 0; ; number++) {
+    const image = `${name}-${number}.cim`;
     if (!taken.has(image)) return image;
   }
 }

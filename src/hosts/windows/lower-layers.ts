@@ -75,7 +75,16 @@ async function shownLayers(
       rootHash: merge.rootHash,
     };
   const image = { container: join(folder, LOWER_FILE), name: LOWER_IMAGE };
-  const seal = parents.every(({ layer }) => layer.rootHash !== undefined);
-  const written = await runJob({ kind: 'merge', image, sources, seal, vhdFooter: false }, context);
+  const sealed = parents.filter(({ layer }) => layer.rootHash !== undefined).length;
+  if (sealed > 0 && sealed < parents.length)
+    throw new CimletError(
+      'failed-precondition',
+      `look into the layers below: ${sealed} of ${parents.length} are sealed, which Windows doesn't merge`,
+      { hint: 'build the layers below anew, all of them with a seal or none' },
+    );
+  const written = await runJob(
+    { kind: 'merge', image, sources, seal: sealed > 0, vhdFooter: false },
+    context,
+  );
   return { image, sources, kind: 'block', rootHash: written.rootHash };
 }

@@ -44,10 +44,12 @@ export async function writeMerge(
   request: MergeRequest,
   context: EffectContext,
 ): Promise<void> {
-  const { chain, format, seal = false, vhdFooter = false } = request;
+  const { chain, format, vhdFooter = false } = request;
   const { layout, volumes } = workshop;
   const top = checkMergeRequest(request);
   const layers = await requireLayers(workshop, request);
+  // Windows merges sealed layers into nothing but a sealed CIM.
+  const seal = layers.every(({ layer }) => layer.rootHash !== undefined);
   const folder = mergeFolder(top);
   const sources = layers.map((layer) => layerImage(workshop, layer)).reverse();
   context.progress?.({ phase: 'merging', done: 0, total: 0 });

@@ -1,0 +1,73 @@
+/** The Windows host in a directory of its own. Runs inside of a Windows process. */
+
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { lstat, mkdir, mkdtemp, readdir, readFile, rm, unlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { LayerRef } from '../../../src/hosts/host.ts';
+import { hexOf } from '../../../src/hosts/identity.ts';
+import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
+import { openWindowsApi } from '../../../src/native/windows/windows.ts';
+import type { HostFixture } from '../../conformance/host.ts';
+import { layerItems, writeLayerBlob } from '../../support/host-layers.ts';
+
+export async function withWindowsFixture<T>(run: (fixture: HostFixture) => Promise<T>): Promise<T> {
+  const directory = await mkdtemp(join(tmpdir(), 'cimlet-host-'));
+  try {
+    await mkdir(join(directory, 'workspace'));
+    await mkdir(join(directory, 'files'));
+    return await run(windowsFixture(directory));
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+function windowsFixture(directory: string): HostFixture {
+  const root = join(directory, 'root');
+  const open = () => createWindowsHost({ root });
+  const { bindfilter, cimfs } = openWindowsApi();
+  const snapshotFolder = ({ chainId, format }: LayerRef) =>
+    join(root, 'snapshots', hexOf(chainId) + (format === 'BlockCIM' ? '.block' : ''));
+  return {
+    host: open(),
+    view: 'Kernel',
+    forksHoldOnToFiles: true,
+    workspace: join(directory, 'workspace'),
+    files: join(directory, 'files'),
+    reopen: async () => open(),
+    makeLayer: (files) => writeLayerBlob(directory, layerItems(files)),
+    readFile: async (path) => (existsSync(path) ? readFile(path, 'utf8') : undefined),
+    makeFile: (path) => writeFile(path, 'foreign'),
+    makeDirectory: async (path) => void (await mkdir(path)),
+    fingerprint: () => fingerprint(root),
+    unmountByHand: async ({ path, volumeGuid }) => {
+      await bindfilter.removeMapping(path.replaceAll('/', '\\'));
+      await cimfs.dismountImage(volumeGuid);
+    },
+    damageLayer: async (ref) => {
+      if (ref.format === 'BlockCIM') return unlink(join(snapshotFolder(ref), 'layer.bcim'));
+      const record = JSON.parse(await readFile(join(snapshotFolder(ref), 'layer.json'), 'utf8')) as {
+        cimFiles: { name: string }[];
+      };
+      const region = record.cimFiles.find(({ name }) => name.startsWith('region_'));
+      await unlink(join(root, 'cim-layers', region?.name ?? 'no region'));
+    },
+    loseSnapshot: (ref) => rm(snapshotFolder(ref), { recursive: true }),
+    damageMerge: ({ chainId }) => unlink(join(root, 'snapshots', `${hexOf(chainId)}.merged`, 'merged.bcim')),
+  };
+}
+
+/** Names, sizes, times and contents of everything below a path. */
+async function fingerprint(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  const visit = async (current: string): Promise<void> => {
+    const stats = await lstat(current, { bigint: true });
+    hash.update(`${current} ${stats.mode} ${stats.size} ${stats.mtimeNs} ${stats.ino}\n`);
+    if (stats.isDirectory())
+      for (const name of (await readdir(current)).sort()) await visit(join(current, name));
+    else if (stats.isFile()) hash.update(await readFile(current));
+  };
+  if (existsSync(path)) await visit(path);
+  return hash.digest('hex');
+}
