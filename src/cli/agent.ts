@@ -11,6 +11,7 @@ import { findUnsupportedSettings } from '../manifests/features.ts';
 import { parseDuration } from '../manifests/quantities.ts';
 import { sourceIdOf } from '../reconciler/sources.ts';
 import { createFolderSource } from '../sources/folder-source.ts';
+import { createGitSource } from '../sources/git-source.ts';
 import { openOrRecoverState } from '../state/recover.ts';
 import type { AddCommand, CliContext } from './context.ts';
 import type { GlobalOptions } from './options.ts';
@@ -129,13 +130,17 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
   });
 }
 
-/** Sources keep what they accepted in `<root>/sources/<name>`. What `-f` names is the source that it is for `apply -f`. */
+/** Sources keep what is theirs in `<root>/sources/<name>`. What `-f` names is the source that it is for `apply -f`. */
 function openSources({ config, file, baseDirectory }: Configuration, root: string): FollowedSource[] {
-  return (config.sources ?? []).map(({ name, folder, interval, prune = true, suspend = false }) => {
-    if (folder === undefined) throw new CimletError('invalid-manifest', `source ${name}: it has no folder`);
-    const cacheDirectory = join(root, 'sources', name);
-    const source = createFolderSource({ name, folder, interval }, { cacheDirectory, baseDirectory });
-    const id = file === undefined ? sourceIdOf([folder.path]) : name;
-    return { source, id, prune, isSuspended: suspend !== false };
+  return (config.sources ?? []).map(({ name, folder, git, interval, prune = true, suspend = false }) => {
+    const options = { cacheDirectory: join(root, 'sources', name), baseDirectory };
+    const isSuspended = suspend !== false;
+    if (folder !== undefined) {
+      const id = file === undefined ? sourceIdOf([folder.path]) : name;
+      return { source: createFolderSource({ name, folder, interval }, options), id, prune, isSuspended };
+    }
+    if (git !== undefined)
+      return { source: createGitSource({ name, git, interval }, options), id: name, prune, isSuspended };
+    throw new CimletError('invalid-manifest', `source ${name}: it has neither folder nor git`);
   });
 }

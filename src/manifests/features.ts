@@ -30,7 +30,7 @@ const PENDING: readonly PendingFeature[] = [
 
 /** The same of cimlet.yaml. */
 const PENDING_SETTINGS: readonly (readonly string[])[] = [
-  ['sources', '*', 'git'],
+  ['sources', '*', 'git', 'webhook'],
   ['registry'],
   ['gc'],
   ['labels'],

@@ -7,7 +7,7 @@ import type { Clock } from '../machines/drive-machine.ts';
 import { resourceKey } from '../manifests/resources.ts';
 import type { State } from '../state/state.ts';
 import type { Backoffs } from './backoff.ts';
-import { type FetchLayers, performAction, type ResolveImage } from './perform.ts';
+import { type DiscardDamaged, type FetchLayers, performAction, type ResolveImage } from './perform.ts';
 import { retryPolicyOf, timeoutMsOf } from './retry-policy.ts';
 import { RootHashes } from './root-hashes.ts';
 import { type Concurrency, DEFAULT_CONCURRENCY, type RunningAction, runActions } from './schedule.ts';
@@ -28,6 +28,7 @@ export interface ExecuteServices {
   resolveImage: ResolveImage;
   /** Absent where no image comes from a registry. */
   fetchLayers?: FetchLayers | undefined;
+  discardDamaged?: DiscardDamaged | undefined;
   /** Shared by all that execute plans on this host at the same time. */
   locks: KeyedLock;
   concurrency?: Concurrency | undefined;
@@ -109,6 +110,7 @@ export async function executePlan(
       resolveImage: (name, attemptSignal) => {
         return services.resolveImage(imageOf(name), attemptSignal);
       },
+      discardDamaged: services.discardDamaged,
       fetchLayers: async (blobs, effect, name) => {
         await services.fetchLayers?.(blobs, effect, name === undefined ? undefined : imageOf(name));
       },

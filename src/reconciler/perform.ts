@@ -30,11 +30,15 @@ export type FetchLayers = (
   image?: ImageResource,
 ) => Promise<void>;
 
+/** Removes a fetched layer when its bytes are not what they should be, so that the next attempt fetches it again. */
+export type DiscardDamaged = (blob: LayerBlob, signal: AbortSignal) => Promise<void>;
+
 export interface PerformContext {
   host: Host;
   state: State;
   resolveImage: (name: string, signal: AbortSignal) => Promise<ResolvedImage>;
   fetchLayers: (blobs: readonly LayerBlob[], effect: EffectContext, image?: string) => Promise<void>;
+  discardDamaged: DiscardDamaged | undefined;
   /** Held while a chain is merged, across all runs of the engine. */
   locks: KeyedLock;
   rootHashes: RootHashes;
@@ -142,7 +146,12 @@ async function buildLayer(
       state.intendSnapshot({ chainId, format, diffId, parent: parents.at(-1), neededBy: action.neededBy });
       return attempt(context, `unpack layer ${chainId}`, async (effect) => {
         await context.fetchLayers([wanted.blob], effect);
-        return host.unpackLayer(wanted, effect);
+        try {
+          return await host.unpackLayer(wanted, effect);
+        } catch (error) {
+          if (isErrorCode(error, 'corrupt')) await context.discardDamaged?.(wanted.blob, effect.signal);
+          throw error;
+        }
       });
     },
     commitLayer: async (ref) => {

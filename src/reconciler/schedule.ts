@@ -1,7 +1,7 @@
 /** Runs actions in dependency order, as many at once as each class of work allows. */
 
 import { CimletError } from '../errors.ts';
-import { canonicalJson } from './canonical.ts';
+import type { LayerBlob } from '../hosts/host.ts';
 import type { ExecutionResult, PlannedAction, Work } from './types.ts';
 
 export type WorkClass = 'resolving' | 'unpacking' | 'merging' | 'mounting' | 'removing' | 'recording';
@@ -193,10 +193,21 @@ async function adopt(
   carriedOver: readonly RunningAction[],
   actions: readonly PlannedAction[],
 ): Promise<Map<string, RunningAction>> {
-  const wanted = new Map(actions.map((action) => [action.id, canonicalJson(action.work)]));
-  const isWanted = ({ action }: RunningAction) => wanted.get(action.id) === canonicalJson(action.work);
+  const wanted = new Map(actions.map((action) => [action.id, essenceOf(action.work)]));
+  const isWanted = ({ action }: RunningAction) => wanted.get(action.id) === essenceOf(action.work);
   await abandon(carriedOver.filter((entry) => !isWanted(entry)));
   return new Map(carriedOver.filter(isWanted).map((entry) => [entry.action.id, entry]));
+}
+
+/** What a work comes to: a blob is what its digest says, wherever a new revision has put it. */
+function essenceOf(work: Work): string {
+  return JSON.stringify(work, (key, value: unknown) =>
+    key === 'blob' || key === 'blobs' ? digestsOf(value) : value,
+  );
+}
+
+function digestsOf(blobs: unknown): unknown {
+  return [blobs].flat().map((blob) => (blob as LayerBlob).digest);
 }
 
 /** Aborts and waits. How they end is nobody's business any more: what is there is seen when it is next looked. */

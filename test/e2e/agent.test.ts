@@ -7,7 +7,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { createEmbeddedHost } from '../../src/hosts/embedded/embedded-host.ts';
 import { mountsBelow } from '../support/mounts.ts';
 import { COMPILE_CACHE, MAIN, runProgram } from '../support/program.ts';
-import { isRoot, requireOrSkip } from '../support/requirements.ts';
+import { hasTool, isRoot, requireOrSkip } from '../support/requirements.ts';
 import { BASE, PATCH, World } from './world.ts';
 
 const capabilities = await createEmbeddedHost({ root: '/nowhere' }).capabilities();
@@ -107,6 +107,31 @@ describe('as a process', () => {
     await agent.until('done', 'Mount/app');
     expect(readFileSync(world.path('view/a.txt'), 'utf8')).toBe('alpha');
   });
+
+  test.runIf(kernel && requireOrSkip('git', hasTool('git')))(
+    'it follows a branch of a git repository',
+    async () => {
+      const world = await worldWithApp();
+      const git = (...args: string[]) =>
+        execFileSync('git', ['-C', world.directory, '-c', 'user.name=a', '-c', 'user.email=a@b', ...args]);
+      const push = (message: string) => {
+        git('add', 'manifests', 'images');
+        git('commit', '-qm', message);
+      };
+      git('init', '-qb', 'main');
+      push('first');
+      const config = world.write(
+        'cimlet.yaml',
+        `root: root\nsources:\n- {name: apps, interval: 50ms, git: {url: ${world.directory}, ref: {branch: main}, path: manifests, include: ['**']}}\n`,
+      );
+      agent = new AgentProcess(['--config', config]);
+      await agent.until('done', 'Mount/app');
+      world.app({ path: world.path('elsewhere') });
+      push('moved');
+      await agent.until('done', 'Mount/app');
+      expect(readFileSync(world.path('elsewhere/a.txt'), 'utf8')).toBe('alpha');
+    },
+  );
 
   test.runIf(kernel)('killed at any time, the next one takes over and finishes', async () => {
     const world = await worldWithApp();

@@ -56,6 +56,20 @@ describe('a run that is paused', () => {
     expectEmpty(await world.plan([...APP, ...TOOLS]));
   });
 
+  it('takes over a build whose blob has moved to another file meanwhile', async () => {
+    heldUp = 'unpackLayer';
+    const first = await (await runUntilPaused(APP)).running;
+    const planned = await world.engine.plan(requestOf(APP), signal);
+    for (const { work } of planned.plan.actions)
+      if (work.do === 'buildLayer')
+        work.request.blob = { ...work.request.blob, file: `${work.request.blob.file}2` };
+    const second = world.engine.apply(planned, { signal, carriedOver: first.unfinished });
+    release();
+    await second;
+    const base = first.unfinished?.running[0]?.action.name;
+    expect(calls('unpackLayer').filter(({ subject }) => subject === base)).toHaveLength(1);
+  });
+
   it('lets healthy resources go on while one build hangs', async () => {
     heldUp = 'unpackLayer';
     const first = await (await runUntilPaused(APP)).running;
