@@ -8,7 +8,7 @@ import { createAcceptedStore } from './accepted-store.ts';
 import { createChangeFeed } from './change-feed.ts';
 import { createFileFilter } from './file-filter.ts';
 import { createQueue } from './one-at-a-time.ts';
-import { readManifests } from './read-manifests.ts';
+import { ManifestReader } from './read-manifests.ts';
 import type { Revision, Source, SourceOptions } from './source.ts';
 import { type FolderWatch, watchFolder } from './watch-folder.ts';
 
@@ -28,7 +28,12 @@ export function createFolderSource(
   { cacheDirectory, baseDirectory }: SourceOptions,
 ): Source {
   const path = resolve(baseDirectory, folder.path);
-  const takes = createFileFilter(folder);
+  const isPolled = folder.watch === 'Polling';
+  const reader = new ManifestReader({
+    folder: path,
+    takes: createFileFilter(folder),
+    trustsTimes: !isPolled,
+  });
   const feed = createChangeFeed({ interval: parseDuration(interval) });
   const inOrder = createQueue();
   const store = createAcceptedStore(join(cacheDirectory, 'accepted.json'), {
@@ -44,8 +49,7 @@ export function createFolderSource(
   function startWatching(): void {
     watching ??= watchFolder({
       folder: path,
-      pollInterval:
-        folder.watch === 'Polling' ? parseDuration(folder.pollInterval ?? DEFAULT_POLL_INTERVAL) : undefined,
+      pollInterval: isPolled ? parseDuration(folder.pollInterval ?? DEFAULT_POLL_INTERVAL) : undefined,
       onChange: feed.touch,
     });
     watching.follow(folders);
@@ -55,7 +59,7 @@ export function createFolderSource(
     const ended = AbortSignal.any([signal, closing.signal]);
     try {
       ended.throwIfAborted();
-      const reading = await readManifests(path, takes, ended);
+      const reading = await reader.read(ended);
       folders = reading.folders;
       watching?.follow(folders);
       const revision = `folder@sha256:${reading.digest}`;
@@ -82,6 +86,7 @@ export function createFolderSource(
     async close() {
       closing.abort();
       feed.close();
+      await inOrder(async () => undefined);
       await watching?.close();
     },
   };

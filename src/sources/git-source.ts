@@ -19,7 +19,7 @@ import { GitRepository } from './git-repository.ts';
 import { readTrustedKeys, verifySignatures } from './git-signatures.ts';
 import { selectTree } from './git-tree.ts';
 import { createQueue } from './one-at-a-time.ts';
-import { readManifests } from './read-manifests.ts';
+import { ManifestReader } from './read-manifests.ts';
 import type { Revision, Source, SourceOptions } from './source.ts';
 
 export interface GitSourceConfig {
@@ -99,7 +99,8 @@ export function createGitSource(
     if (!existsSync(root)) await writeFiles(repository, files, { directory: root, folder: path }, signal);
     synced = [folder, ...synced.filter((each) => each !== folder)].slice(0, 2);
     const directory = join(root, path);
-    const { manifests } = await readManifests(directory, () => true, signal);
+    const reader = new ManifestReader({ folder: directory, takes: () => true, trustsTimes: false });
+    const { manifests } = await reader.read(signal);
     const algorithm = commit.length === 64 ? 'sha256' : 'sha1';
     return {
       name: `${refName === undefined ? '' : `${refName}@`}${algorithm}:${commit}`,

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { mkdir, open, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, it, onTestFinished } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { loadManifestContents, loadManifests } from '../../src/manifests/load.ts';
 import { createFolderSource } from '../../src/sources/folder-source.ts';
 import type { Source } from '../../src/sources/source.ts';
@@ -52,6 +52,26 @@ it('is the same revision until bytes or names change, whatever happens to times'
   await rename(join(folder, 'a.yaml'), join(folder, 'b.yaml'));
   expect((await source.sync(NEVER)).name).not.toBe(first.name);
 });
+
+it.each(['Events', 'Polling'] as const)(
+  'reads again what changed and nothing else matters, with %s',
+  async (watch) => {
+    const { world, folder } = makeWorld();
+    for (const name of ['b', 'c']) writeFileSync(join(folder, `${name}.yaml`), imageManifest(name));
+    // By this clock they were written long ago, so that their times are enough to know them by.
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 60_000 });
+    onTestFinished(() => void vi.useRealTimers());
+    utimesSync(join(folder, 'b.yaml'), 1_700_000_000, 1_700_000_000);
+    const source = openSource(world, { watch });
+    await source.sync(NEVER);
+    writeFileSync(join(folder, 'b.yaml'), imageManifest('other'));
+    utimesSync(join(folder, 'b.yaml'), 1_700_000_000, 1_700_000_000);
+    rmSync(join(folder, 'c.yaml'));
+    const revision = await source.sync(NEVER);
+    expect(textsOf(revision)).toEqual({ 'a.yaml': imageManifest('a'), 'b.yaml': imageManifest('other') });
+    expect(revision.name).toBe((await loadManifests([folder])).revision);
+  },
+);
 
 it('keeps what was read: a revision does not follow the files', async () => {
   const { world, folder } = makeWorld();

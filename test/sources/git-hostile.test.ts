@@ -1,10 +1,12 @@
 /** Repositories that mean harm, and machines whose git is set up to help them. */
 
+import { execFileSync } from 'node:child_process';
 import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, expect, it, vi } from 'vitest';
 import { whyUnwritable } from '../../src/sources/path-rules.ts';
+import { isRoot, requireOrSkip } from '../support/requirements.ts';
 import { type GitWorld, makeGitWorld, openGitSource } from './git-fixture.ts';
 import { NEVER, textsOf } from './support.ts';
 
@@ -217,6 +219,25 @@ it('does not take the folder around its cache for the repository', async () => {
   world.git(['-C', world.world, 'config', `url.file:///nowhere.insteadOf`, 'file://']);
   const revision = await openGitSource(world.world, { url: world.server }).sync(NEVER);
   expect(textsOf(revision)).toEqual({ 'a.yaml': 'right' });
+});
+
+it('says that this machine has no git', async () => {
+  const { world, server } = makeGitWorld();
+  vi.stubEnv('PATH', join(world, 'nothing-here'));
+  await expect(openGitSource(world, { url: server }).sync(NEVER)).rejects.toMatchObject({
+    code: 'unsupported-host',
+    hint: expect.stringContaining('install git'),
+  });
+});
+
+it.runIf(requireOrSkip('root', isRoot))('runs nothing in a repository of another user', async () => {
+  const { world, server, push } = makeGitWorld();
+  push({ 'a.yaml': '' });
+  execFileSync('chown', ['-R', '65534', server]);
+  await expect(openGitSource(world, { url: server }).sync(NEVER)).rejects.toMatchObject({
+    code: 'access-denied',
+    hint: expect.stringContaining('must belong to the user'),
+  });
 });
 
 it.each(['../outside', '/etc', 'a/../../b'])('refuses the path %s', (path) => {
