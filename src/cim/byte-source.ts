@@ -1,6 +1,6 @@
 /** Where an open image's bytes are read from: a file or block device, perhaps one whose every block is verified. */
 
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { attempt, corruptAt } from './faults.ts';
 import { PAGE_SIZE } from './format.ts';
 
@@ -12,6 +12,31 @@ export interface ByteSource {
   close(): void;
 }
 
+/** Opens a file or block device. Anything else is `corrupt`: a pipe in a file's place would be waited for without end. */
+export function openForReading(path: string): number {
+  const descriptor = attempt(`open ${path}`, () =>
+    openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)),
+  );
+  try {
+    const stats = attempt(`look at ${path}`, () => fstatSync(descriptor));
+    if (!stats.isFile() && !stats.isBlockDevice()) throw corruptAt(path, 0, 'it is no file');
+    return descriptor;
+  } catch (error) {
+    closeSync(descriptor);
+    throw error;
+  }
+}
+
+/** All of a file. */
+export function readWhole(path: string): Buffer {
+  const descriptor = openForReading(path);
+  try {
+    return attempt(`read ${path}`, () => readFileSync(descriptor));
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
 /** Bytes as they are on disk. */
 export class FileSource implements ByteSource {
   readonly path: string;
@@ -20,7 +45,7 @@ export class FileSource implements ByteSource {
 
   constructor(path: string) {
     this.path = path;
-    this.descriptor = attempt(`open ${path}`, () => openSync(path, 'r'));
+    this.descriptor = openForReading(path);
   }
 
   readInto(target: Uint8Array, position: number, what: string): void {

@@ -1,7 +1,8 @@
 /** What every tool needs of a `.cim` file before its contents: its header and the files it consists of. */
 
-import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, readSync, statSync } from 'node:fs';
 import { classify } from '../errors.ts';
+import { openForReading } from './byte-source.ts';
 import { attempt } from './faults.ts';
 import {
   decodeImageHeader,
@@ -18,7 +19,7 @@ const LONGEST_HEADER = IMAGE_HEADER_SIZE + 0xffff * REGION_SET_SIZE;
 /** Reads the header of a `.cim` file of any format version. */
 export function readImageHeader(path: string): ImageHeader {
   return attempt(`open CIM ${path}`, () => {
-    const descriptor = openSync(path, 'r');
+    const descriptor = openForReading(path);
     try {
       const bytes = Buffer.alloc(Math.min(fstatSync(descriptor).size, LONGEST_HEADER));
       const read = readSync(descriptor, bytes, 0, bytes.length, 0);

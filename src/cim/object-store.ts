@@ -4,9 +4,8 @@
  * pages (4,096 bytes and more), small data on 8 bytes.
  */
 
-import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { attempt } from './faults.ts';
+import { readWhole } from './byte-source.ts';
 import {
   objectIdFileName,
   PAGE_SIZE,
@@ -140,10 +139,7 @@ function loadObjectIds(parent: CimReader, type: RegionType): InheritedObjects[] 
     if (regionType !== type) return;
     const path = join(directory, objectIdFileName(guid, index));
     if (fileSize(path) === undefined) return;
-    const ids = new ObjectIdFile(
-      path,
-      attempt(`read ${path}`, () => readFileSync(path)),
-    );
+    const ids = new ObjectIdFile(path, readWhole(path));
     found.push({ region, size, ids, intact: new Set() });
   });
   // The nearest ancestor is the likeliest to have it.

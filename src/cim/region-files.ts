@@ -1,9 +1,9 @@
 /** The regions of an open image, its ancestors' first, in the order their numbers have. Every read is bounded. */
 
-import { fstatSync, readFileSync } from 'node:fs';
+import { fstatSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { CimletError, isErrorCode } from '../errors.ts';
-import { type ByteSource, FileSource } from './byte-source.ts';
+import { type ByteSource, FileSource, readWhole } from './byte-source.ts';
 import { attempt, type CimFault, corrupt, corruptAt, faultOf } from './faults.ts';
 import {
   decodeRegionHeader,
@@ -191,8 +191,7 @@ function readHeader(region: Region, source: FileSource): void {
 
 function readObjectIdFile(path: string): StoredObjectIds {
   const exists = fileSize(path) !== undefined;
-  const bytes = exists ? attempt(`read ${path}`, () => readFileSync(path)) : undefined;
-  return { path, base: 0, bytes };
+  return { path, base: 0, bytes: exists ? readWhole(path) : undefined };
 }
 
 function versionFault(region: Region, error: Error): CimFault {

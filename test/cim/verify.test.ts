@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -312,3 +313,18 @@ describe('verifyCim', () => {
     );
   });
 });
+
+it.each([`region_${GUID}_0`, `region_${GUID}_1`, `objectid_${GUID}_1`, 'image0.cim'])(
+  'a pipe in place of %s is a fault, and is not waited for',
+  (file) => {
+    const directory = temporary();
+    writeImage(directory, 0, (writer) => putFile(writer, 'file', patternBytes(9000, 1)));
+    rmSync(join(directory, file));
+    execFileSync('mkfifo', [join(directory, file)]);
+    expect(verifyCim(join(directory, 'image0.cim'))).toContainEqual({
+      file: join(directory, file),
+      offset: 0,
+      message: 'it is no file',
+    });
+  },
+);
