@@ -21,8 +21,8 @@ export class Disk {
   constructor(path: string) {
     this.file = new ImageFile(path);
     try {
-      this.footer = readFooter(this.file);
       this.files = new Ext4Reader(this.file);
+      this.footer = readFooter(this.file);
       this.verity = findVerity(this.file, this.files.size);
     } catch (error) {
       this.file.close();

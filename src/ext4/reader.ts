@@ -122,6 +122,7 @@ export class Ext4Reader {
 
   /** Where the content of a file is; holes are between. */
   *extents(file: Ext4File): Generator<Extent> {
+    if ((file.flags & InodeFlag.inlineData) !== 0) return;
     if ((file.flags & InodeFlag.extents) === 0) {
       if (file.sectors > 0 && file.size > 0)
         this.#failInode(file, 'its blocks are listed in the way of ext2, which is not supported');

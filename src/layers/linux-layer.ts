@@ -4,6 +4,7 @@
  */
 
 import { CimletError } from '../errors.ts';
+import { refuse } from '../ext4/faults.ts';
 import type { Ext4Attributes } from '../ext4/inode-builder.ts';
 import type { Ext4Writer } from '../ext4/writer.ts';
 import { type Xattr, xattrFault } from '../ext4/xattrs.ts';
@@ -146,6 +147,7 @@ class LinuxLayer {
     if (name === OPAQUE) this.#writer.opaque(directory);
     else if (!name.startsWith(AUFS)) {
       const hidden = name.slice(WHITEOUT.length);
+      if (hidden === '') throw refuse('a whiteout of nothing');
       this.#writer.whiteout(directory === '' ? hidden : `${directory}/${hidden}`);
     }
   }

@@ -3,6 +3,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  linkSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -11,6 +12,8 @@ import {
   readlinkSync,
   realpathSync,
   rmSync,
+  symlinkSync,
+  writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -58,6 +61,52 @@ export class Workshop {
     unmountBelow(this.path);
     rmSync(this.path, { recursive: true });
   }
+}
+
+/** Bytes that are not all zeros anywhere. */
+export function pattern(length: number, seed = 1): Buffer {
+  return Buffer.from(Uint8Array.from({ length }, (_, index) => 1 + ((index * 7 + seed * 13) % 255)));
+}
+
+/** A tree with one of everything that a layer can hold. */
+export function makeTree(root: string): void {
+  const at = (name: string) => `${root}/${name}`;
+  for (const size of [0, 1, 59, 60, 61, 136, 137, 511, 512, 4095, 4096, 4097, 300_000])
+    writeFileSync(at(`size-${size}`), pattern(size, size));
+  mkdirSync(at('directory/below'), { recursive: true });
+  symlinkSync('directory/below', at('short'));
+  symlinkSync('x'.repeat(59), at('link-59'));
+  symlinkSync('x'.repeat(60), at('link-60'));
+  symlinkSync('y/'.repeat(2047), at('link-long'));
+  writeFileSync(at('n'.repeat(255)), 'long name');
+  writeFileSync(Buffer.concat([Buffer.from(`${root}/bytes-`), Buffer.from([0xff, 0x0a, 0xe4])]), 'bytes');
+  linkSync(at('size-4097'), at('directory/below/other-name'));
+  linkSync(at('short'), at('directory/link-to-a-link'));
+  execFileSync('mknod', [at('character'), 'c', '5', '1']);
+  execFileSync('mknod', [at('block'), 'b', '259', '70000']);
+  execFileSync('mknod', [at('whiteout'), 'c', '0', '0']);
+  execFileSync('mkfifo', [at('fifo')]);
+  execFileSync('chown', ['70000:4000000000', at('size-1')]);
+  execFileSync('chmod', ['4711', at('size-1')]);
+  execFileSync('chmod', ['1777', at('directory')]);
+  const set = (name: string, value: Buffer, file: string) =>
+    execFileSync('setfattr', ['-h', '-n', name, '-v', `0x${value.toString('hex')}`, at(file)]);
+  set('user.small', Buffer.from([0xff, 0, 0x80, 0x0a]), 'size-0');
+  set('user.of-a-directory', Buffer.from('value'), 'directory');
+  set('user.medium', pattern(200), 'size-60');
+  set('user.large', pattern(3500), 'size-60');
+  set('trusted.a', pattern(10), 'size-60');
+  set('security.capability', Buffer.from('0100000200200000000000000000000000000000', 'hex'), 'size-61');
+  set('trusted.link', Buffer.from('on a symlink'), 'short');
+  // user::rw-, user:1000:rw-, group::r--, mask::rw-, other::r--
+  const acl = '0200000001000600ffffffff02000600e803000004000400ffffffff10000600ffffffff20000400ffffffff';
+  set('system.posix_acl_access', Buffer.from(acl, 'hex'), 'size-511');
+  set('system.posix_acl_default', Buffer.from(acl, 'hex'), 'directory');
+  execFileSync('touch', ['-d', '1905-05-05 05:05:05.123456789 UTC', at('size-512')]);
+  execFileSync('touch', ['-d', '1969-12-31 23:59:59.999999999 UTC', at('size-4095')]);
+  execFileSync('touch', ['-d', '2040-01-01 00:00:00.000000001 UTC', at('size-4096')]);
+  execFileSync('touch', ['-d', '2110-01-01 00:00:00.5 UTC', at('size-137')]);
+  execFileSync('touch', ['-h', '-d', '2446-05-10 22:38:55.999999999 UTC', at('short')]);
 }
 
 /** Makes an image of a tar given in pieces. */
