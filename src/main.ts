@@ -12,6 +12,7 @@ import type { Services } from './cli/context.ts';
 import { runCli } from './cli/program.ts';
 import { CimletError, classify } from './errors.ts';
 import { createEmbeddedHost } from './hosts/embedded/embedded-host.ts';
+import { createWindowsHost } from './hosts/windows/windows-host.ts';
 import type { HostPlatform } from './images/types.ts';
 
 const services: Services = {
@@ -20,7 +21,8 @@ const services: Services = {
   openHost(choice, root) {
     const kind = choice === 'auto' ? nativeHost() : choice;
     if (kind === 'embedded') return createEmbeddedHost({ root });
-    throw new CimletError('unsupported-host', 'the windows host is not built yet', {
+    if (process.platform === 'win32') return createWindowsHost({ root });
+    throw new CimletError('unsupported-host', 'the windows host runs on Windows only', {
       hint: 'use --host embedded on Linux',
     });
   },

@@ -107,7 +107,7 @@ describe('usage', () => {
     ],
     [
       ['doctor', '--host', 'windows'],
-      'error: the windows host is not built yet\nhint: use --host embedded on Linux\n',
+      'error: the windows host runs on Windows only\nhint: use --host embedded on Linux\n',
     ],
   ])('%j', async (args, stderr) => {
     expect(await run(args)).toEqual({ code: 1, stdout: '', stderr });
