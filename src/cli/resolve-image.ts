@@ -8,11 +8,12 @@ import { openRegistries, type RegistryOptions } from '../images/registry/registr
 import { resolveImage } from '../images/resolve-image.ts';
 import type { HostPlatform, ImageSource } from '../images/types.ts';
 import type { ImageResource } from '../manifests/resources.ts';
-import type { FetchLayers, ResolveImage } from '../reconciler/perform.ts';
+import type { DiscardDamaged, FetchLayers, ResolveImage } from '../reconciler/perform.ts';
 
 export interface ImageAccess {
   resolveImage: ResolveImage;
   fetchLayers: FetchLayers;
+  discardDamaged: DiscardDamaged;
   close(): Promise<void>;
 }
 
@@ -50,6 +51,9 @@ export function openImageAccess(options: ImageAccessOptions): ImageAccess {
       await registries.fetchLayers(blobs, effect);
       const reference = image?.spec.source.registry;
       if (reference !== undefined) await registries.recordImage(reference);
+    },
+    async discardDamaged({ file, digest }, signal) {
+      if (file === store.pathOf(digest)) await store.discardIfDamaged(digest, signal);
     },
     close: () => registries.close(),
   };

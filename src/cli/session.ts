@@ -53,8 +53,7 @@ async function withState<T>(
   });
   try {
     const host = services.openHost(options.host, options.root);
-    const { resolveImage, fetchLayers } = images;
-    return await use({ engine: createEngine({ host, state, resolveImage, fetchLayers }), state });
+    return await use({ engine: createEngine({ host, state, ...images }), state });
   } finally {
     state.close();
     await images.close();

@@ -8,6 +8,7 @@
  * One process writes at a time (it holds the root's lock); any number may read.
  */
 
+import { createReadStream } from 'node:fs';
 import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CimletError, classify } from '../errors.ts';
@@ -37,12 +38,15 @@ export interface BlobStore {
     fill: (ingest: BlobIngest) => Promise<void>,
     signal: AbortSignal,
   ): Promise<void>;
+  /** Removes a blob whose bytes have another digest by now. */
+  discardIfDamaged(digest: Digest, signal: AbortSignal): Promise<void>;
   /** What a reference led to when its image was last fetched. */
   findImage(reference: string): Promise<Descriptor | undefined>;
   /** Says that the image is here: after this, `findImage` finds it. */
   recordImage(reference: string, descriptor: Descriptor): Promise<void>;
 }
 
+const READ_BYTES = 1 << 20;
 const REFERENCE = 'org.opencontainers.image.ref.name';
 
 /** `isEmpty`: nothing is looked for, as when the store is another machine's. */
@@ -90,6 +94,17 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
           await ingest.close();
         }
       });
+    },
+    async discardIfDamaged(digest, signal) {
+      const path = pathOf(digest);
+      try {
+        const check = new DigestCheck(digest);
+        for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES, signal }))
+          check.update(chunk);
+        if (check.mismatch() !== undefined) await rm(path, { force: true });
+      } catch (error) {
+        throw classify(error, `check blob ${path}`);
+      }
     },
     async findImage(reference) {
       if (isEmpty) return undefined;

@@ -1,7 +1,7 @@
 /** Answers of registries that are read whole: documents within a limit, and errors told in the registry's words. */
 
 import { CimletError, type ErrorCode } from '../../errors.ts';
-import type { HttpResponse } from './http.ts';
+import { abandon, type HttpResponse } from './http.ts';
 import { explainNetworkError } from './network-errors.ts';
 import { parseRetryAfter, TransientError } from './retry.ts';
 
@@ -25,7 +25,7 @@ export async function readAnswer(
 ): Promise<Buffer> {
   const declared = Number(headers['content-length'] ?? 0);
   if (declared > limit) {
-    body.destroy();
+    abandon(body);
     throw tooLong(operation, limit);
   }
   const chunks: Buffer[] = [];

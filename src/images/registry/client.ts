@@ -12,7 +12,7 @@ import type { Descriptor } from '../types.ts';
 import { type Answer, readAnswer, refuse, secretsOf, tooLong } from './answers.ts';
 import type { Authorizer, Refusal } from './authorizer.ts';
 import type { Endpoint } from './endpoints.ts';
-import { discard, type HttpClient, type HttpRequest } from './http.ts';
+import { abandon, discard, type HttpClient, type HttpRequest } from './http.ts';
 import { guessMediaType, isKnownDocument } from './media-types.ts';
 import type { ImageReference } from './reference.ts';
 import { type Backoff, TransientError, WrongBytesError, withRetries } from './retry.ts';
@@ -208,7 +208,7 @@ export class RegistryClient {
     try {
       return await this.#services.authorizer.answerChallenge(refusal, signal);
     } catch (error) {
-      refusal.response.body.destroy();
+      abandon(refusal.response.body);
       throw error;
     }
   }
@@ -303,7 +303,7 @@ async function toStream(
   const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(String(headers['content-range'] ?? ''));
   const start = status === 206 ? Number(range?.[1] ?? Number.NaN) : 0;
   if (!(start <= offset) || (encoding !== undefined && encoding !== 'identity')) {
-    body.destroy();
+    abandon(body);
     throw new TransientError(
       `fetch ${operation}: ${response.url.host} answers with bytes that were not asked for`,
     );

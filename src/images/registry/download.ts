@@ -3,6 +3,7 @@
 import { isErrorCode } from '../../errors.ts';
 import type { BlobIngest } from '../blob-store-ingest.ts';
 import { type BlobPlace, type BlobStream, firstOf, RangeRefused } from './client.ts';
+import { abandon } from './http.ts';
 import { explainNetworkError } from './network-errors.ts';
 import { type Backoff, TransientError, WrongBytesError, withRetries } from './retry.ts';
 import type { TransferSlots } from './transfer-slots.ts';
@@ -109,7 +110,7 @@ async function receive(
       if (wanted.length > 0) await ingest.write(wanted);
     }
   } finally {
-    body.destroy();
+    abandon(body);
   }
   if (ingest.received < ingest.size) {
     throw new TransientError(`${operation}: broke off after ${ingest.received} of ${ingest.size} bytes`);

@@ -3,6 +3,7 @@
  * the Authorization header of redirects, and copies every body through web streams.
  */
 
+import type { Readable } from 'node:stream';
 import { getCACertificates } from 'node:tls';
 import { Agent, type Dispatcher, ProxyAgent } from 'undici';
 import { CimletError } from '../../errors.ts';
@@ -94,6 +95,12 @@ export async function discard({ body }: Pick<HttpResponse, 'body'>): Promise<voi
   } catch {
     // Then the connection is gone, and the next request opens another one.
   }
+}
+
+/** Closes the connection that a body comes from; what that breaks off is no error. */
+export function abandon(body: Readable): void {
+  body.on('error', () => undefined);
+  body.destroy();
 }
 
 function createDispatcher(proxy: string | undefined, tls: TlsSettings, connectTimeoutMs: number): Dispatcher {

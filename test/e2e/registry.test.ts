@@ -1,0 +1,153 @@
+/** Images from a registry, by the real program and Debian's docker-registry. */
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { watch } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { stall, startFaultProxy } from '../images/registry/fault-proxy.ts';
+import {
+  canRunRegistry,
+  certsD,
+  expectNoPartialBlobs,
+  noise,
+  PASSWORD,
+  plainHttp,
+  run,
+  startRegistry,
+  USER,
+} from '../images/registry/registry-fixture.ts';
+import { layerItems } from '../support/host-layers.ts';
+import { BASE, flip, PATCH, World } from './world.ts';
+
+const AUTHORIZATION = Buffer.from(`${USER}:${PASSWORD}`).toString('base64');
+const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
+
+async function startWorld(layers = [BASE, PATCH]) {
+  const world = new World();
+  const registry = await startRegistry(world.directory, { signIn: true });
+  onTestFinished(() => registry.stop());
+  const proxy = await startFaultProxy(registry.host);
+  onTestFinished(() => proxy.close());
+  await world.image('app', layers);
+  const target = `docker://${registry.host}/windows/app:v1`;
+  const creds = ['--dest-tls-verify=false', '--dest-creds', `${USER}:${PASSWORD}`];
+  await run('skopeo', ['copy', '--quiet', ...creds, `oci:${world.path('images/app')}`, target]);
+  mkdirSync(world.path('docker'));
+  world.write('docker/config.json', JSON.stringify({ auths: { [proxy.host]: { auth: AUTHORIZATION } } }));
+  const env = {
+    CIMLET_REGISTRY_CONFIG: certsD(world.directory, plainHttp(proxy.host)),
+    DOCKER_CONFIG: world.path('docker'),
+    CIMLET_DEBUG: '1',
+  };
+  world.app({ view: 'Extracted' });
+  const text = readFileSync(world.manifest, 'utf8');
+  const source = `registry: "${proxy.host}/windows/app:v1"`;
+  writeFileSync(world.manifest, text.replace('ociLayout: ../images/app', source));
+  rmSync(world.path('images'), { recursive: true });
+  const cimlet = (args: string[], code = 0) =>
+    world.run([...args, '-f', world.manifest], code, { env }).then((result) => {
+      expect(result.stdout + result.stderr).not.toContain(PASSWORD);
+      expect(result.stdout + result.stderr).not.toContain(AUTHORIZATION);
+      return result;
+    });
+  return { world, registry, proxy, env, cimlet };
+}
+
+describe.runIf(canRunRegistry)('images from a registry', () => {
+  it('are planned without writing anything, applied, and then there without the registry', async () => {
+    const { world, registry, proxy, cimlet } = await startWorld();
+    const planned = await cimlet(['plan', '--detailed-exitcode'], 2);
+    expect(planned.stdout).toContain('Image/app');
+    expect(proxy.asked.filter(({ kind, method }) => kind === 'blob' && method === 'GET')).toHaveLength(2); // configuration, asked twice: 401
+    expect(existsSync(join(world.root, 'images'))).toBe(false);
+
+    await cimlet(['apply', '--yes']);
+    expect(readFileSync(join(world.mountPoint, 'dir/c.txt'), 'utf8')).toBe('gamma');
+    expectNoPartialBlobs(world.root);
+    await registry.stop();
+    await cimlet(['plan', '--detailed-exitcode']);
+    await cimlet(['plan', '--offline']);
+    expectNoSecretBelow(world.root);
+  });
+
+  it('are fetched again when a layer has to be built and its blob is gone or damaged', async () => {
+    const { world, cimlet } = await startWorld();
+    await cimlet(['apply', '--yes']);
+    const blobs = world.path('root/images/blobs/sha256');
+    const largest = readdirSync(blobs)
+      .map((name) => join(blobs, name))
+      .sort((a, b) => statSync(b).size - statSync(a).size);
+    rmSync(world.layerFile(1, /^region/));
+    for (const file of largest) rmSync(file);
+    await cimlet(['apply', '--yes']);
+    await cimlet(['plan', '--detailed-exitcode']);
+
+    rmSync(world.layerFile(1, /^region/));
+    for (const file of readdirSync(blobs).map((name) => join(blobs, name))) flip(file);
+    const failed = await cimlet(['apply', '--yes'], 1);
+    expect(failed.stderr).toMatch(/corrupt|digest|damaged/i);
+    await cimlet(['apply', '--yes']);
+    await cimlet(['plan', '--detailed-exitcode']);
+  });
+
+  it('that are not to be fetched, or can not be, block with the reason', async () => {
+    const { world, proxy, cimlet } = await startWorld();
+    const manifest = readFileSync(world.manifest, 'utf8');
+    const { stdout } = await cimlet(['plan', '--offline'], 1);
+    expect(stdout).toContain('no registry is to be asked');
+    writeFileSync(world.manifest, manifest.replace('windows/app:v1', 'windows/app:v2'));
+    const missing = await cimlet(['plan'], 1);
+    expect(missing.stdout).toContain(`${proxy.host}/windows/app:v2`);
+    expect(missing.stdout).toContain('HTTP 404');
+    writeFileSync(world.manifest, manifest.replace('windows/app:v1', 'Windows/app:v1'));
+    expect((await cimlet(['plan'], 1)).stdout).toContain('capital letters');
+    world.write('docker/config.json', '{"auths": {}}');
+    writeFileSync(world.manifest, manifest);
+    expect((await cimlet(['plan'], 1)).stdout).toContain('HTTP 401');
+    world.write('docker/config.json', `{"auths": ${PASSWORD}`);
+    expect((await cimlet(['plan'], 1)).stdout).toContain('not a JSON object');
+  });
+
+  it('are taken up where a killed run left them', async () => {
+    const big = layerItems({ big: noise(6 << 20, 'big').toString('latin1') });
+    const { world, proxy, env, cimlet } = await startWorld([big]);
+    proxy.fault = (context) =>
+      context.asked.kind === 'blob' && context.answer.body.length > 4 << 20
+        ? stall(4 << 20)(context)
+        : 'untouched';
+    const ingest = world.path('root/images/ingest');
+    mkdirSync(ingest, { recursive: true });
+    const changes = watch(ingest);
+    const child = spawn(
+      process.execPath,
+      [MAIN, 'apply', '--yes', '-f', world.manifest, '--root', world.root],
+      {
+        env: { ...process.env, ...env },
+        stdio: 'ignore',
+      },
+    );
+    for await (const _change of changes) {
+      if (readdirSync(ingest).some((name) => statSync(join(ingest, name)).size > 2 << 20)) break;
+    }
+    child.kill('SIGKILL');
+    await once(child, 'close');
+    expectNoPartialBlobs(world.root);
+    proxy.fault = undefined;
+    proxy.asked.length = 0;
+    await cimlet(['apply', '--yes']);
+    const [range] = proxy.asked.flatMap((asked) => asked.range ?? []);
+    expect(Number(/\d+/.exec(range ?? '')?.[0])).toBeGreaterThan(1 << 20);
+  });
+});
+
+/** Not in the state database, nor in any other file. */
+function expectNoSecretBelow(directory: string): void {
+  for (const name of readdirSync(directory, { recursive: true, encoding: 'utf8' })) {
+    const file = join(directory, name);
+    if (!statSync(file).isFile()) continue;
+    const bytes = readFileSync(file);
+    expect([bytes.includes(PASSWORD), bytes.includes(AUTHORIZATION)]).toEqual([false, false]);
+  }
+}
