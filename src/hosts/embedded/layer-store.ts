@@ -22,7 +22,14 @@ import { layerFaults } from './observe.ts';
 import { type LayerRecord, readLayerRecord, writeLayerRecord } from './records.ts';
 import { runJob } from './run-job.ts';
 import { layerSealFaults } from './seal-faults.ts';
-import { beginFolder, discardFolder, putInPlace, removeAside, setAside } from './snapshot-folders.ts';
+import {
+  beginFolder,
+  cleanUpAfterFailure,
+  discardFolder,
+  putInPlace,
+  removeAside,
+  setAside,
+} from './snapshot-folders.ts';
 import { temporaryName } from './view-image.ts';
 
 /** The layer's record, when it is committed and nothing of it or its parent is missing. Its seal is not verified. */
@@ -88,7 +95,7 @@ export async function unpackLayer(
     };
     await writeLayerRecord(layout, { formatVersion: 1, layer, cimFiles, content });
   } catch (error) {
-    await removeUnpacked(layout, request);
+    await cleanUpAfterFailure(context, () => removeUnpacked(layout, request));
     throw error;
   }
 }

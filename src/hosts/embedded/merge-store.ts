@@ -18,7 +18,14 @@ import {
 } from './records.ts';
 import { runJob } from './run-job.ts';
 import { mergeSealFaults } from './seal-faults.ts';
-import { beginFolder, discardFolder, putInPlace, removeAside, setAside } from './snapshot-folders.ts';
+import {
+  beginFolder,
+  cleanUpAfterFailure,
+  discardFolder,
+  putInPlace,
+  removeAside,
+  setAside,
+} from './snapshot-folders.ts';
 
 /** The merged CIM of this very chain, when it is there and has no faults. */
 export async function soundMerge(
@@ -86,7 +93,7 @@ export async function writeMerge(
     const sources = layers.map(sourceIdentity);
     await writeMergeRecord(layout, top, { formatVersion: 1, merge, cimFiles, sources });
   } catch (error) {
-    await discardFolder(layout, folder);
+    await cleanUpAfterFailure(context, () => discardFolder(layout, folder));
     throw error;
   }
 }

@@ -1,7 +1,8 @@
 /** Folders of snapshots: filled under a temporary name, put in place by a rename, renamed again before they are deleted. */
 
 import { rename } from 'node:fs/promises';
-import { classify, isErrorCode } from '../../errors.ts';
+import { classify, describeError, isErrorCode } from '../../errors.ts';
+import type { EffectContext } from '../host.ts';
 import { ensureDirectory, removeTree, syncDirectory } from './directories.ts';
 import { type Layout, snapshotPath } from './layout.ts';
 
@@ -40,6 +41,18 @@ export async function setAside(layout: Layout, folder: string): Promise<boolean>
   }
   await syncDirectory(layout.snapshots);
   return true;
+}
+
+/** Cleans up after a failure. What fails of that is a warning: why it was necessary is what has to be known. */
+export async function cleanUpAfterFailure(
+  context: EffectContext,
+  cleanUp: () => Promise<void>,
+): Promise<void> {
+  try {
+    await cleanUp();
+  } catch (error) {
+    context.warn?.(describeError(error));
+  }
 }
 
 export async function removeAside(layout: Layout, folder: string): Promise<void> {
