@@ -8,29 +8,14 @@ import { CIMFS_FILE_METADATA } from '../../../src/native/windows/cim-calls.ts';
 import { RM_PROCESS_INFO } from '../../../src/native/windows/rstrtmgr.ts';
 import { CREATE_VIRTUAL_DISK_PARAMETERS } from '../../../src/native/windows/virtdisk.ts';
 import { WC_LAYER_DESCRIPTOR } from '../../../src/native/windows/vmcompute.ts';
-import {
-  type NativeCall,
-  openWindowsWorld,
-  runWindowsProcess,
-  type WindowsWorld,
-} from '../../support/windows.ts';
+import { type NativeCall, openWindowsWorld, type WindowsWorld } from '../../support/windows.ts';
 import { canRunWindows, windowsTools } from '../../support/windows-tools.ts';
+import { type Results, runCases } from './cases.ts';
 
 const SYSTEM = 'C:\\windows\\system32';
 const VOLUME = '6d3e1f5c-0a4b-5c6d-8e7f-0123456789ab';
 
-type Results = Record<string, { value?: unknown; error?: Record<string, unknown> }>;
-
-async function runCases(
-  world: WindowsWorld,
-  names: readonly string[],
-  env: Record<string, string> = {},
-): Promise<Results> {
-  const script = join(import.meta.dirname, 'child.ts');
-  const { code, stdout, stderr } = await runWindowsProcess(world, { script, args: names, env });
-  if (code !== 0) throw new Error(`exit ${code}\n${stdout}\n${stderr}`);
-  return JSON.parse(stdout) as Results;
-}
+const SCRIPT = join(import.meta.dirname, 'child.ts');
 
 describe.runIf(canRunWindows())('on a Windows without containers', () => {
   let world: WindowsWorld;
@@ -49,7 +34,7 @@ describe.runIf(canRunWindows())('on a Windows without containers', () => {
       ...['openDirectory', 'openMissing', 'closeNothing', 'notReparsePoint', 'manyErrors', 'holders'],
       ...['filters', 'missingDll', 'missingWriter', 'probe', 'override'],
     ];
-    results = await runCases(world, names, { WINEPATH: 'C:\\path' });
+    results = await runCases(world, SCRIPT, names, { WINEPATH: 'C:\\path' });
   });
   afterAll(() => world?.close());
 
@@ -187,7 +172,7 @@ describe.runIf(canRunWindows())('on a Windows with CimFS and containers', () => 
       'layerError',
       'layers',
     ];
-    results = await runCases(world, names);
+    results = await runCases(world, SCRIPT, names);
     calls = await world.calls();
   });
   afterAll(() => world?.close());

@@ -1,7 +1,4 @@
-/**
- * Calls the bindings in a Windows process and prints, under each case's name, what it gave or the error that it threw.
- * The cases named on the command line, in that order.
- */
+/** Calls the bindings in a Windows process, for calls.test.ts. */
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
@@ -11,12 +8,13 @@ import { CIMFS_FILE_METADATA, CimCreateFlag, CimMergeFlag } from '../../../src/n
 import { CimMountFlag } from '../../../src/native/windows/cimfs.ts';
 import type { LayerData } from '../../../src/native/windows/computestorage.ts';
 import { Dlls, systemFolders } from '../../../src/native/windows/dll.ts';
-import { NativeError } from '../../../src/native/windows/native-error.ts';
+import type { NativeError } from '../../../src/native/windows/native-error.ts';
 import { RM_PROCESS_INFO } from '../../../src/native/windows/rstrtmgr.ts';
 import { systemDirectory, systemMessage } from '../../../src/native/windows/system.ts';
 import { CREATE_VIRTUAL_DISK_PARAMETERS } from '../../../src/native/windows/virtdisk.ts';
 import { WC_LAYER_DESCRIPTOR } from '../../../src/native/windows/vmcompute.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
+import { printCases } from './print-cases.ts';
 
 const VERSION_KEY = 'SOFTWARE\\Microsoft\\Windows NT\\CurrentVersion';
 const VOLUME = '6d3e1f5c-0a4b-5c6d-8e7f-0123456789ab';
@@ -260,14 +258,4 @@ const CASES: Readonly<Record<string, () => unknown>> = {
   layerError: () => vmcompute.activateLayer('C:\\layers\\nowhere'),
 };
 
-const results: Record<string, unknown> = {};
-for (const name of process.argv.slice(2)) {
-  try {
-    results[name] = { value: await CASES[name]?.() };
-  } catch (error) {
-    const { message, code, hint } = error as { message: string; code?: string; hint?: string };
-    const native = error instanceof NativeError ? { ...error } : {};
-    results[name] = { error: { ...native, message, code, hint } };
-  }
-}
-console.log(JSON.stringify(results));
+await printCases(CASES);

@@ -1,0 +1,85 @@
+/** Calls the bindings over the stand-ins of stand-ins.c, for stand-ins.test.ts. */
+
+import { Dlls, systemFolders } from '../../../src/native/windows/dll.ts';
+import { AttachFlag } from '../../../src/native/windows/virtdisk.ts';
+import { openWindowsApi } from '../../../src/native/windows/windows.ts';
+import { printCases } from './print-cases.ts';
+
+const STAND_INS = 'C:\\stand-ins';
+const REG_SZ = 1;
+
+const { computecore, filters, offreg, restartManager, virtdisk, dlls } = openWindowsApi(
+  new Dlls((file) => [STAND_INS, ...systemFolders(file)]),
+);
+
+await printCases({
+  probe: () =>
+    dlls
+      .probe()
+      .filter(({ path }) => path?.startsWith(STAND_INS))
+      .map(({ file, missing }) => [file, missing]),
+
+  list: () => computecore.enumerateComputeSystems({ Owners: ['cimlet-é'] }),
+  listAll: () => computecore.enumerateComputeSystems(null),
+  aborted: () => computecore.enumerateComputeSystems(null, AbortSignal.abort()),
+  properties: () =>
+    computecore.withComputeSystem('vm', (system) =>
+      computecore.getComputeSystemProperties(system, 'vm', { PropertyTypes: ['Storage'] }),
+    ),
+  nobody: () => computecore.withComputeSystem('nobody', async () => 'somebody'),
+  modify: () =>
+    computecore.withComputeSystem('vm', (system) =>
+      computecore.modifyComputeSystem(system, 'vm', { ResourcePath: 'Scsi/0', RequestType: 'Remove' }),
+    ),
+  modifyFails: () =>
+    computecore.withComputeSystem('vm', (system) =>
+      computecore.modifyComputeSystem(system, 'vm', {
+        ResourcePath: 'Scsi/0',
+        RequestType: 'Add',
+        Settings: { Secret: 'xyzzy' },
+      }),
+    ),
+  grant: () => computecore.grantVmGroupAccess('C:\\x.vhdx'),
+
+  disks: async () => {
+    virtdisk.close(await virtdisk.createVhdx('C:\\base.vhdx', 20n << 30n));
+    await virtdisk.createDifferencingVhdx('C:\\diff.vhdx', 'C:\\base.vhdx');
+    const disk = await virtdisk.open('C:\\diff.vhdx', { readOnly: true });
+    try {
+      await virtdisk.attach(disk, 'C:\\diff.vhdx', AttachFlag.readOnly | AttachFlag.noDriveLetter);
+      return await virtdisk.physicalPath(disk, 'C:\\diff.vhdx');
+    } finally {
+      virtdisk.close(disk);
+    }
+  },
+  diskExists: () => virtdisk.createVhdx('C:\\exists.vhdx', 1n << 30n),
+  detach: async () => {
+    const disk = await virtdisk.open('C:\\base.vhdx');
+    try {
+      await virtdisk.detach(disk, 'C:\\base.vhdx');
+    } finally {
+      virtdisk.close(disk);
+    }
+  },
+
+  hives: async () => {
+    const base = await offreg.openHive('C:\\base');
+    const delta = await offreg.openHive('C:\\delta');
+    const merged = await offreg.mergeHives([base, delta]);
+    const key = await offreg.openKey(merged, 'Software\\x');
+    const made = await offreg.createKey(await offreg.createHive(), 'new');
+    await offreg.setValue(made, 'v', { type: REG_SZ, data: Buffer.from('a\0b\0', 'latin1') });
+    await offreg.deleteKey(made, 'old');
+    await offreg.deleteKey(made, null);
+    const value = await offreg.getValue(key, null, 'v');
+    const absent = await offreg.getValue(key, 'sub', 'absent');
+    await offreg.closeKey(key);
+    await offreg.saveHive(merged, 'C:\\merged');
+    await offreg.closeHive(merged);
+    return { type: value?.type, data: Buffer.from(value?.data ?? []).toString('hex'), absent };
+  },
+  brokenHive: () => offreg.openHive('C:\\broken'),
+
+  filters: () => filters.minifilters(),
+  holders: () => restartManager.processesHolding(['C:\\a', 'C:\\b é']),
+});
