@@ -32,7 +32,7 @@ describe.runIf(canRunWindows())('calls into stand-ins', () => {
     const folder = join(world.drive, 'stand-ins');
     await mkdir(folder);
     const source = join(import.meta.dirname, 'stand-ins.c');
-    const built = join(folder, 'built');
+    const built = join(folder, 'built.dll');
     execFileSync(COMPILER, [...FLAGS, '-o', built, source]);
     for (const file of FILES) await copyFile(built, join(folder, file));
     const names = [
