@@ -3,6 +3,7 @@
  * records `MSWINDOWS.*`, `LIBARCHIVE.creationtime`).
  */
 
+import { descriptorFault } from '../cim/security-descriptor.ts';
 import { FileAttribute, type FileMetadata } from '../cim/types.ts';
 import { encodeExtendedAttributes } from './extended-attributes.ts';
 import { filetimeFromUnix } from './filetime.ts';
@@ -10,7 +11,6 @@ import { normalizePath, pathFault, rootFault, splitPath, streamNameFault } from 
 import { parsePaxTime } from './pax.ts';
 import { encodeReparse } from './reparse.ts';
 import { encodeSddl } from './sddl.ts';
-import { descriptorFault } from './security-descriptor.ts';
 import { entryError, quoteName, type TarHeader } from './tar-format.ts';
 
 /** Paths are normalised, valid on Windows and below one of the layer's roots. */

@@ -126,7 +126,7 @@ const CASES: Case[] = [
   {
     name: 'descriptor',
     change: (bytes) => bytes.fill(9, 42, 43),
-    fault: 'security descriptor has revision 9',
+    fault: 'malformed security descriptor: its revision is 9, not 1',
   },
   {
     name: 'link count',

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { descriptorFault } from '../../src/cim/security-descriptor.ts';
 import { encodeSddl } from '../../src/layers/sddl.ts';
-import { descriptorFault } from '../../src/layers/security-descriptor.ts';
 
 function encode(text: string): string {
   const bytes = encodeSddl(text);
