@@ -19,8 +19,17 @@ export async function withWindowsFixture<T>(run: (fixture: HostFixture) => Promi
     await mkdir(join(directory, 'files'));
     return await run(windowsFixture(directory));
   } finally {
+    await dismountAll(join(directory, 'root'));
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+/** What a case leaves mounted would be in the way of the next one: volumes are the machine's. */
+async function dismountAll(root: string): Promise<void> {
+  const host = createWindowsHost({ root });
+  const { signal } = new AbortController();
+  for (const { volumeGuid } of (await host.observe({ signal })).mounts)
+    await host.dismount(volumeGuid, { signal });
 }
 
 function windowsFixture(directory: string): HostFixture {
