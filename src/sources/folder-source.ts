@@ -83,6 +83,7 @@ export function createFolderSource(
       startWatching();
       return feed.changes(signal);
     },
+    touch: feed.touch,
     async close() {
       closing.abort();
       feed.close();

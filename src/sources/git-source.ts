@@ -166,6 +166,7 @@ export function createGitSource(
     accept: (revision) => inOrder(() => store.save(revision)),
     accepted: () => inOrder(accepted),
     changes: feed.changes,
+    touch: feed.touch,
     async close() {
       closing.abort();
       feed.close();

@@ -47,6 +47,8 @@ export interface Source {
    * One loop at a time.
    */
   changes(signal: AbortSignal): AsyncIterable<void>;
+  /** Something may have changed, somebody says (a webhook, a person): `changes` tells it soon. */
+  touch(): void;
   /** Ends what is running, stops watching. What is on disk stays. */
   close(): Promise<void>;
 }

@@ -157,6 +157,17 @@ it('sees a file saved in place, an atomic save, a new file, a new folder and a r
   await syncUntil(source, has('sub/c.yaml', 'changed'), () =>
     writeFile(join(folder, 'sub', 'c.yaml'), 'changed'),
   );
+  await syncUntil(
+    source,
+    ({ manifests }) => manifests.length === 2,
+    () => rm(join(folder, 'sub'), { recursive: true }),
+  );
+  for (const text of ['back', 'and changed']) {
+    await syncUntil(source, has('sub/c.yaml', text), async () => {
+      await mkdir(join(folder, 'sub'), { recursive: true });
+      await writeFile(join(folder, 'sub', 'c.yaml'), text);
+    });
+  }
   const left = await syncUntil(
     source,
     ({ manifests }) => manifests.length === 1,

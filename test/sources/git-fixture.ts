@@ -104,6 +104,8 @@ export interface HttpOptions {
   tls?: { cert: Buffer; key: Buffer };
   /** As proxies do that know nothing of git's protocol 2. */
   dropsProtocol?: boolean;
+  /** Called before a request is answered. */
+  onRequest?: () => void;
   /** Answers in place of git. */
   answer?: RequestListener | undefined;
 }
@@ -117,6 +119,7 @@ export async function serveHttp(folder: string, options: HttpOptions = {}): Prom
       : `Basic ${Buffer.from(`${options.user ?? 'git'}:${options.password}`).toString('base64')}`;
   const listener: RequestListener = (request, response) => {
     requests.push({ path: request.url ?? '', authorization: request.headers.authorization });
+    options.onRequest?.();
     if (expected !== undefined && request.headers.authorization !== expected) {
       response.writeHead(401, { 'www-authenticate': 'Basic realm="git"' }).end('who are you?');
     } else if (options.answer !== undefined) {

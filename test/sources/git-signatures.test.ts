@@ -1,5 +1,13 @@
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { hasTool, requireOrSkip } from '../support/requirements.ts';
@@ -20,27 +28,46 @@ function sshSigner({ world }: GitWorld, name: string): Signer {
   return { args, env: {}, publicKey: `${name}.pub` };
 }
 
-function gpgSigner({ world }: GitWorld, name: string, expires = 'never'): Signer {
+interface GpgSigner extends Signer {
+  home: string;
+  gpg: (...args: string[]) => Buffer;
+  /** Writes the public key as it is now. */
+  publish: () => void;
+}
+
+/** With `year`, made and used in that year, and valid for a month. */
+function gpgSigner({ world }: GitWorld, name: string, year?: number): GpgSigner {
   // Sockets have short paths.
   const home = mkdtempSync('/tmp/gpg-');
+  const clock = year === undefined ? [] : ['--faked-system-time', `${year}0101T000000`];
+  const options = [
+    '--homedir',
+    home,
+    '--batch',
+    '--quiet',
+    '--pinentry-mode',
+    'loopback',
+    '--passphrase',
+    '',
+  ];
   const gpg = (...args: string[]): Buffer =>
-    execFileSync(
-      'gpg',
-      ['--homedir', home, '--batch', '--quiet', '--pinentry-mode', 'loopback', '--passphrase', '', ...args],
-      {
-        stdio: ['ignore', 'pipe', 'ignore'],
-      },
-    );
+    execFileSync('gpg', [...options, ...clock, ...args], { stdio: ['ignore', 'pipe', 'ignore'] });
   onTestFinished(() => {
     execFileSync('gpgconf', ['--homedir', home, '--kill', 'all']);
     rmSync(home, { recursive: true, force: true });
   });
-  gpg('--quick-generate-key', `${name}@example.com`, 'ed25519', 'sign', expires);
-  writeFileSync(join(world, `${name}.asc`), gpg('--armor', '--export'));
+  gpg('--quick-generate-key', `${name}@example.com`, 'ed25519', 'sign', year === undefined ? 'never' : '1m');
+  const publish = (): void => writeFileSync(join(world, `${name}.asc`), gpg('--armor', '--export'));
+  publish();
+  const program = join(world, `gpg-${name}`);
+  writeFileSync(program, `#!/bin/sh\nexec gpg ${clock.join(' ')} "$@"\n`, { mode: 0o755 });
   return {
-    args: ['-c', `user.signingKey=${name}@example.com`],
+    args: ['-c', `user.signingKey=${name}@example.com`, '-c', `gpg.program=${program}`],
     env: { GNUPGHOME: home },
     publicKey: `${name}.asc`,
+    home,
+    gpg,
+    publish,
   };
 }
 
@@ -64,7 +91,7 @@ function pushTag(world: GitWorld, signer: Signer | undefined, name: string): voi
   world.git(['push', '--quiet', '--force', 'origin', `refs/tags/${name}`]);
 }
 
-const KINDS: [string, string, typeof sshSigner][] = [
+const KINDS: [string, string, (world: GitWorld, name: string) => Signer][] = [
   ['ssh', 'ssh-keygen', sshSigner],
   ['OpenPGP', 'gpg', gpgSigner],
 ];
@@ -170,6 +197,32 @@ describe.each(KINDS)('%s signatures', (_, tool, makeSigner) => {
     pushTag(world, trusted, 'v2');
     expect(textsOf(await open('v2').sync(NEVER))).toEqual({ 'a.yaml': 'signed' });
   });
+});
+
+it.runIf(requireOrSkip('gpg', hasTool('gpg')))('trusts no key that has expired or was revoked', async () => {
+  const world = makeGitWorld();
+  const open = ({ publicKey }: Signer) =>
+    openGitSource(
+      world.world,
+      { url: world.server, verification: { keys: [publicKey] } },
+      `cache-${publicKey}`,
+    );
+
+  const expired = gpgSigner(world, 'expired', 2021);
+  pushAs(world, expired, 'signed while the key was valid');
+  await expect(open(expired).sync(NEVER)).rejects.toMatchObject({ code: 'access-denied' });
+
+  const revoked = gpgSigner(world, 'revoked');
+  pushAs(world, revoked, 'signed before the key was revoked');
+  const source = open(revoked);
+  await source.sync(NEVER);
+  const [certificate = ''] = readdirSync(join(revoked.home, 'openpgp-revocs.d'));
+  const path = join(revoked.home, 'openpgp-revocs.d', certificate);
+  // A colon keeps the certificate from being used by accident.
+  writeFileSync(path, readFileSync(path, 'utf8').replace(':-----BEGIN', '-----BEGIN'));
+  revoked.gpg('--import', path);
+  revoked.publish();
+  await expect(source.sync(NEVER)).rejects.toMatchObject({ code: 'access-denied' });
 });
 
 const hasBoth = hasTool('gpg') && hasTool('ssh-keygen');

@@ -253,6 +253,21 @@ it('removes what a killed process left in the cache', async () => {
   expect(left.filter((name) => /(tmp|rm)-/.test(name))).toEqual([]);
 });
 
+it('says at once that there may be a new commit when somebody says so', async () => {
+  const { world, server, push } = makeGitWorld();
+  push({ 'a.yaml': 'first' });
+  const source = openGitSource(world, { url: server });
+  await source.sync(NEVER);
+  await syncUntil(
+    source,
+    (revision) => textsOf(revision)['a.yaml'] === 'second',
+    () => {
+      push({ 'a.yaml': 'second' });
+      source.touch();
+    },
+  );
+});
+
 it('says when to sync by its interval', async () => {
   const { world, server, push } = makeGitWorld();
   push({ 'a.yaml': 'first' });

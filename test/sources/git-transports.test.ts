@@ -1,4 +1,12 @@
-import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
 import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -44,9 +52,10 @@ describe('http', () => {
     writeFileSync(join(world, 'token'), `${SECRET}\r\n`);
     const config = { url: `${url}/server.git`, path: 'fleet' };
     const credentials = { username: 'deploy', tokenFile: 'token' };
-    const source = openGitSource(world, { ...config, credentials });
+    const cache = `it's a "cache" of $HOME`;
+    const source = openGitSource(world, { ...config, credentials }, cache);
     expect(textsOf(await source.sync(NEVER))).toEqual({ 'a.yaml': 'a' });
-    expect(everythingKept(join(world, 'cache'))).not.toContain(SECRET);
+    expect(everythingKept(join(world, cache))).not.toContain(SECRET);
 
     requests.length = 0;
     await source.sync(NEVER);
@@ -217,8 +226,15 @@ describe.runIf(requireOrSkip('sshd', existsSync(SSHD)))('ssh', () => {
     const { world, server, push } = makeGitWorld();
     push({ 'fleet/a.yaml': 'a', 'other.yaml': 'x' });
     const { url, keyFile, knownHostsFile } = await serveSsh(world);
-    const credentials = { sshKeyFile: keyFile, knownHostsFile };
-    const source = openGitSource(world, { url: `${url}${server}`, path: 'fleet', credentials });
+    mkdirSync(join(world, "ann's keys"));
+    for (const file of [keyFile, knownHostsFile])
+      renameSync(join(world, file), join(world, "ann's keys", file));
+    const credentials = {
+      sshKeyFile: `ann's keys/${keyFile}`,
+      knownHostsFile: `ann's keys/${knownHostsFile}`,
+    };
+    const config = { url: `${url}${server}`, path: 'fleet', credentials };
+    const source = openGitSource(world, config, "ann's cache");
     expect(textsOf(await source.sync(NEVER))).toEqual({ 'a.yaml': 'a' });
     push({ 'fleet/a.yaml': 'b' });
     expect(textsOf(await source.sync(NEVER))).toEqual({ 'a.yaml': 'b' });
