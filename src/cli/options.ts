@@ -5,6 +5,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { CimletError } from '../errors.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
 import { OUTPUT_FORMATS, type OutputFormat } from './output.ts';
+import type { ConfiguredRegistry } from './registry-settings.ts';
 
 export type HostChoice = 'auto' | 'windows' | 'embedded';
 
@@ -15,6 +16,8 @@ export interface GlobalOptions {
   output: OutputFormat;
   color: boolean;
   registryConfig?: string;
+  /** `registry` of cimlet.yaml, for commands that read one. */
+  configuredRegistry?: ConfiguredRegistry | undefined;
 }
 
 export interface ManifestOptions {

@@ -20,9 +20,10 @@ import {
 } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
 import { readHostState } from './read-json.ts';
+import { registrySettings } from './registry-settings.ts';
 import { isHindered, renderPlan } from './render-plan.ts';
 import { openImageAccess, platformOf } from './resolve-image.ts';
-import { registrySettings, withReader } from './session.ts';
+import { withReader } from './session.ts';
 import { interruptible } from './signals.ts';
 
 const HELP = `

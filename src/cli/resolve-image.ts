@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import type { HostState } from '../hosts/host.ts';
 import { openBlobStore } from '../images/blob-store.ts';
 import { openImageSource } from '../images/image-source.ts';
-import { openRegistries, type RegistryOptions } from '../images/registry/registries.ts';
+import { openRegistries } from '../images/registry/registries.ts';
 import { resolveImage } from '../images/resolve-image.ts';
 import type { HostPlatform, ImageSource } from '../images/types.ts';
 import type { ImageResource } from '../manifests/resources.ts';
 import type { DiscardDamaged, FetchLayers, ResolveImage } from '../reconciler/perform.ts';
+import type { RegistrySettings } from './registry-settings.ts';
 
 export interface ImageAccess {
   resolveImage: ResolveImage;
@@ -27,8 +28,6 @@ export interface ImageAccessOptions {
   offline?: boolean | undefined;
   registry: RegistrySettings;
 }
-
-export type RegistrySettings = Omit<RegistryOptions, 'store' | 'mayWrite'>;
 
 /** Images fetched from registries are in `<root>/images`. */
 export function openImageAccess(options: ImageAccessOptions): ImageAccess {

@@ -5,7 +5,8 @@ import { acquireRootLock } from '../state/root-lock.ts';
 import { openState, type State } from '../state/state.ts';
 import type { CliContext } from './context.ts';
 import type { GlobalOptions } from './options.ts';
-import { openImageAccess, type RegistrySettings } from './resolve-image.ts';
+import { registrySettings } from './registry-settings.ts';
+import { openImageAccess } from './resolve-image.ts';
 
 export interface Session {
   engine: Engine;
@@ -58,9 +59,4 @@ async function withState<T>(
     state.close();
     await images.close();
   }
-}
-
-/** How registries are reached: by flags and the environment. */
-export function registrySettings({ env }: CliContext, { registryConfig }: GlobalOptions): RegistrySettings {
-  return { env, configPath: registryConfig };
 }

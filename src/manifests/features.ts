@@ -31,7 +31,6 @@ const PENDING: readonly PendingFeature[] = [
 /** The same of cimlet.yaml. */
 const PENDING_SETTINGS: readonly (readonly string[])[] = [
   ['sources', '*', 'git', 'webhook'],
-  ['registry'],
   ['gc'],
   ['labels'],
   ['notifications'],

@@ -664,7 +664,7 @@ export interface RegistryConfig {
   limits?: RegistryLimits;
 }
 /**
- * Credentials of one registry: exactly one of dockerConfig, helper, passwordFile.
+ * Credentials of one registry: exactly one of dockerConfig, helper, passwordFile, passwordEnv.
  */
 export interface RegistryCredentials {
   /**
@@ -680,13 +680,17 @@ export interface RegistryCredentials {
    */
   helper?: string;
   /**
-   * User name, with passwordFile.
+   * User name, with passwordFile or passwordEnv.
    */
   username?: string;
   /**
    * File that holds the password or token.
    */
   passwordFile?: string;
+  /**
+   * Environment variable that holds the password or token.
+   */
+  passwordEnv?: string;
 }
 /**
  * Bounds of what is fetched.

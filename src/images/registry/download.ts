@@ -5,6 +5,7 @@ import type { BlobIngest } from '../blob-store-ingest.ts';
 import { type BlobPlace, type BlobStream, firstOf, RangeRefused } from './client.ts';
 import { abandon } from './http.ts';
 import { explainNetworkError } from './network-errors.ts';
+import type { RateLimit } from './rate-limit.ts';
 import { type Backoff, TransientError, WrongBytesError, withRetries } from './retry.ts';
 import type { TransferSlots } from './transfer-slots.ts';
 
@@ -13,6 +14,7 @@ export interface DownloadOptions {
   /** For whom: images take turns. */
   image: string;
   slots: TransferSlots;
+  rate: RateLimit | undefined;
   backoff: Backoff;
   /** A transfer that brings less than `bytes` in each `windowMs` is given up, and taken up again. */
   minimumRate: { bytes: number; windowMs: number };
@@ -71,9 +73,10 @@ async function transfer(place: BlobPlace, ingest: BlobIngest, options: DownloadO
   const signal = AbortSignal.any([options.signal, watch.signal]);
   try {
     const stream = await place.open(ingest.received, signal);
-    await receive(stream, ingest, operation, (bytes) => {
+    await receive(stream, ingest, operation, async (bytes) => {
       watch.count(bytes);
       options.onProgress(ingest.received);
+      await options.rate?.take(bytes, signal);
     });
   } catch (error) {
     if (ingest.failure !== undefined) throw ingest.failure;
@@ -88,7 +91,7 @@ async function receive(
   { body, start, length }: BlobStream,
   ingest: BlobIngest,
   operation: string,
-  onBytes: (bytes: number) => void,
+  onBytes: (bytes: number) => Promise<void>,
 ): Promise<void> {
   try {
     if (length !== undefined && start + length !== ingest.size) {
@@ -98,7 +101,6 @@ async function receive(
     // A server that ignores Range starts from the beginning again.
     let toSkip = ingest.received - start;
     for await (const chunk of body as AsyncIterable<Buffer>) {
-      onBytes(chunk.length);
       const wanted = toSkip === 0 ? chunk : chunk.subarray(Math.min(toSkip, chunk.length));
       toSkip -= chunk.length - wanted.length;
       if (ingest.received + wanted.length > ingest.size) {
@@ -108,6 +110,7 @@ async function receive(
         );
       }
       if (wanted.length > 0) await ingest.write(wanted);
+      await onBytes(chunk.length);
     }
   } finally {
     abandon(body);

@@ -2,6 +2,7 @@
 
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { CimletError } from '../../errors.ts';
 import type { Digest, EffectContext, LayerBlob } from '../../hosts/host.ts';
 import type { BlobStore } from '../blob-store.ts';
 import type { ImageSource } from '../types.ts';
@@ -12,6 +13,7 @@ import { downloadBlob } from './download.ts';
 import { type Endpoint, findEndpoints } from './endpoints.ts';
 import { createHttpClient } from './http.ts';
 import { proxySettingsOf } from './proxies.ts';
+import { RateLimit } from './rate-limit.ts';
 import { parseReference } from './reference.ts';
 import { type LayerToFetch, type PullPolicy, registrySource } from './registry-source.ts';
 import { type Backoff, DEFAULT_BACKOFF } from './retry.ts';
@@ -36,6 +38,10 @@ export interface RegistryLimits {
   /** From all of them. */
   connectionsInAll?: number | undefined;
   retries?: number | undefined;
+  /** All registries together; default: as fast as they come. */
+  bytesPerSecond?: number | undefined;
+  /** Of the largest layer that is fetched, compressed. */
+  layerBytes?: number | undefined;
 }
 
 export interface RegistryImage {
@@ -77,6 +83,8 @@ export function openRegistries(options: RegistryOptions): Registries {
     perHost: limits.connections ?? CONNECTIONS_PER_HOST,
     inAll: limits.connectionsInAll ?? CONNECTIONS_IN_ALL,
   });
+  const { bytesPerSecond, layerBytes = Number.POSITIVE_INFINITY } = limits;
+  const rate = bytesPerSecond === undefined ? undefined : new RateLimit(bytesPerSecond);
   const endpoints = new Map<string, Promise<Endpoint[]>>();
   const services: RegistryServices = {
     http,
@@ -97,11 +105,20 @@ export function openRegistries(options: RegistryOptions): Registries {
     signal: AbortSignal,
     onProgress: (received: number) => void,
   ): Promise<void> => {
+    if (size > layerBytes) {
+      throw new CimletError(
+        'failed-precondition',
+        `layer ${digest} of ${image} has ${size} bytes, allowed are ${layerBytes}`,
+        {
+          hint: 'raise registry.limits.layerSize in cimlet.yaml',
+        },
+      );
+    }
     const fill = async (ingest: Parameters<typeof downloadBlob>[0]) => {
       onProgress(ingest.received);
       const places = await client.placesOf(descriptor, foreignLayers);
       const minimumRate = options.minimumRate ?? MINIMUM_RATE;
-      await downloadBlob(ingest, { places, image, slots, backoff, minimumRate, signal, onProgress });
+      await downloadBlob(ingest, { places, image, slots, rate, backoff, minimumRate, signal, onProgress });
     };
     await store.addBlob({ digest, size }, fill, signal);
   };

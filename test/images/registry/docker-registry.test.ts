@@ -181,6 +181,24 @@ describe.runIf(canRunRegistry)('a real registry', () => {
       expect(phases).toEqual([]);
     });
 
+    it('keeps to limits of size and rate', async () => {
+      const root = makeTemporaryDirectory();
+      const reference = `${registry.host}/windows/app:v1`;
+      await expect(pull(reference, { root, configPath, limits: { layerBytes: 1000 } })).rejects.toMatchObject(
+        {
+          code: 'failed-precondition',
+          hint: expect.stringContaining('layerSize'),
+        },
+      );
+      const slow = { bytesPerSecond: 20_000_000, connections: 1 };
+      let last = 0;
+      const progress = ({ done, total }: { done: number; total: number }) => {
+        last = done / total;
+      };
+      expectWhole(root, await pull(reference, { root, configPath, limits: slow, progress }));
+      expect(last).toBe(1);
+    });
+
     it('says of what is not there what is not there', async () => {
       const root = makeTemporaryDirectory();
       for (const name of ['windows/app:v2', 'nobody/nothing:v1', `windows/app@sha256:${'0'.repeat(64)}`]) {
