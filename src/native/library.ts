@@ -28,6 +28,8 @@ export interface Library<Name extends string> {
 export interface LibraryOptions {
   /** What errors call the library; its file unless told. */
   label?: string;
+  /** What errors say of a missing library or function. */
+  absent?: string;
   /** Where to read a failed call's error number, called right after it on the same thread; C's errno unless told. */
   errno?: () => number;
 }
@@ -177,6 +179,7 @@ export function library<Name extends string>(
   options: LibraryOptions = {},
 ): Library<Name> {
   const label = options.label ?? (typeof file === 'string' ? file : 'the C library');
+  const absent = options.absent ?? 'not on this system';
   const errno = options.errno ?? (() => koffi().errno());
   const bound = new Map<Name, KoffiFunction>();
   let handle: LibraryHandle | undefined;
@@ -187,7 +190,7 @@ export function library<Name extends string>(
     try {
       handle = koffi().load(path);
     } catch (cause) {
-      throw new CimletError('unsupported-host', `load ${label}: not on this system`, { cause });
+      throw new CimletError('unsupported-host', `load ${label}: ${absent}`, { cause });
     }
     return handle;
   };
@@ -201,7 +204,7 @@ export function library<Name extends string>(
     try {
       found = from.func(symbol, types[0] as TypeObject, types.slice(1));
     } catch (cause) {
-      throw new CimletError('unsupported-host', `load ${symbol} in ${label}: not on this system`, { cause });
+      throw new CimletError('unsupported-host', `load ${symbol} in ${label}: ${absent}`, { cause });
     }
     bound.set(name, found);
     return found;

@@ -5,12 +5,14 @@ import { CimletError } from '../../errors.ts';
 import { type CType, type Library, library, type Signature } from '../library.ts';
 import { NativeError } from './native-error.ts';
 import { describeStatus, ntstatusIn, type StatusKind, Win32Error } from './status.ts';
-import { findFile, lastError, systemDirectory, systemMessage } from './system.ts';
+import { findFile, lastError, limitDllSearch, systemDirectory, systemMessage } from './system.ts';
 
 export type Table<Name extends string> = Readonly<Record<Name, Signature>>;
 
 /** The folders that a DLL may be loaded from, the first one first. */
 export type DllFolders = (file: string) => readonly string[];
+
+const ABSENT = 'not available on this build of Windows';
 
 /** Ships apart from Windows: beside the program, or in System32. */
 const CIMWRITER = 'cimwriter.dll';
@@ -73,7 +75,7 @@ export class Dll<in Name extends string> {
     this.file = file;
     this.#table = table;
     this.#find = find;
-    this.#library = library(() => this.#path(), table, { label: file, errno: lastError });
+    this.#library = library(() => this.#path(), table, { label: file, errno: lastError, absent: ABSENT });
   }
 
   /**
@@ -142,9 +144,10 @@ export class Dll<in Name extends string> {
   }
 
   #path(): string {
+    limitDllSearch();
     const path = this.#find();
     if (path !== undefined) return path;
-    throw new CimletError('unsupported-host', `load ${this.file}: not available on this build of Windows`, {
+    throw new CimletError('unsupported-host', `load ${this.file}: ${ABSENT}`, {
       hint: '`cimlet doctor` says what this machine can do',
     });
   }

@@ -16,11 +16,14 @@ const kernel32 = library('kernel32.dll', {
   GetModuleHandleW: [pointer, [str16]],
   GetSystemDirectoryW: [uint32, [pointer, uint32]],
   LocalFree: [pointer, [pointer]],
+  SetDefaultDllDirectories: [C.int32, [uint32]],
 });
 
 const FORMAT_MESSAGE_IGNORE_INSERTS = 0x200;
 const FORMAT_MESSAGE_FROM_HMODULE = 0x800;
 const FORMAT_MESSAGE_FROM_SYSTEM = 0x1000;
+const LOAD_LIBRARY_SEARCH_APPLICATION_DIR = 0x200;
+const LOAD_LIBRARY_SEARCH_SYSTEM32 = 0x800;
 const MESSAGE_UNITS = 2048;
 const PATH_UNITS = 260;
 
@@ -50,10 +53,31 @@ export function systemMessage(status: number, from: 'system' | 'ntdll' = 'system
 /** `C:\Windows\System32`, as the system has it, whatever the environment says. */
 export function systemDirectory(): string {
   const buffer = Buffer.alloc(PATH_UNITS * 2);
-  const { value, errno } = kernel32.call('GetSystemDirectoryW', buffer, PATH_UNITS);
+  const { value } = kernel32.call('GetSystemDirectoryW', buffer, PATH_UNITS);
   if (Number(value) === 0 || Number(value) > PATH_UNITS)
-    throw new CimletError('native', `find the system directory: GetSystemDirectoryW failed (${errno})`);
+    throw failure('find the system directory', 'GetSystemDirectoryW');
   return buffer.toString('utf16le', 0, Number(value) * 2);
+}
+
+function failure(operation: string, name: string): CimletError {
+  const error = lastError();
+  const text = systemMessage(error) ?? 'no words for it';
+  return new CimletError('native', `${operation}: ${text} (${name} in kernel32.dll: ${error})`);
+}
+
+let limited = false;
+
+/**
+ * From now on, what DLLs need themselves comes from System32 or the program's own folder, where who can write could
+ * replace the program: not from the working directory or the PATH.
+ * https://learn.microsoft.com/windows/win32/api/libloaderapi/nf-libloaderapi-setdefaultdlldirectories
+ */
+export function limitDllSearch(): void {
+  if (limited) return;
+  const folders = LOAD_LIBRARY_SEARCH_SYSTEM32 | LOAD_LIBRARY_SEARCH_APPLICATION_DIR;
+  if (Number(kernel32.call('SetDefaultDllDirectories', folders).value) === 0)
+    throw failure('limit where DLLs come from', 'SetDefaultDllDirectories');
+  limited = true;
 }
 
 /** The text at an address that a function returned, whose memory is given back with LocalFree. Empty for NULL. */

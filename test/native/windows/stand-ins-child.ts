@@ -1,5 +1,7 @@
 /** Calls the bindings over the stand-ins of stand-ins.c, for stand-ins.test.ts. */
 
+import { C } from '../../../src/native/library.ts';
+import { BOOL } from '../../../src/native/windows/ctypes.ts';
 import { Dlls, systemFolders } from '../../../src/native/windows/dll.ts';
 import { AttachFlag } from '../../../src/native/windows/virtdisk.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
@@ -18,6 +20,11 @@ await printCases({
       .probe()
       .filter(({ path }) => path?.startsWith(STAND_INS))
       .map(({ file, missing }) => [file, missing]),
+
+  /** Whether a DLL loads that needs one which lies in the working directory and on the PATH only. */
+  planted: () => new Dlls(() => [STAND_INS]).open('needy.dll', { needy: [C.int, []] }).probe(),
+  missingFunction: () =>
+    new Dlls().open('kernel32.dll', { NoSuchFunction: [BOOL, []] }).call('try', 'NoSuchFunction'),
 
   list: () => computecore.enumerateComputeSystems({ Owners: ['cimlet-é'] }),
   listAll: () => computecore.enumerateComputeSystems(null),

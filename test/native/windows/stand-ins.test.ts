@@ -22,6 +22,19 @@ const FLAGS = [
 ];
 const FILES = ['computecore.dll', 'virtdisk.dll', 'offreg.dll', 'rstrtmgr.dll', 'fltlib.dll'];
 
+/** A DLL that needs another one, and that other one where it must not be found. */
+async function plant(drive: string, folder: string): Promise<void> {
+  const planted = join(drive, 'planted.dll');
+  const build = (output: string, code: string, ...libraries: string[]) =>
+    execFileSync(COMPILER, ['-shared', '-s', '-o', output, '-xc', '-', '-xnone', ...libraries], {
+      input: code,
+    });
+  build(planted, 'int planted(void) { return 1; }');
+  build(join(folder, 'needy.dll'), 'int planted(void); int needy(void) { return planted(); }', planted);
+  await mkdir(join(drive, 'path'));
+  await copyFile(planted, join(drive, 'path/planted.dll'));
+}
+
 describe.runIf(canRunWindows())('calls into stand-ins', () => {
   let world: WindowsWorld;
   let results: Results;
@@ -35,16 +48,45 @@ describe.runIf(canRunWindows())('calls into stand-ins', () => {
     const built = join(folder, 'built.dll');
     execFileSync(COMPILER, [...FLAGS, '-o', built, source]);
     for (const file of FILES) await copyFile(built, join(folder, file));
+    await plant(world.drive, folder);
     const names = [
-      ...['probe', 'list', 'listAll', 'aborted', 'properties', 'nobody', 'modify', 'modifyFails', 'grant'],
+      ...[
+        'planted',
+        'missingFunction',
+        'probe',
+        'list',
+        'listAll',
+        'aborted',
+        'properties',
+        'nobody',
+        'modify',
+        'modifyFails',
+        'grant',
+      ],
       ...['disks', 'diskExists', 'detach', 'hives', 'brokenHive', 'filters', 'holders'],
     ];
-    results = await runCases(world, join(import.meta.dirname, 'stand-ins-child.ts'), names);
+    const script = join(import.meta.dirname, 'stand-ins-child.ts');
+    results = await runCases(world, script, names, { WINEPATH: 'C:\\path' });
     calls = (await readFile(join(folder, 'calls.txt'), 'latin1')).split('\n');
   });
   afterAll(() => world?.close());
 
   const callsOf = (prefix: string) => calls.filter((line) => line.startsWith(prefix));
+
+  it('takes what a DLL needs neither from the working directory nor from the PATH', () => {
+    expect(results.planted?.value).toMatchObject({
+      path: 'C:\\stand-ins\\needy.dll',
+      missing: ['needy'],
+      problem: expect.stringContaining('load') as unknown,
+    });
+  });
+
+  it('names a function that this build lacks', () => {
+    expect(results.missingFunction?.error).toMatchObject({
+      code: 'unsupported-host',
+      message: 'load NoSuchFunction in kernel32.dll: not available on this build of Windows',
+    });
+  });
 
   it('finds every function of the tables', () => {
     expect(results.probe?.value).toEqual(FILES.map((file) => [file, []]));
