@@ -72,18 +72,21 @@ const LONGEST_DETAIL = 500;
 /** The error for a git that ended badly. `stderr` may hold anything that a server wrote, but none of the secrets. */
 export function describeGitFailure(operation: string, stderr: string): CimletError {
   const meaning = MEANINGS.find(({ phrase }) => phrase.test(stderr));
-  return new CimletError(meaning?.code ?? 'unavailable', `${operation}: ${detailOf(stderr)}`, {
-    hint: meaning?.hint,
-  });
+  return new CimletError(
+    meaning?.code ?? 'unavailable',
+    `${operation}: ${detailOf(stderr, meaning?.phrase)}`,
+    {
+      hint: meaning?.hint,
+    },
+  );
 }
 
-/** What git itself said first, else all of it: one line, without what a terminal would act on. */
-function detailOf(stderr: string): string {
+/** The lines that gave it its meaning, else what git itself said, else all; in one line, without what a terminal would act on. */
+function detailOf(stderr: string, phrase: RegExp | undefined): string {
   const lines = stderr.split('\n').map((line) => line.replace(/\p{Cc}+/gu, ' ').trim());
-  const own = lines.filter(
-    (line) => /^(fatal|error):/.test(line) || /^(ssh|Host key|Permission denied)/.test(line),
-  );
-  const told = (own.length > 0 ? own : lines).filter((line) => line !== '');
+  const telling = lines.filter((line) => phrase?.test(line));
+  const own = lines.filter((line) => /^(fatal|error):/.test(line));
+  const told = telling.length > 0 ? telling : own.length > 0 ? own : lines.filter((line) => line !== '');
   const text = [...new Set(told)].join('; ');
   if (text === '') return 'git failed without a word';
   return text.length > LONGEST_DETAIL ? `${text.slice(0, LONGEST_DETAIL)}…` : text;

@@ -123,11 +123,25 @@ async function verifyObject(
   const operation = `verify the signature of ${what}`;
   const { code, stderr } = await repository.attempt(operation, args, signal, { GNUPGHOME: folder });
   if (code === 0) return;
-  const told = describeGitFailure(operation, stderr).message;
-  const detail = stderr.trim() === '' ? `${operation}: it has none` : told;
-  throw new CimletError('access-denied', detail, {
+  throw new CimletError('access-denied', `${operation}: ${whyRefused(stderr)}`, {
     hint: 'sign with one of the keys in verification.keys; what was accepted before stays in force',
   });
+}
+
+/** What gpg, ssh-keygen and git say. The first that is found counts. */
+const REFUSALS: readonly [phrase: RegExp, meaning: string][] = [
+  [/^\s*$|no signature found/, 'it has none'],
+  [/BAD signature|incorrect signature/, 'something else was signed with it'],
+  [/revoked by its owner/, 'the key was revoked'],
+  [/key has expired/, 'the key has expired'],
+  [/No public key|No principal matched/, 'the key is none of those that are trusted'],
+];
+
+function whyRefused(stderr: string): string {
+  const known = REFUSALS.find(([phrase]) => phrase.test(stderr))?.[1];
+  const key = /(?:using \w+ key |with \w+ key )([\w:+/]+)/.exec(stderr)?.[1];
+  if (known !== undefined) return key === undefined ? known : `${known} (${key})`;
+  return describeGitFailure('git', stderr).message;
 }
 
 /** A signed tag may be served under another name: `v1` as `v2`. So the name that was signed counts. */

@@ -119,7 +119,10 @@ describe.each(KINDS)('%s signatures', (_, tool, makeSigner) => {
       message: expect.stringContaining('it has none'),
     });
     pushAs(world, stranger, 'signed by a stranger');
-    await expect(source.sync(NEVER)).rejects.toMatchObject(refused);
+    await expect(source.sync(NEVER)).rejects.toMatchObject({
+      ...refused,
+      message: expect.stringMatching(/the key is none of those that are trusted \([\w:+/]{40,}\)$/),
+    });
     expect(await source.accepted()).toEqual(revision);
 
     pushAs(world, trusted, 'signed again');
@@ -139,7 +142,10 @@ describe.each(KINDS)('%s signatures', (_, tool, makeSigner) => {
       url: world.server,
       verification: { keys: [trusted.publicKey] },
     });
-    await expect(source.sync(NEVER)).rejects.toMatchObject({ code: 'access-denied' });
+    await expect(source.sync(NEVER)).rejects.toMatchObject({
+      code: 'access-denied',
+      message: expect.stringContaining('something else was signed with it'),
+    });
   });
 
   itRuns('stops trusting a key that is no longer listed, without a new commit', async () => {
@@ -192,7 +198,10 @@ describe.each(KINDS)('%s signatures', (_, tool, makeSigner) => {
       openGitSource(world.world, { url: world.server, ref: { tag }, verification }, tag);
     pushAs(world, undefined, 'not signed');
     pushTag(world, trusted, 'v1');
-    await expect(open('v1').sync(NEVER)).rejects.toMatchObject({ code: 'access-denied' });
+    await expect(open('v1').sync(NEVER)).rejects.toMatchObject({
+      code: 'access-denied',
+      message: expect.stringContaining('it has none'),
+    });
     pushAs(world, trusted, 'signed');
     pushTag(world, trusted, 'v2');
     expect(textsOf(await open('v2').sync(NEVER))).toEqual({ 'a.yaml': 'signed' });
@@ -210,7 +219,10 @@ it.runIf(requireOrSkip('gpg', hasTool('gpg')))('trusts no key that has expired o
 
   const expired = gpgSigner(world, 'expired', 2021);
   pushAs(world, expired, 'signed while the key was valid');
-  await expect(open(expired).sync(NEVER)).rejects.toMatchObject({ code: 'access-denied' });
+  await expect(open(expired).sync(NEVER)).rejects.toMatchObject({
+    code: 'access-denied',
+    message: expect.stringContaining('the key has expired'),
+  });
 
   const revoked = gpgSigner(world, 'revoked');
   pushAs(world, revoked, 'signed before the key was revoked');
@@ -222,7 +234,10 @@ it.runIf(requireOrSkip('gpg', hasTool('gpg')))('trusts no key that has expired o
   writeFileSync(path, readFileSync(path, 'utf8').replace(':-----BEGIN', '-----BEGIN'));
   revoked.gpg('--import', path);
   revoked.publish();
-  await expect(source.sync(NEVER)).rejects.toMatchObject({ code: 'access-denied' });
+  await expect(source.sync(NEVER)).rejects.toMatchObject({
+    code: 'access-denied',
+    message: expect.stringContaining('the key was revoked'),
+  });
 });
 
 const hasBoth = hasTool('gpg') && hasTool('ssh-keygen');

@@ -257,6 +257,7 @@ describe.runIf(requireOrSkip('sshd', existsSync(SSHD)))('ssh', () => {
     });
     expect(await failureOf(syncWith('host-key', knownHostsFile))).toMatchObject({
       code: 'access-denied',
+      message: expect.stringContaining('Permission denied (publickey)'),
       hint: expect.stringContaining('credentials'),
     });
     chmodSync(join(world, keyFile), 0o644);
