@@ -3,8 +3,11 @@
  * Arguments: the port, and which host to run them on.
  */
 
-import { release } from 'node:os';
+import { release, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Capabilities } from '../../src/hosts/host.ts';
+import { createWindowsHost } from '../../src/hosts/windows/windows-host.ts';
+import { withWindowsFixture } from '../hosts/windows/fixture.ts';
 import { connectChannel } from '../support/line-channel.ts';
 import { conformanceCases } from './cases.ts';
 import type { HostFixture } from './host.ts';
@@ -25,7 +28,26 @@ interface Driven {
 
 const HOSTS: Readonly<Record<string, Driven>> = {
   memory: { capabilities: () => openMemoryHost().capabilities(), withFixture: withMemoryFixture },
+  windows: {
+    capabilities: () => createWindowsHost({ root: join(tmpdir(), 'nothing-here') }).capabilities(),
+    withFixture: (run) => withWindowsFixture((fixture) => runAndDismount(fixture, run)),
+  },
 };
+
+/** Volumes outlive the process, and another case's would be in the way. */
+async function runAndDismount(
+  fixture: HostFixture,
+  run: (fixture: HostFixture) => Promise<void>,
+): Promise<void> {
+  const { signal } = new AbortController();
+  try {
+    await run(fixture);
+  } finally {
+    const host = await fixture.reopen();
+    for (const { volumeGuid } of (await host.observe({ signal })).mounts)
+      await host.dismount(volumeGuid, { signal });
+  }
+}
 
 async function runCase(host: Driven, name: string): Promise<DriverMessage> {
   const conformanceCase = conformanceCases.find((candidate) => candidate.name === name);

@@ -23,4 +23,11 @@ else {
     });
     registerCases(conformanceCases, ready.capabilities, ({ name }) => driver.run(name));
   });
+
+  describe('the Windows host keeps the Host contract as a Windows process', async () => {
+    const driver = new ConformanceDriver(world, 'windows');
+    const { capabilities } = await driver.start();
+    afterAll(() => driver.close());
+    registerCases(conformanceCases, capabilities, ({ name }) => driver.run(name));
+  });
 }

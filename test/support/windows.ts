@@ -6,6 +6,7 @@ import { closeSync, openSync } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { COMPILE_CACHE } from './program.ts';
 import { DOUBLES, WINE, WINE_SERVER, windowsTools, wineEnvironment } from './windows-tools.ts';
 
 export interface WorldOptions {
@@ -189,6 +190,7 @@ class World implements WindowsWorld {
           env: {
             ...wineEnvironment(this.#prefix),
             NODE_PATH: windowsPath(this.#modules),
+            NODE_COMPILE_CACHE: windowsPath(COMPILE_CACHE),
             NO_COLOR: '1',
             ...env,
           },

@@ -163,7 +163,8 @@ static void put_node(Buffer *buffer, const Node *node) {
 }
 
 static void put_body(Buffer *buffer, const Image *image) {
-  put_name(buffer, image->name);
+  /* A forked image is called as its file is. */
+  put_name(buffer, image->block ? image->name : NULL);
   put32(buffer, image->next_id);
   uint32_t count = 0;
   for (const File *file = image->files; file != NULL; file = file->next) count++;

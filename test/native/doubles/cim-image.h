@@ -61,6 +61,8 @@ struct Image {
   uint64_t data_end;
   Source *sources;
   uint32_t source_count;
+  /* Of a merged image that is being written: its sources are all sealed, or none is. */
+  uint8_t source_sealed;
   uint8_t sealed;
   uint8_t root_hash[32], identity[32];
 };

@@ -382,9 +382,11 @@ static HRESULT add_source(uint64_t number, const WCHAR *path, uint32_t flags) {
   if (flags & ~7u || type != created || !(flags & MERGE_VERIFIED) != !(merged->flags & CREATE_VERIFIED)) return INVALID;
   HRESULT loaded = load_block(path, &source);
   if (FAILED(loaded)) return loaded;
-  uint32_t alike = CREATE_SINGLE_FILE | CREATE_BLOCK_DEVICE | CREATE_VERIFIED;
-  if (source->source_count > 0 || (source->flags & alike) != (merged->flags & alike)) return INVALID;
+  uint32_t kind = CREATE_SINGLE_FILE | CREATE_BLOCK_DEVICE;
+  if (source->source_count > 0 || (source->flags & kind) != (merged->flags & kind)) return INVALID;
+  if (merged->source_count > 0 && merged->source_sealed != source->sealed) return INVALID;
   if (flags & MERGE_VERIFIED && !source->sealed) return INVALID;
+  merged->source_sealed = source->sealed;
   merged->sources = realloc(merged->sources, (merged->source_count + 1) * sizeof(Source));
   Source *added = &merged->sources[merged->source_count++];
   added->path = copy_text(source->name);
