@@ -14,6 +14,7 @@ import { CimletError, classify } from './errors.ts';
 import { createEmbeddedHost } from './hosts/embedded/embedded-host.ts';
 import { createWindowsHost } from './hosts/windows/windows-host.ts';
 import type { HostPlatform } from './images/types.ts';
+import { agentPipe, agentSocket } from './server/address.ts';
 
 const services: Services = {
   defaultRoot: defaultRoot(),
@@ -26,6 +27,7 @@ const services: Services = {
       hint: 'use --host embedded on Linux',
     });
   },
+  agentAddress: process.platform === 'win32' ? agentPipe : agentSocket,
   readStandardInput,
 };
 

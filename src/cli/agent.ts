@@ -10,6 +10,7 @@ import { type LoadedConfig, loadAgentConfig } from '../manifests/agent-config.ts
 import { findUnsupportedSettings } from '../manifests/features.ts';
 import { parseDuration } from '../manifests/quantities.ts';
 import { sourceIdOf } from '../reconciler/sources.ts';
+import { AgentServer } from '../server/server.ts';
 import { createFolderSource } from '../sources/folder-source.ts';
 import { createGitSource } from '../sources/git-source.ts';
 import { openOrRecoverState } from '../state/recover.ts';
@@ -105,6 +106,12 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
     });
     try {
       log.info({ version: context.version, root: options.root, sources: sources.length }, 'started');
+      const server = new AgentServer({
+        engine,
+        state,
+        version: context.version,
+        socket: context.services.agentAddress(options.root),
+      });
       const agent = new Agent({
         engine,
         state,
@@ -112,8 +119,15 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
         resyncMs: parseDuration(config.intervals?.resync ?? DEFAULT_RESYNC),
         largestPrune: LARGEST_PRUNE,
         log,
+        onEvent: (event) => server.onEvent(event),
+        onRound: (round) => server.onRound(round),
       });
-      await agent.run(interruption.signal);
+      await server.open(agent);
+      try {
+        await agent.run(interruption.signal);
+      } finally {
+        await server.close();
+      }
       log.info({}, 'stopped');
     } finally {
       interruption.stop();

@@ -25,6 +25,8 @@ export interface Services {
   readonly platform: HostPlatform;
   /** Throws `unsupported-host` when this build has no such host. */
   openHost(choice: HostChoice, root: string): Host;
+  /** Where the agent of a root listens: a unix socket, or a named pipe. */
+  agentAddress(root: string): string;
   /** To its end. Throws `cancelled` when aborted. */
   readStandardInput(signal?: AbortSignal): Promise<string>;
 }

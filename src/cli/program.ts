@@ -15,6 +15,7 @@ import { addObserve } from './observe.ts';
 import { addGlobalOptions } from './options.ts';
 import { addPlan } from './plan.ts';
 import { renderError } from './render-error.ts';
+import { addReconcile, addResume, addSuspend, addWait } from './steer.ts';
 import { openTerminal } from './terminal.ts';
 import { addValidate } from './validate.ts';
 import { addVersion } from './version.ts';
@@ -26,6 +27,10 @@ const COMMANDS: AddCommand[] = [
   addApply,
   addDelete,
   addAgent,
+  addReconcile,
+  addSuspend,
+  addResume,
+  addWait,
   addGet,
   addDescribe,
   addObserve,

@@ -4,6 +4,7 @@
  */
 
 import { join } from 'node:path';
+import { CimletError } from '../errors.ts';
 import type { CommittedLayer, LayerRef, MountedView, VolumeGuid } from '../hosts/host.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
 import { type Database, openForReading, openForWriting, type Row, type Value } from './database.ts';
@@ -257,6 +258,14 @@ function createState(db: Database): State {
     transaction: db.transaction,
     close: db.close,
   };
+}
+
+/** Only a resource that is recorded can be told something. */
+export function requireResource(state: State, key: ResourceKey): void {
+  if (state.resource(key) !== undefined) return;
+  throw new CimletError('not-found', `${key} is not known on this host`, {
+    hint: 'cimlet get all lists what is',
+  });
 }
 
 function splitKey(key: ResourceKey): [string, string] {

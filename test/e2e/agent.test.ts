@@ -49,6 +49,7 @@ class AgentProcess {
         );
         if (at < 0) return;
         this.#lines.splice(0, at + 1);
+        this.#check = () => undefined;
         resolve('line');
       };
     });
@@ -170,6 +171,31 @@ describe('as a process', () => {
     expect(code).toBe(1);
     expect(stderr).toMatch(/agent/);
     expect((await runProgram(['get', 'mounts', '--root', world.root])).stdout).toContain('app');
+  });
+
+  test.runIf(kernel)('it is told what to do, and asked how things are, from the command line', async () => {
+    const world = await worldWithApp();
+    const cimlet = (...args: string[]) => runProgram([...args, '--root', world.root]);
+    expect(await cimlet('reconcile')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('no agent runs'),
+    });
+    agent = follow(world);
+    await agent.until('started');
+    const waited = await cimlet('wait', 'mount/app', '--timeout', '90s');
+    expect(waited).toMatchObject({ code: 0, stdout: 'Mount/app is ready\n' });
+    expect(await cimlet('suspend', 'mount/app', '--reason', 'hands off')).toMatchObject({ code: 0 });
+    execFileSync('umount', [world.mountPoint]);
+    expect(await cimlet('reconcile', 'mount/app')).toMatchObject({ code: 0 });
+    const plan = await cimlet('plan', '-f', world.path('manifests'));
+    expect(plan.stdout).toMatch(/suspended by \S+ since .*: hands off/);
+    expect(await cimlet('resume', 'mount/app')).toMatchObject({ code: 0, stdout: 'Mount/app is resumed\n' });
+    await agent.until('done', 'Mount/app');
+    await agent.until('done', 'Mount/app');
+    expect(mountsBelow(world.directory)).toEqual([world.mountPoint]);
+    await agent.end('SIGTERM');
+    expect(await cimlet('suspend', 'mount/app', '--reason', 'again')).toMatchObject({ code: 0 });
+    expect(await cimlet('suspend', 'mount/none', '--reason', 'x')).toMatchObject({ code: 1 });
   });
 
   test('what it cannot follow or does not know is said before anything is done', async () => {

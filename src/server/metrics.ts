@@ -1,0 +1,109 @@
+/** What the agent tells Prometheus. */
+
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Agent, Round } from '../agent/agent.ts';
+import type { ExecutionEvent } from '../reconciler/types.ts';
+import type { State } from '../state/state.ts';
+
+const SECONDS = [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800];
+
+export interface Metrics {
+  onEvent(event: ExecutionEvent): void;
+  onRound(round: Round): void;
+  /** In Prometheus' text format. What is counted in the records is counted now. */
+  render(): Promise<string>;
+  readonly contentType: string;
+}
+
+export function createMetrics(state: State, sources: () => ReturnType<Agent['sourceStatuses']>): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+  const rounds = new Histogram({
+    name: 'cimlet_reconcile_duration_seconds',
+    help: 'Time that rounds took, from plan to end.',
+    labelNames: ['result'],
+    buckets: SECONDS,
+    registers,
+  });
+  const actions = new Histogram({
+    name: 'cimlet_action_duration_seconds',
+    help: 'Time that actions that succeeded took.',
+    labelNames: ['kind', 'verb'],
+    buckets: SECONDS,
+    registers,
+  });
+  const failures = new Counter({
+    name: 'cimlet_action_failures_total',
+    help: 'Actions that failed, each attempt counted.',
+    labelNames: ['kind', 'verb'],
+    registers,
+  });
+  const drift = new Counter({
+    name: 'cimlet_drift_repaired_total',
+    help: 'Actions that put right what had moved away on the host.',
+    labelNames: ['kind'],
+    registers,
+  });
+  const planned = new Gauge({
+    name: 'cimlet_plan_actions',
+    help: 'Actions of the last plan.',
+    registers,
+  });
+  const blocked = new Gauge({
+    name: 'cimlet_plan_blocked',
+    help: 'Resources that could not go on by the last plan.',
+    registers,
+  });
+  new Gauge({
+    name: 'cimlet_resource_conditions',
+    help: 'Resources by kind and condition (kstatus).',
+    labelNames: ['kind', 'condition'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { kind, conditions } of state.records().resources) {
+        const { type = 'Unknown' } = conditions.find(({ status }) => status === 'True') ?? {};
+        this.inc({ kind, condition: type });
+      }
+    },
+  });
+  new Gauge({
+    name: 'cimlet_layer_bytes',
+    help: 'Bytes of committed layers.',
+    labelNames: ['format'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { format, bytes } of state.records().snapshots) this.inc({ format }, bytes);
+    },
+  });
+  new Gauge({
+    name: 'cimlet_source_ready',
+    help: '1 when the latest revision of a source is in force.',
+    labelNames: ['source'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { name, revision, trouble } of sources())
+        this.set({ source: name }, revision !== undefined && trouble === undefined ? 1 : 0);
+    },
+  });
+  return {
+    onEvent: (event) => {
+      const { kind, verb, drift: isDrift } = event.action;
+      if (event.type === 'action.failed') failures.inc({ kind, verb });
+      if (event.type !== 'action.succeeded') return;
+      actions.observe({ kind, verb }, event.durationMs / 1000);
+      if (isDrift) drift.inc({ kind });
+    },
+    onRound: ({ durationMs, plan, error }) => {
+      rounds.observe({ result: error === undefined ? 'done' : 'failed' }, durationMs / 1000);
+      if (plan === undefined) return;
+      planned.set(plan.actions.length);
+      blocked.set(plan.blocked.length);
+    },
+    render: () => registry.metrics(),
+    contentType: registry.contentType,
+  };
+}

@@ -1,0 +1,212 @@
+/**
+ * The agent's API: health, metrics, what is there, and what it may be told. On a unix socket (a named pipe on Windows)
+ * that only this user can open, and on a TCP address when configured, for those who know the token.
+ */
+
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { EventEmitter, on } from 'node:events';
+import { chmod, rm } from 'node:fs/promises';
+import { Readable } from 'node:stream';
+import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
+import type { Agent, Round } from '../agent/agent.ts';
+import { CimletError, classify, disposition } from '../errors.ts';
+import type { Kind, ResourceKey } from '../manifests/resources.ts';
+import type { Engine } from '../reconciler/engine.ts';
+import type { ExecutionEvent } from '../reconciler/types.ts';
+import { requireResource, type State } from '../state/state.ts';
+import { createMetrics } from './metrics.ts';
+
+export interface ServerOptions {
+  engine: Engine;
+  state: State;
+  version: string;
+  /** Path of the socket, or name of the pipe. One that is there is a dead agent's: the root's lock is ours. */
+  socket: string;
+  /** Served besides, to whoever sends `Authorization: Bearer <token>`. */
+  tcp?: { host: string; port: number; token: string } | undefined;
+}
+
+/** What watchers are told. */
+export type Notice =
+  | { type: 'round'; durationMs: number; actions: number; error?: string | undefined }
+  | { type: ExecutionEvent['type']; action: string; message?: string | undefined };
+
+const KINDS: Record<string, Kind> = { images: 'Image', chains: 'LayerChain', mounts: 'Mount' };
+
+const RESOURCE_KEY = { type: 'string', pattern: '^(Image|LayerChain|Mount)/.+$' };
+
+export class AgentServer {
+  readonly #options: ServerOptions;
+  readonly #notices = new EventEmitter();
+  readonly #closing = new AbortController();
+  readonly #servers: FastifyInstance[] = [];
+  readonly #metrics;
+  #agent: Agent | undefined;
+
+  constructor(options: ServerOptions) {
+    this.#options = options;
+    this.#notices.setMaxListeners(0);
+    this.#metrics = createMetrics(options.state, () => this.#agent?.sourceStatuses() ?? []);
+  }
+
+  /** Given to the agent as its `onEvent`. */
+  onEvent(event: ExecutionEvent): void {
+    this.#metrics.onEvent(event);
+    if (event.type === 'action.progressed') return;
+    const message = 'error' in event ? event.error.message : 'message' in event ? event.message : undefined;
+    this.#tell({ type: event.type, action: event.action.id, message });
+  }
+
+  /** Given to the agent as its `onRound`. */
+  onRound(round: Round): void {
+    this.#metrics.onRound(round);
+    const { durationMs, plan, error } = round;
+    this.#tell({ type: 'round', durationMs, actions: plan?.actions.length ?? 0, error: error?.message });
+  }
+
+  /** Listens from now on. Throws when an address can't be had; then it listens nowhere. */
+  async open(agent: Agent): Promise<void> {
+    this.#agent = agent;
+    const { socket, tcp } = this.#options;
+    try {
+      if (!socket.startsWith('\\\\')) await rm(socket, { force: true });
+      await this.#serve(undefined, (server) => server.listen({ path: socket }));
+      if (!socket.startsWith('\\\\')) await chmod(socket, 0o600);
+      if (tcp !== undefined) await this.#serve(tcp.token, (server) => server.listen(tcp));
+    } catch (error) {
+      await this.close();
+      throw classify(error, 'open the API of the agent');
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.all(this.#servers.map((server) => server.close()));
+  }
+
+  async #serve(
+    token: string | undefined,
+    listen: (server: FastifyInstance) => Promise<unknown>,
+  ): Promise<void> {
+    const server = fastify({ logger: false, forceCloseConnections: true });
+    this.#servers.push(server);
+    if (token !== undefined) requireToken(server, token);
+    this.#addRoutes(server);
+    await listen(server);
+  }
+
+  #tell(notice: Notice): void {
+    this.#notices.emit('notice', notice);
+  }
+
+  #running(): Agent {
+    if (this.#agent === undefined) throw new Error('the API was opened without an agent');
+    return this.#agent;
+  }
+
+  #addRoutes(server: FastifyInstance): void {
+    const { engine, state, version } = this.#options;
+    server.setErrorHandler((error, _request, reply) => replyError(error, reply));
+    server.get('/healthz', async () => ({ status: 'ok', version }));
+    server.get('/readyz', async (_request, reply) => {
+      const sources = this.#running().sourceStatuses();
+      if (this.#running().isReady) return { status: 'ready', sources };
+      return reply.code(503).send({ status: 'starting', sources });
+    });
+    server.get('/metrics', async (_request, reply) =>
+      reply.type(this.#metrics.contentType).send(await this.#metrics.render()),
+    );
+    for (const [path, kind] of Object.entries(KINDS)) {
+      server.get(`/api/v1/${path}`, async () => {
+        const { resources } = await engine.status(this.#closing.signal);
+        return { items: resources.filter((resource) => resource.kind === kind) };
+      });
+    }
+    server.get('/api/v1/snapshots', async () => ({
+      items: (await engine.status(this.#closing.signal)).snapshots,
+    }));
+    server.get('/api/v1/sources', async () => ({ items: this.#running().sourceStatuses() }));
+    server.get('/api/v1/plan', async () => this.#running().plan(this.#closing.signal));
+    server.get<{ Querystring: { key?: string } }>('/api/v1/events', async ({ query }) => ({
+      items: state.events(query.key),
+    }));
+    server.get('/api/v1/watch', async (_request, reply) => {
+      // Listening has begun when the headers are there: nothing is missed between a look and the watch.
+      const notices = on(this.#notices, 'notice', { signal: this.#closing.signal });
+      return reply.type('text/event-stream').send(Readable.from(serverSentEvents(notices)));
+    });
+    this.#addCommands(server);
+  }
+
+  #addCommands(server: FastifyInstance): void {
+    const { state } = this.#options;
+    const body = (required: string[], more: object = {}) => ({
+      schema: {
+        body: {
+          type: 'object',
+          required,
+          additionalProperties: false,
+          properties: { key: RESOURCE_KEY, ...more },
+        },
+      },
+    });
+    server.post<{ Body: { key?: ResourceKey } }>('/api/v1/reconcile', body([]), async ({ body: { key } }) => {
+      if (key !== undefined) requireResource(state, key);
+      this.#running().reconcile(key);
+      return {};
+    });
+    const text = { type: 'string', minLength: 1, maxLength: 1024 };
+    server.post<{ Body: { key: ResourceKey; reason: string; by: string } }>(
+      '/api/v1/suspend',
+      body(['key', 'reason', 'by'], { reason: text, by: text }),
+      async ({ body: suspension }) => {
+        requireResource(state, suspension.key);
+        state.suspend(suspension);
+        this.#running().reconcile(suspension.key);
+        return {};
+      },
+    );
+    server.post<{ Body: { key: ResourceKey } }>(
+      '/api/v1/resume',
+      body(['key']),
+      async ({ body: { key } }) => {
+        const wasSuspended = state.resume(key);
+        this.#running().reconcile(key);
+        return { wasSuspended };
+      },
+    );
+  }
+}
+
+async function* serverSentEvents(notices: AsyncIterable<Notice[]>): AsyncGenerator<string> {
+  yield ': watching\n\n';
+  try {
+    for await (const [notice] of notices) yield `data: ${JSON.stringify(notice)}\n\n`;
+  } catch (error) {
+    // The end of the agent ends the stream.
+    if (!(error instanceof Error) || error.name !== 'AbortError') throw error;
+  }
+}
+
+/** Digests are compared, which have one length. */
+function requireToken(server: FastifyInstance, token: string): void {
+  const digest = (text: string) => createHash('sha256').update(text).digest();
+  const expected = digest(`Bearer ${token}`);
+  server.addHook('onRequest', async ({ headers }, reply) => {
+    if (timingSafeEqual(digest(headers.authorization ?? ''), expected)) return;
+    await reply
+      .code(401)
+      .header('www-authenticate', 'Bearer')
+      .send({ code: 'access-denied', message: 'no valid token' });
+  });
+}
+
+function replyError(error: unknown, reply: FastifyReply): FastifyReply {
+  if (error instanceof CimletError) {
+    const { code, message, hint } = error;
+    const status = code === 'not-found' ? 404 : disposition(code) === 'stall' ? 400 : 503;
+    return reply.code(status).send({ code, message, hint });
+  }
+  const { statusCode = 500, message } = error as { statusCode?: number; message: string };
+  return reply.code(statusCode).send({ code: statusCode < 500 ? 'invalid-request' : 'internal', message });
+}
