@@ -1,8 +1,10 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { mkdir, open, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { expect, it, onTestFinished, vi } from 'vitest';
+import type { CimletError } from '../../src/errors.ts';
 import { loadManifestContents, loadManifests } from '../../src/manifests/load.ts';
 import { createFolderSource } from '../../src/sources/folder-source.ts';
 import type { Source } from '../../src/sources/source.ts';
@@ -72,6 +74,59 @@ it.each(['Events', 'Polling'] as const)(
     expect(revision.name).toBe((await loadManifests([folder])).revision);
   },
 );
+
+it('is what the folder is, whatever happened to it in between', async () => {
+  const path = fc.constantFrom(
+    'a.yaml',
+    'b.json',
+    'sub/a.yaml',
+    'sub/deeper/c.yml',
+    'notes.txt',
+    '.hidden.yaml',
+    'link.yaml',
+  );
+  const change = fc.oneof(
+    fc.record({ kind: fc.constant('write' as const), path }),
+    fc.record({ kind: fc.constant('remove' as const), path }),
+    fc.record({ kind: fc.constant('rename' as const), path, to: path }),
+    fc.record({ kind: fc.constant('link' as const), path, to: path }),
+  );
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 60_000 });
+  onTestFinished(() => void vi.useRealTimers());
+  let length = 0;
+  await fc.assert(
+    fc.asyncProperty(fc.array(change, { maxLength: 12 }), async (changes) => {
+      const world = temporaryFolder();
+      const at = (name: string): string => join(world, 'manifests', name);
+      mkdirSync(at('sub/deeper'), { recursive: true });
+      const source = openSource(world, { ignore: ['nothing'] });
+      for (const step of changes) {
+        const { kind } = step;
+        if (kind === 'remove') rmSync(at(step.path), { force: true });
+        if (kind === 'rename' && existsSync(at(step.path))) renameSync(at(step.path), at(step.to));
+        if (kind === 'link') {
+          rmSync(at(step.path), { force: true });
+          symlinkSync(at(step.to), at(step.path));
+        }
+        // Of lengths that never come again: a write right after another may have the same times.
+        if (kind === 'write') {
+          rmSync(at(step.path), { force: true });
+          writeFileSync(at(step.path), `# ${'x'.repeat(++length)}`);
+        }
+        const { revision, problems } = await loadManifests([join(world, 'manifests')]);
+        const outcome = await source.sync(NEVER).then(
+          ({ name }) => name,
+          ({ code }: CimletError) => code,
+        );
+        const isWhole = problems.every(
+          ({ code, message }) => code !== 'unreadable' || message.includes('holds no manifest'),
+        );
+        expect(outcome).toBe(isWhole ? revision : 'unavailable');
+      }
+    }),
+    { numRuns: 60 },
+  );
+});
 
 it('keeps what was read: a revision does not follow the files', async () => {
   const { world, folder } = makeWorld();

@@ -5,6 +5,7 @@ import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, writeFileS
 import { join, relative } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, expect, it, vi } from 'vitest';
+import { CimletError } from '../../src/errors.ts';
 import { whyUnwritable } from '../../src/sources/path-rules.ts';
 import { isRoot, requireOrSkip } from '../support/requirements.ts';
 import { type GitWorld, makeGitWorld, openGitSource } from './git-fixture.ts';
@@ -125,6 +126,69 @@ it('writes nothing outside its folder, whatever names a tree has', async () => {
   expect(writtenBelow(revision.directory)).toEqual({ 'good.yaml': 'good' });
   expect(revision.warnings).toHaveLength(9);
   expect(readdirSync(join(world.world, 'cache/revisions'))).toHaveLength(1);
+});
+
+it('writes nothing outside its folder and stays on its feet, whatever a tree is made of', async () => {
+  const name = fc.oneof(
+    fc.constantFrom(
+      '..',
+      '.',
+      '.git',
+      'a',
+      'A',
+      'a.yaml',
+      'b.yaml',
+      'c',
+      '../x.yaml',
+      '/x.yaml',
+      'a\\\\b',
+      'con',
+    ),
+    fc.stringMatching(/^[a-z.~:-]{1,6}$/),
+  );
+  const target = fc.constantFrom(
+    '..',
+    '../..',
+    'a.yaml',
+    'c/a.yaml',
+    '/etc/passwd',
+    '../../../../etc/passwd',
+    '',
+  );
+  const { entries } = fc.letrec<{ entries: Entry[] }>((tie) => ({
+    entries: fc.array(
+      fc.oneof(
+        { depthSize: 'small' },
+        fc.tuple(fc.constantFrom('100644', '100755'), name, fc.constantFrom('text', '')),
+        fc.tuple(fc.constant('120000'), name, target),
+        fc.tuple(fc.constant('40000'), name, tie('entries')),
+      ) as fc.Arbitrary<Entry>,
+      { maxLength: 5, depthIdentifier: 'tree' },
+    ),
+  }));
+  await fc.assert(
+    fc.asyncProperty(entries, async (tree) => {
+      const world = makeGitWorld();
+      pushTree(world, tree);
+      const outcome = await openGitSource(world.world, { url: world.server })
+        .sync(NEVER)
+        .catch((error: unknown) => error);
+      if (outcome instanceof Error) expect(outcome).toBeInstanceOf(CimletError);
+      expect(readdirSync(world.world).sort()).toEqual(['cache', 'server.git', 'work']);
+      const revisions = join(world.world, 'cache/revisions');
+      const kept = existsSync(revisions)
+        ? readdirSync(revisions, { recursive: true, withFileTypes: true })
+        : [];
+      expect(kept.filter((entry) => !entry.isFile() && !entry.isDirectory())).toEqual([]);
+      expect(
+        kept.filter(
+          (entry) =>
+            entry.isFile() && readFileSync(join(entry.parentPath, entry.name), 'utf8').includes('root:'),
+        ),
+      ).toEqual([]);
+    }),
+    { numRuns: 12 },
+  );
 });
 
 it('lets no path through that leads out, or that Windows would read as another', () => {
