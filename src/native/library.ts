@@ -54,9 +54,9 @@ export const C = {
   pointer: 'pointer',
 } as const;
 
-/** A C struct or union. Objects given for one are copied into C memory for the call. */
-export interface Aggregate {
-  readonly kind: 'struct' | 'union';
+/** A C struct. Objects given for one are copied into C memory for the call. */
+export interface Struct {
+  readonly kind: 'struct';
   readonly name: string;
   readonly fields: Readonly<Record<string, CType>>;
 }
@@ -74,14 +74,10 @@ interface Alias<Name extends string = string> {
   readonly of: CType;
 }
 
-export type CType = (typeof C)[keyof typeof C] | Aggregate | Derived | Alias;
+export type CType = (typeof C)[keyof typeof C] | Struct | Derived | Alias;
 
-export function struct(name: string, fields: Readonly<Record<string, CType>>): Aggregate {
+export function struct(name: string, fields: Readonly<Record<string, CType>>): Struct {
   return { kind: 'struct', name, fields };
-}
-
-export function union(name: string, fields: Readonly<Record<string, CType>>): Aggregate {
-  return { kind: 'union', name, fields };
 }
 
 /** A pointer to a value, or to the first of an array of values, copied into C memory for the call. */
@@ -120,7 +116,7 @@ function koffi(): Koffi {
   return loaded;
 }
 
-const aggregates = new WeakMap<Aggregate, TypeObject>();
+const structs = new WeakMap<Struct, TypeObject>();
 
 function typeObject(type: CType): TypeObject {
   const { types, pointer, array: arrayOf } = koffi();
@@ -135,17 +131,16 @@ function typeObject(type: CType): TypeObject {
     case 'out':
       return koffi().out(pointer(typeObject(type.of))) as unknown as TypeObject;
     case 'struct':
-    case 'union':
-      return aggregateObject(type);
+      return structObject(type);
   }
 }
 
-function aggregateObject(type: Aggregate): TypeObject {
-  let made = aggregates.get(type);
+function structObject(type: Struct): TypeObject {
+  let made = structs.get(type);
   if (made === undefined) {
     const members = Object.entries(type.fields).map(([name, field]) => [name, typeObject(field)] as const);
-    made = koffi()[type.kind](Object.fromEntries(members));
-    aggregates.set(type, made);
+    made = koffi().struct(Object.fromEntries(members));
+    structs.set(type, made);
   }
   return made;
 }
@@ -156,7 +151,7 @@ export interface Layout {
 }
 
 /** Where a struct's fields lie in memory, in bytes. */
-export function layoutOf(type: Aggregate): Layout {
+export function layoutOf(type: Struct): Layout {
   const made = typeObject(type);
   const names = Object.keys(type.fields);
   const offsets = names.map((name) => [name, koffi().offsetof(made, name)] as const);

@@ -7,10 +7,13 @@ import type { Privilege } from './advapi32.ts';
 import type { DllState } from './dll.ts';
 import type { WindowsApi } from './windows.ts';
 
-export interface WindowsFacts {
+export interface WindowsBuild {
   build: number;
   /** The update that is installed (UBR); 0 where the registry doesn't say. */
   revision: number;
+}
+
+export interface WindowsFacts extends WindowsBuild {
   dlls: readonly DllState[];
   privileges: Readonly<Record<Privilege, 'enabled' | 'disabled' | 'absent'>>;
 }
@@ -49,15 +52,21 @@ const PRIVILEGES: readonly Privilege[] = ['SeBackupPrivilege', 'SeRestorePrivile
 export function probeWindows(api: WindowsApi): WindowsFacts {
   const states = PRIVILEGES.map((name) => [name, api.advapi32.privilegeState(name)] as const);
   return {
-    build: api.ntdll.getVersion().build,
-    revision: api.advapi32.machineDword(VERSION_KEY, 'UBR') ?? 0,
+    ...windowsBuild(api),
     dlls: api.dlls.probe(),
     privileges: Object.fromEntries(states) as WindowsFacts['privileges'],
   };
 }
 
+export function windowsBuild({ ntdll, advapi32 }: Pick<WindowsApi, 'ntdll' | 'advapi32'>): WindowsBuild {
+  return {
+    build: ntdll.getVersion().build,
+    revision: advapi32.machineDword(VERSION_KEY, 'UBR') ?? 0,
+  };
+}
+
 /** `20348.2700` */
-export function buildText({ build, revision }: Pick<WindowsFacts, 'build' | 'revision'>): string {
+export function buildText({ build, revision }: WindowsBuild): string {
   return `${build}.${revision}`;
 }
 

@@ -64,7 +64,10 @@ export class Dlls {
   }
 }
 
-/** One DLL's functions. Methods named `...Now` block; the others run on another thread. */
+/**
+ * One DLL's functions. Methods named `...Now` block; the others run on a thread of libuv's pool, which Node's file calls
+ * need too: few long ones at a time.
+ */
 export class Dll<in Name extends string> {
   readonly file: string;
   readonly #table: Table<string>;

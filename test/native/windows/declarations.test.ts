@@ -2,7 +2,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
-import { type Aggregate, type CType, layoutOf, type Signature } from '../../../src/native/library.ts';
+import { type CType, layoutOf, type Signature, type Struct } from '../../../src/native/library.ts';
 import * as advapi32 from '../../../src/native/windows/advapi32.ts';
 import * as bindfltapi from '../../../src/native/windows/bindfltapi.ts';
 import * as cimCalls from '../../../src/native/windows/cim-calls.ts';
@@ -138,7 +138,7 @@ openWindowsApi(recorded);
 
 const MODULES = [advapi32, bindfltapi, cimCalls, cimfs, ctypes, fltlib, ntdll, rstrtmgr, virtdisk, vmcompute];
 const STRUCTS = MODULES.flatMap((module) => Object.values(module) as unknown[]).filter(
-  (value): value is Aggregate => (value as Aggregate | undefined)?.kind === 'struct',
+  (value): value is Struct => (value as Struct | undefined)?.kind === 'struct',
 );
 
 describe.runIf(requireOrSkip(COMPILER, hasTool(COMPILER)))('declarations', () => {
@@ -185,7 +185,7 @@ function claim(condition: string, text: string): string {
   return `_Static_assert(${condition}, "${text}");`;
 }
 
-function layoutClaims(type: Aggregate): string[] {
+function layoutClaims(type: Struct): string[] {
   const { name = type.name, partial = false, path = (field: string) => field } = SHAPES[type.name] ?? {};
   const { size } = layoutOf(type);
   const fields = leaves(type).map(({ field, offset }) =>
@@ -197,7 +197,7 @@ function layoutClaims(type: Aggregate): string[] {
 }
 
 /** Fields, also those of structs inside. */
-function leaves(type: Aggregate): { field: string; offset: number }[] {
+function leaves(type: Struct): { field: string; offset: number }[] {
   const { offsets } = layoutOf(type);
   return Object.entries(type.fields).flatMap(([field, of]) => {
     const offset = offsets[field] ?? Number.NaN;
@@ -239,7 +239,6 @@ function cType(type: CType): string {
     case 'out':
       return `${cType(type.of)} *`;
     case 'struct':
-    case 'union':
       return type.name;
     case 'array':
       throw new Error('C passes no arrays');

@@ -3,6 +3,8 @@
 import { C } from '../../../src/native/library.ts';
 import { BOOL } from '../../../src/native/windows/ctypes.ts';
 import { Dlls, systemFolders } from '../../../src/native/windows/dll.ts';
+import { explainRefusal } from '../../../src/native/windows/explain.ts';
+import type { NativeError } from '../../../src/native/windows/native-error.ts';
 import { AttachFlag } from '../../../src/native/windows/virtdisk.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
 import { printCases } from './print-cases.ts';
@@ -10,9 +12,17 @@ import { printCases } from './print-cases.ts';
 const STAND_INS = 'C:\\stand-ins';
 const REG_SZ = 1;
 
-const { computecore, filters, offreg, restartManager, virtdisk, dlls } = openWindowsApi(
-  new Dlls((file) => [STAND_INS, ...systemFolders(file)]),
-);
+const api = openWindowsApi(new Dlls((file) => [STAND_INS, ...systemFolders(file)]));
+const { computecore, filters, offreg, restartManager, virtdisk, dlls } = api;
+
+const modifying = () =>
+  computecore.withComputeSystem('vm', (system) =>
+    computecore.modifyComputeSystem(system, 'vm', {
+      ResourcePath: 'Scsi/0',
+      RequestType: 'Add',
+      Settings: { Secret: 'xyzzy' },
+    }),
+  );
 
 await printCases({
   probe: () =>
@@ -38,14 +48,7 @@ await printCases({
     computecore.withComputeSystem('vm', (system) =>
       computecore.modifyComputeSystem(system, 'vm', { ResourcePath: 'Scsi/0', RequestType: 'Remove' }),
     ),
-  modifyFails: () =>
-    computecore.withComputeSystem('vm', (system) =>
-      computecore.modifyComputeSystem(system, 'vm', {
-        ResourcePath: 'Scsi/0',
-        RequestType: 'Add',
-        Settings: { Secret: 'xyzzy' },
-      }),
-    ),
+  modifyFails: modifying,
   grant: () => computecore.grantVmGroupAccess('C:\\x.vhdx'),
 
   disks: async () => {
@@ -86,6 +89,17 @@ await printCases({
     return { type: value?.type, data: Buffer.from(value?.data ?? []).toString('hex'), absent };
   },
   brokenHive: () => offreg.openHive('C:\\broken'),
+
+  explained: async () => {
+    const busy = await modifying().catch((error: unknown) => error);
+    const explained = (await explainRefusal(api, busy, ['C:\\a', 'C:\\b'])) as NativeError;
+    const other = new Error('another');
+    return {
+      hint: explained.hint,
+      same: explained.message === (busy as NativeError).message && explained.code === 'busy',
+      other: (await explainRefusal(api, other)) === other,
+    };
+  },
 
   filters: () => filters.minifilters(),
   holders: () => restartManager.processesHolding(['C:\\a', 'C:\\b é']),
