@@ -104,17 +104,32 @@ function parseTree(output: Buffer): TreeEntry[] {
     });
 }
 
-/** Names that differ in case only would be one file on Windows. */
 function keepWritable(entries: TreeEntry[], warnings: string[]): TreeEntry[] {
-  const seen = new Set<string>();
+  const taken = new Map<string, string>();
   return entries.filter(({ path }) => {
-    const folded = path.toLowerCase();
-    const reason =
-      whyUnwritable(path) ?? (seen.has(folded) ? 'differs from another name in case only' : undefined);
-    seen.add(folded);
+    const reason = whyUnwritable(path) ?? whyClashing(path, taken);
     if (reason !== undefined) warnings.push(`${JSON.stringify(path)} is left out: ${reason}`);
     return reason === undefined;
   });
+}
+
+/**
+ * Names that differ in case only are one on Windows: the first counts. `taken` holds each path and each of its folders,
+ * without case, and how it is spelled; folders end in a slash.
+ */
+function whyClashing(path: string, taken: Map<string, string>): string | undefined {
+  const names = path.split('/');
+  const steps = names.map(
+    (_, index) => names.slice(0, index + 1).join('/') + (index < names.length - 1 ? '/' : ''),
+  );
+  const key = (step: string): string => step.replace(/\/$/, '').toLowerCase();
+  const clashes = steps.some((step) => {
+    const spelling = taken.get(key(step));
+    return spelling !== undefined && (spelling !== step || step === path);
+  });
+  if (clashes) return 'it differs from another path in case only, which is one path on Windows';
+  for (const step of steps) taken.set(key(step), step);
+  return undefined;
 }
 
 /** Reads where links lead, all of them at once, and again for links that lead to links. */

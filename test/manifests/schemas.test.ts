@@ -417,6 +417,18 @@ describe('cimlet.yaml', () => {
       'sources[0].git.ref needs exactly one of branch, tag, semver, commit; found none',
     ],
     [
+      { sources: [{ name: 'x', git: { url: 'u', credentials: { tokenVariable: 'no name' } } }] },
+      'sources[0].git.credentials.tokenVariable must be the name of an environment variable, is "no name"',
+    ],
+    [
+      { sources: [{ name: 'x', folder: { path: 'p', watch: 'polling' } }] },
+      'sources[0].folder.watch is "polling"; it is one of Events, Polling',
+    ],
+    [
+      { sources: [{ name: 'x', git: { url: 'u', webhook: { provider: 'GitHub' } } }] },
+      'sources[0].git.webhook.secretFile is missing',
+    ],
+    [
       { sources: [{ name: 'x', git: { url: 'u', credentials: { sshKeyFile: 'k' } } }] },
       'sources[0].git.credentials.sshKeyFile needs knownHostsFile beside it',
     ],

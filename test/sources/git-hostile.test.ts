@@ -128,6 +128,19 @@ it('writes nothing outside its folder, whatever names a tree has', async () => {
   expect(readdirSync(join(world.world, 'cache/revisions'))).toHaveLength(1);
 });
 
+it('has one of paths that are the same on Windows', async () => {
+  const world = makeGitWorld();
+  pushTree(world, [
+    ['100644', 'App', 'a file'],
+    ['40000', 'Fleet', [['100644', 'a.yaml', 'first']]],
+    ['40000', 'app', [['100644', 'a.yaml', 'below a folder with the name of a file']]],
+    ['40000', 'fleet', [['100644', 'b.yaml', 'in a folder spelled otherwise']]],
+  ]);
+  const revision = await openGitSource(world.world, { url: world.server }).sync(NEVER);
+  expect(writtenBelow(revision.directory)).toEqual({ App: 'a file', 'Fleet/a.yaml': 'first' });
+  expect(revision.warnings).toHaveLength(2);
+});
+
 it('writes nothing outside its folder and stays on its feet, whatever a tree is made of', async () => {
   const name = fc.oneof(
     fc.constantFrom(
