@@ -2,7 +2,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, watch } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -49,6 +49,8 @@ export interface WindowsWorld {
   /** Calls of all doubles so far, in the order in which they returned. */
   calls(): Promise<NativeCall[]>;
   forgetCalls(): Promise<void>;
+  /** Waits for a call that has returned, or that a fault has struck. */
+  untilCall(isWanted: (call: NativeCall) => boolean): Promise<NativeCall>;
   /** Replaces what was planned. */
   plan(faults: readonly Fault[]): Promise<void>;
   /** Lets calls that hang go on. */
@@ -213,6 +215,21 @@ class World implements WindowsWorld {
       .split('\n')
       .filter((line) => line !== '')
       .map((line) => JSON.parse(line) as NativeCall);
+  }
+
+  async untilCall(isWanted: (call: NativeCall) => boolean): Promise<NativeCall> {
+    const watcher = watch(join(this.drive, 'doubles'));
+    try {
+      for (;;) {
+        // Listened to before it is read, so that nothing is missed between.
+        const change = once(watcher, 'change');
+        const found = (await this.calls()).find(isWanted);
+        if (found !== undefined) return found;
+        await change;
+      }
+    } finally {
+      watcher.close();
+    }
   }
 
   async forgetCalls(): Promise<void> {

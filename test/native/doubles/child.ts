@@ -25,7 +25,11 @@ koffi.struct('IMAGE_PATH', { directory: 'char16_t *', name: 'char16_t *' });
 koffi.struct('DRIVER_INFO', { flavour: 'int32', home: 'char16_t *' });
 koffi.struct('DESCRIPTOR', { id: koffi.array('uint8', 16), flags: 'uint32', path: 'char16_t *' });
 
-/** Parameters after the function's name: `h` handle, `H` handle out, `s` string, `u`/`U` 32/64 bits, others as named. */
+/**
+ * Parameters, a letter each: `h` handle, `H` handle out, `s` string, `u`/`U` 32/64 bits, `o`/`O` the same out, `B` bytes,
+ * `X` 32 bytes out, `G` GUID, `M` metadata, `P` image paths, `I` the flavour of a driver info, `L` layers by path,
+ * `E` number in and out, `W` text out.
+ */
 const PROTOTYPES: Readonly<Record<string, string>> = {
   CimCreateImage: 'sssH',
   CimCreateImage2: 'sussH',
@@ -61,6 +65,10 @@ const PROTOTYPES: Readonly<Record<string, string>> = {
   HcsDetachOverlayFilter: 'ss',
   HcsImportLayer: 'sss',
   HcsDestroyLayer: 's',
+  SetVolumeMountPointW: 'ss',
+  DeleteVolumeMountPointW: 's',
+  BfSetupFilter: 'hussnu',
+  BfRemoveMapping: 'hs',
 };
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -76,6 +84,11 @@ const TYPES: Readonly<Record<string, string>> = {
   G: 'uint8 *',
   M: 'METADATA *',
   P: 'IMAGE_PATH *',
+  I: 'DRIVER_INFO *',
+  L: 'DESCRIPTOR *',
+  E: '_Inout_ uint64 *',
+  W: '_Out_ uint8 *',
+  n: 'void *',
 };
 
 const libraries = new Map<string, ReturnType<typeof koffi.load>>();
@@ -110,15 +123,27 @@ function metadataOf(value: Record<string, unknown>): Record<string, unknown> {
   };
 }
 
+/** `name` is a DLL's file without `.dll`. */
+function libraryOf(name: string): ReturnType<typeof koffi.load> {
+  let library = libraries.get(name);
+  if (library === undefined) {
+    library = koffi.load(`${process.env.SystemRoot}\\System32\\${name}.dll`);
+    libraries.set(name, library);
+  }
+  return library;
+}
+
+/** With the ID that Windows gives a layer's name. */
+function descriptorOf(path: string): object {
+  const id = Buffer.alloc(16);
+  libraryOf('vmcompute').func('int32 NameToGuid(char16_t *, _Out_ uint8 *)')(path.split('\\').at(-1), id);
+  return { id: [...id], flags: 0, path };
+}
+
 function call([dll, name, ...args]: Step): unknown[] {
   const prototype = PROTOTYPES[name] ?? '';
-  let library = libraries.get(dll);
-  if (library === undefined) {
-    library = koffi.load(`${process.env.SystemRoot}\\System32\\${dll}.dll`);
-    libraries.set(dll, library);
-  }
   const parameters = [...prototype].map((kind) => TYPES[kind]).join(', ');
-  const invoke = library.func(`int32 ${name}(${parameters})`);
+  const invoke = libraryOf(dll).func(`int32 ${name}(${parameters})`);
   const outs: [string, unknown][] = [];
   const values = [...prototype].map((kind, index) => {
     const arg = args[index];
@@ -131,17 +156,25 @@ function call([dll, name, ...args]: Step): unknown[] {
       outs.push([kind === 'H' ? `>${arg}` : kind, out]);
       return out;
     }
-    if (kind === 'X') {
-      const out = Buffer.alloc(32);
+    if (kind === 'X' || (kind === 'W' && arg !== null)) {
+      const out = Buffer.alloc(kind === 'X' ? 32 : Number(arg) * 2);
       outs.push([kind, out]);
       return out;
     }
+    if (kind === 'E') {
+      const out = [arg];
+      outs.push([kind, out]);
+      return out;
+    }
+    if (kind === 'I') return { flavour: arg, home: '' };
+    if (kind === 'L') return (arg as string[]).map(descriptorOf);
     return arg;
   });
   const result = `0x${((invoke(...values) as number) >>> 0).toString(16).padStart(8, '0')}`;
   const shown: unknown[] = [result];
   for (const [kind, out] of outs) {
-    if (Buffer.isBuffer(out)) shown.push(out.toString('hex'));
+    if (kind === 'W') shown.push((out as Buffer).toString('utf16le').split('\0', 1)[0]);
+    else if (Buffer.isBuffer(out)) shown.push(out.toString('hex'));
     else if (kind.startsWith('>')) handles.set(kind.slice(1), BigInt((out as number[])[0] ?? 0));
     else shown.push(Number((out as number[])[0]));
   }
