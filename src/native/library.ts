@@ -211,20 +211,25 @@ export function library<Name extends string>(
       const value: number | bigint = bind(name)(...args);
       return { value, errno: errno() };
     },
-    callAsync(name, ...args) {
+    async callAsync(name, ...args) {
       checkStrings(name, args);
       const call = bind(name);
+      await turn();
       // koffi keeps no hold on what it was given: until the call is done, this does.
       const held = new Set([args]);
-      return new Promise((resolve, reject) => {
-        call.async(...args, (error: unknown, value: number | bigint) => {
-          // koffi hands the worker thread's errno to this callback, and to nothing after it.
-          const code = errno();
-          held.clear();
-          if (error) reject(error);
-          else resolve({ value, errno: code });
+      try {
+        return await new Promise((resolve, reject) => {
+          call.async(...args, (error: unknown, value: number | bigint) => {
+            // koffi hands the worker thread's errno to this callback, and to nothing after it.
+            const code = errno();
+            if (error) reject(error);
+            else resolve({ value, errno: code });
+          });
         });
-      });
+      } finally {
+        held.clear();
+        next();
+      }
     },
     missing() {
       const from = load();
@@ -240,6 +245,24 @@ function exports(from: LibraryHandle, symbol: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** Calls that koffi has at a time: each one waiting for a thread has its stack already, and koffi refuses the 257th. */
+const MOST_UNDER_WAY = 32;
+let underWay = 0;
+const waiting: (() => void)[] = [];
+
+/** Resolves when a call may be made; `next` must follow it. */
+async function turn(): Promise<void> {
+  if (underWay < MOST_UNDER_WAY) underWay++;
+  else await new Promise<void>((resolve) => waiting.push(resolve));
+}
+
+/** The call that was made is done: its place goes to the one that has waited longest. */
+function next(): void {
+  const first = waiting.shift();
+  if (first === undefined) underWay--;
+  else first();
 }
 
 /** C would see such a string end early, and act on another object than the caller named. */

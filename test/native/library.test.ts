@@ -67,6 +67,7 @@ describe('library', () => {
     const copy = library(null, {
       toPair: [none, [out(Pair), pointer, size_t], 'memcpy'],
       toNumber: [none, [out(int32), pointer, size_t], 'memcpy'],
+      fromText: [none, [pointer, C.str16, size_t], 'memcpy'],
       fromPairs: [none, [pointer, pointerTo(Pair), size_t], 'memcpy'],
     });
 
@@ -114,6 +115,19 @@ describe('library', () => {
       expect((await done).value).toBe(1);
       closeSync(from);
       closeSync(to);
+    });
+
+    it('takes any number of calls at once', async () => {
+      const calls = Array.from({ length: 2000 }, () => libc.callAsync('rmdir', '/no/such/path'));
+      const errors = new Set((await Promise.all(calls)).map(({ errno }) => errno));
+      expect(errors).toEqual(new Set([2]));
+    });
+
+    it('gives texts of any length and kind as they are', async () => {
+      const text = `${'é𝄞'.repeat(200_000)}\ud800`;
+      const target = Buffer.alloc(text.length * 2);
+      await copy.callAsync('fromText', target, text, target.length);
+      expect(target.equals(Buffer.from(text, 'utf16le'))).toBe(true);
     });
 
     it('finds a function under another name', () => {

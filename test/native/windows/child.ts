@@ -117,7 +117,7 @@ const CASES: Readonly<Record<string, () => unknown>> = {
 
   manyErrors: async () => {
     const paths = ['C:\\windows\\nothing', 'C:\\nothing\\there', 'C:\\windows\\bad?name'];
-    const errors = Array.from({ length: 120 }, (_, index) =>
+    const errors = Array.from({ length: 600 }, (_, index) =>
       kernel32.createFile(paths[index % 3] ?? '').catch((error: NativeError) => error.win32),
     );
     const found = await Promise.all(errors);
