@@ -105,7 +105,6 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
       }, deadline).unref();
     });
     try {
-      log.info({ version: context.version, root: options.root, sources: sources.length }, 'started');
       const server = new AgentServer({
         engine,
         state,
@@ -123,6 +122,7 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
         onRound: (round) => server.onRound(round),
       });
       await server.open(agent);
+      log.info({ version: context.version, root: options.root, sources: sources.length }, 'started');
       try {
         await agent.run(interruption.signal);
       } finally {

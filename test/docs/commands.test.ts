@@ -2,9 +2,9 @@
 
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { makeExampleImage } from '../../examples/image.ts';
-import { runProgram } from '../support/program.ts';
+import { type BackgroundProgram, runProgram, startProgram } from '../support/program.ts';
 
 const REPOSITORY = resolve(import.meta.dirname, '../..');
 
@@ -46,9 +46,21 @@ describe('commands in the documents', () => {
     const commands = commandsIn(document).filter((line) => !NOT_HERE.some((pattern) => pattern.test(line)));
     if (commands.length === 0) continue;
     test(`${document}: ${commands.length} commands`, async () => {
+      let inBackground: BackgroundProgram | undefined;
+      onTestFinished(async () => {
+        await inBackground?.stop();
+      });
       for (const command of commands) {
+        if (command === 'kill %1') {
+          expect(await inBackground?.stop(), command).toBe(0);
+          continue;
+        }
         const args = /^(?:npm start --|cimlet) (.*)$/.exec(command)?.[1]?.split(' ');
         expect(args, `${document} has a command this test doesn't know: ${command}`).toBeDefined();
+        if (args?.at(-1) === '&') {
+          inBackground = await startProgram(args.slice(0, -1), { cwd: REPOSITORY });
+          continue;
+        }
         const { code, stdout, stderr } = await runProgram(args ?? [], { cwd: REPOSITORY });
         expect(code, `${command}\n${stdout}\n${stderr}`).toBe(0);
       }

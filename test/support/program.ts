@@ -1,6 +1,7 @@
 /** Runs the real program as a process, the way a user does. */
 
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { resolve } from 'node:path';
 
 export const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
@@ -58,4 +59,30 @@ export async function expectProgram(
     );
   }
   return result;
+}
+
+export interface BackgroundProgram {
+  /** Asks it to stop; resolves with its exit code. */
+  stop(): Promise<number | null>;
+}
+
+/** `cimlet <args>` that goes on by itself; resolves once it has printed something. */
+export async function startProgram(
+  args: readonly string[],
+  options: Pick<ProgramOptions, 'cwd'> = {},
+): Promise<BackgroundProgram> {
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    cwd: options.cwd,
+    env: { ...process.env, NODE_COMPILE_CACHE: COMPILE_CACHE },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ended = once(child, 'close').then(([code]: (number | null)[]) => code ?? null);
+  child.stdout.resume();
+  await Promise.race([once(child.stdout, 'data'), ended]);
+  return {
+    stop: () => {
+      child.kill('SIGTERM');
+      return ended;
+    },
+  };
 }
