@@ -66,6 +66,7 @@ describe.runIf(canRunWindows())('the contract doubles', () => {
 
   beforeAll(async () => {
     world = await openWindowsWorld();
+    for (const name of ['cims', 'layers']) await mkdir(join(world.drive, name));
   });
   afterAll(() => world?.close());
   afterEach(async () => {
@@ -77,8 +78,6 @@ describe.runIf(canRunWindows())('the contract doubles', () => {
   });
 
   describe('of cimfs.dll', () => {
-    beforeAll(() => mkdir(join(world.drive, 'cims')));
-
     it('serve a forked image, and one forked from it, until it is dismounted', async () => {
       const steps: Step[] = [
         ['cimfs', 'CimCreateImage', 'C:\\cims', null, 'base.cim', 'i'],
