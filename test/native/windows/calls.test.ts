@@ -171,6 +171,8 @@ describe.runIf(canRunWindows())('on a Windows with CimFS and containers', () => 
       'layerErrors',
       'layerError',
       'layers',
+      'bindings',
+      'noBinding',
     ];
     results = await runCases(world, SCRIPT, names);
     calls = await world.calls();
@@ -227,6 +229,24 @@ describe.runIf(canRunWindows())('on a Windows with CimFS and containers', () => 
       guid: expect.stringMatching(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/) as unknown,
       images: '{"Images":[]}',
     });
+  });
+
+  it('shows a folder elsewhere, lists what is shown, and stops showing it', () => {
+    expect(results.bindings).toEqual({
+      value: {
+        text: 'shown',
+        mappings: [
+          {
+            root: expect.stringMatching(/root$/) as unknown,
+            flags: 0x41,
+            targets: [expect.stringMatching(/shown$/) as unknown],
+          },
+        ],
+        after: [],
+        left: [],
+      },
+    });
+    expect(results.noBinding?.error).toMatchObject({ dll: 'bindfltapi.dll', win32: 1168, code: 'not-found' });
   });
 
   it('tells apart the errors that Windows gives', () => {

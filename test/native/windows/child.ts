@@ -1,9 +1,10 @@
 /** Calls the bindings in a Windows process, for calls.test.ts. */
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { win32 } from 'node:path';
 import { layoutOf } from '../../../src/native/library.ts';
+import { BindFlag } from '../../../src/native/windows/bindfltapi.ts';
 import { CIMFS_FILE_METADATA, CimCreateFlag, CimMergeFlag } from '../../../src/native/windows/cim-calls.ts';
 import { CimMountFlag } from '../../../src/native/windows/cimfs.ts';
 import type { LayerData } from '../../../src/native/windows/computestorage.ts';
@@ -21,7 +22,7 @@ const VOLUME = '6d3e1f5c-0a4b-5c6d-8e7f-0123456789ab';
 const PRIVILEGES = ['SeBackupPrivilege', 'SeRestorePrivilege', 'SeSecurityPrivilege'] as const;
 
 const api = openWindowsApi();
-const { advapi32, cimfs, computestorage, kernel32, vmcompute } = api;
+const { advapi32, bindfilter, cimfs, computestorage, kernel32, vmcompute } = api;
 
 const times = {
   creationTime: 1n,
@@ -246,6 +247,18 @@ const CASES: Readonly<Record<string, () => unknown>> = {
       images: await vmcompute.getBaseImages(),
     };
   },
+
+  bindings: async () => {
+    for (const folder of ['C:\\root', 'C:\\shown']) mkdirSync(folder);
+    writeFileSync('C:\\shown\\f', 'shown');
+    const { readOnly, noMultipleTargets } = BindFlag;
+    await bindfilter.setupFilter('C:\\root', 'C:\\shown', readOnly | noMultipleTargets);
+    const text = readFileSync('C:\\root\\f', 'utf8');
+    const mappings = await bindfilter.getMappings('C:\\');
+    await bindfilter.removeMapping('C:\\root');
+    return { text, mappings, after: await bindfilter.getMappings('C:\\'), left: readdirSync('C:\\root') };
+  },
+  noBinding: () => bindfilter.removeMapping('C:\\windows'),
 
   layerErrors: async () => {
     const codes: unknown[] = [];
