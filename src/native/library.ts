@@ -85,7 +85,7 @@ export function pointerTo(of: CType): Derived {
   return { kind: 'pointer', of };
 }
 
-/** A pointer that the function writes through: give `[undefined]` for a number or pointer, `{}` for a struct. */
+/** A pointer that the function writes through: give an array of one for a number or pointer, `{}` for a struct. */
 export function out(of: CType): Derived {
   return { kind: 'out', of };
 }
