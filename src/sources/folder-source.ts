@@ -1,7 +1,6 @@
 /** A folder on this machine, or on a share it has mounted, as a source of manifests. */
 
 import { join, resolve } from 'node:path';
-import { CimletError, classify } from '../errors.ts';
 import { parseDuration } from '../manifests/quantities.ts';
 import type { FolderSource as FolderConfig } from '../manifests/types.gen.ts';
 import { createAcceptedStore } from './accepted-store.ts';
@@ -9,6 +8,7 @@ import { createChangeFeed } from './change-feed.ts';
 import { createFileFilter } from './file-filter.ts';
 import { createQueue } from './one-at-a-time.ts';
 import { ManifestReader } from './read-manifests.ts';
+import { runSync } from './run-sync.ts';
 import type { Revision, Source, SourceOptions } from './source.ts';
 import { type FolderWatch, watchFolder } from './watch-folder.ts';
 
@@ -56,27 +56,19 @@ export function createFolderSource(
   }
 
   async function sync(signal: AbortSignal): Promise<Revision> {
-    const ended = AbortSignal.any([signal, closing.signal]);
-    try {
-      ended.throwIfAborted();
-      const reading = await reader.read(ended);
-      folders = reading.folders;
-      watching?.follow(folders);
-      const revision = `folder@sha256:${reading.digest}`;
-      if (latest?.name !== revision) {
-        latest = { name: revision, directory: path, manifests: reading.manifests, warnings: [] };
-      }
-      return latest;
-    } catch (error) {
-      if (ended.aborted)
-        throw new CimletError('cancelled', `sync source ${name}: cancelled`, { cause: error });
-      throw classify(error, `sync source ${name}`);
+    const reading = await reader.read(signal);
+    folders = reading.folders;
+    watching?.follow(folders);
+    const revision = `folder@sha256:${reading.digest}`;
+    if (latest?.name !== revision) {
+      latest = { name: revision, directory: path, manifests: reading.manifests, warnings: [] };
     }
+    return latest;
   }
 
   return {
     name,
-    sync: (signal) => inOrder(() => sync(signal)),
+    sync: (signal) => inOrder(() => runSync({ name, signals: [signal, closing.signal] }, sync)),
     accept: (revision) => inOrder(() => store.save(revision)),
     accepted: () => inOrder(() => store.load()),
     changes(signal) {

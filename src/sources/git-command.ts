@@ -121,9 +121,10 @@ export class Git {
         }),
         closed,
       ]);
-      const [code] = (await closed) as [number | null];
+      const [code, killedBy] = (await closed) as [number | null, NodeJS.Signals | null];
       signal.throwIfAborted();
       if (consumed.status === 'rejected') throw consumed.reason;
+      if (killedBy !== null) stderr += `\nerror: ${program} was killed (${killedBy})`;
       return { code: code ?? -1, stderr: redact(stderr, this.#settings.secrets) };
     } finally {
       signal.removeEventListener('abort', kill);

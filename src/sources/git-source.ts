@@ -20,6 +20,7 @@ import { readTrustedKeys, verifySignatures } from './git-signatures.ts';
 import { selectTree } from './git-tree.ts';
 import { createQueue } from './one-at-a-time.ts';
 import { ManifestReader } from './read-manifests.ts';
+import { runSync } from './run-sync.ts';
 import type { Revision, Source, SourceOptions } from './source.ts';
 
 export interface GitSourceConfig {
@@ -141,28 +142,9 @@ export function createGitSource(
     isTidy = true;
   }
 
-  async function syncWithin(signal: AbortSignal): Promise<Revision> {
-    const ended = AbortSignal.any([signal, closing.signal]);
-    const limit = AbortSignal.timeout(parseDuration(timeout));
-    try {
-      return await sync(AbortSignal.any([ended, limit]));
-    } catch (error) {
-      const operation = `sync source ${name}`;
-      if (ended.aborted) throw new CimletError('cancelled', `${operation}: cancelled`, { cause: error });
-      if (limit.aborted) {
-        const hint = 'the server is slow, or there is much to fetch: take less with path, or set timeout';
-        throw new CimletError('unavailable', `${operation}: took longer than ${timeout}`, {
-          hint,
-          cause: error,
-        });
-      }
-      throw classify(error, operation);
-    }
-  }
-
   return {
     name,
-    sync: (signal) => inOrder(() => syncWithin(signal)),
+    sync: (signal) => inOrder(() => runSync({ name, signals: [signal, closing.signal], timeout }, sync)),
     accept: (revision) => inOrder(() => store.save(revision)),
     accepted: () => inOrder(accepted),
     changes: feed.changes,
