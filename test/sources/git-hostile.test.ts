@@ -307,6 +307,17 @@ it('says that this machine has no git', async () => {
   });
 });
 
+it('says that git was killed', async () => {
+  const { world, server } = makeGitWorld();
+  mkdirSync(join(world, 'bin'));
+  writeFileSync(join(world, 'bin/git'), '#!/bin/sh\nkill -9 $$\n', { mode: 0o755 });
+  vi.stubEnv('PATH', join(world, 'bin'));
+  await expect(openGitSource(world, { url: server }).sync(NEVER)).rejects.toMatchObject({
+    code: 'unavailable',
+    message: expect.stringContaining('git was killed (SIGKILL)'),
+  });
+});
+
 it.runIf(requireOrSkip('root', isRoot))('runs nothing in a repository of another user', async () => {
   const { world, server, push } = makeGitWorld();
   push({ 'a.yaml': '' });

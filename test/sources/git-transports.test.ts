@@ -44,6 +44,20 @@ function everythingKept(folder: string): string {
     .join('\n');
 }
 
+/** Of every process of this machine, as the kernel shows them to anybody. */
+function commandLines(): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        return [readFileSync(`/proc/${pid}/cmdline`, 'utf8')];
+      } catch (error) {
+        if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return [];
+        throw error;
+      }
+    });
+}
+
 describe('http', () => {
   it('signs in with a token of a file or a variable, and asks for no more than it needs', async () => {
     const { world, push } = makeGitWorld();
@@ -65,6 +79,21 @@ describe('http', () => {
     const other = { username: 'deploy', tokenVariable: 'FLEET_TOKEN' };
     const fromVariable = openGitSource(world, { ...config, credentials: other }, 'other-cache');
     expect(textsOf(await fromVariable.sync(NEVER))).toEqual({ 'a.yaml': 'a' });
+  });
+
+  it('shows the token to no other process: it is in no command line while git asks with it', async () => {
+    const { world, push } = makeGitWorld();
+    push({ 'fleet/a.yaml': 'a', 'other.yaml': 'other' });
+    writeFileSync(join(world, 'token'), SECRET);
+    const seen: string[] = [];
+    const { url } = await serveHttp(world, {
+      password: SECRET,
+      onRequest: () => seen.push(...commandLines()),
+    });
+    const config = { url: `${url}/server.git`, path: 'fleet', credentials: { tokenFile: 'token' } };
+    await openGitSource(world, config).sync(NEVER);
+    expect(seen.filter((line) => line.includes('remote-http')).length).toBeGreaterThan(0);
+    expect(seen.filter((line) => line.includes(SECRET))).toEqual([]);
   });
 
   it('says that a token is wrong without saying which, and takes the next one', async () => {
