@@ -1,10 +1,12 @@
 /** An agent that is killed in the middle of a sync: the next one makes the revision, and leaves nothing behind. */
 
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
+import { isRoot, requireOrSkip } from '../support/requirements.ts';
 import { makeGitWorld, openGitSource, serveHttp } from './git-fixture.ts';
 import { NEVER, textsOf } from './support.ts';
 
@@ -39,3 +41,26 @@ it('is made whole by the next sync, whenever the one before was killed', async (
     await source.close();
   }
 });
+
+it.runIf(requireOrSkip('root', isRoot))(
+  'keeps what it has when the disk is full, and goes on when it no longer is',
+  async () => {
+    const { world, server, push } = makeGitWorld();
+    const cache = join(world, 'cache');
+    mkdirSync(cache);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', cache]);
+    onTestFinished(() => void execFileSync('umount', [cache]));
+    const source = openGitSource(world, { url: server });
+    push({ 'a.yaml': 'small' });
+    const revision = await source.sync(NEVER);
+    await source.accept(revision);
+
+    push({ 'big.tar': randomBytes(2_000_000).toString('hex') });
+    await expect(source.sync(NEVER)).rejects.toMatchObject({ code: 'no-space' });
+    expect(await source.accepted()).toEqual(revision);
+    expect(readFileSync(join(revision.directory, 'a.yaml'), 'utf8')).toBe('small');
+
+    push({ 'big.tar': null, 'b.yaml': 'small too' });
+    expect(textsOf(await source.sync(NEVER))).toEqual({ 'a.yaml': 'small', 'b.yaml': 'small too' });
+  },
+);
