@@ -1,6 +1,6 @@
 /**
- * Merging 2, 16 and 128 layers of 500,000 entries in total: time must grow with entries, not with layers or with bytes. A link to a file far
- * below is the exception: it is looked up in each layer between.
+ * Merging 2, 16 and 128 layers of 500,000 entries in total: time must grow with entries, not with layers or with bytes. The first link
+ * to a file far below is the exception: it is looked up in each layer between.
  */
 
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';

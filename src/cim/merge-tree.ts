@@ -9,7 +9,7 @@ import { corrupt } from './faults.ts';
 import { FileField, isDirectory, markKind } from './file-record.ts';
 import type { CimReader } from './reader.ts';
 import type { FileId } from './types.ts';
-import { upcaseName } from './upcase.ts';
+import { upcaseName, upcaseUnits } from './upcase.ts';
 
 /** A file or directory of one layer. */
 export interface Place {
@@ -40,6 +40,26 @@ interface Candidate {
 
 type EntryKind = 'file' | 'link-directory' | 'directory' | 'opaque' | 'tombstone' | 'merge-link';
 
+/** What merged directories have of a name. */
+interface Child {
+  directories: Place[];
+  /** The layer that has a file or merge link there, and the file; undefined for a merge link that leads nowhere. */
+  at?: number;
+  file?: Place | undefined;
+}
+
+/** A file that merge links lead to. */
+interface Target {
+  /** The layer from which down it was looked for. */
+  from: number;
+  /** The first from there down that has its name: links of the layers between find the same. */
+  at: number;
+  file: Place;
+}
+
+/** Targets remembered, which take some 200 bytes each. */
+const MAX_TARGETS = 100_000;
+
 export class MergedTree {
   readonly #layers: readonly CimReader[];
   readonly #upcase: Uint16Array;
@@ -47,6 +67,8 @@ export class MergedTree {
   readonly #recent: ({ path: string; directories: readonly Place[] } | undefined)[] = [];
   /** By layer, where merge links end: one may lead to another, down through all layers. */
   readonly #ends: Map<FileId, Place | undefined>[];
+  /** By path, some targets found: links of many layers often lead to one file, and each would ask all layers between. */
+  readonly #targets = new Map<string, Target>();
 
   /** Layers topmost first, at least one, which compare names alike. */
   constructor(layers: readonly CimReader[], upcase: Uint16Array) {
@@ -115,9 +137,18 @@ export class MergedTree {
   #findTarget(link: Place): Place | undefined {
     const { mark } = this.#layer(link.layer).stat(link.id);
     if (mark?.kind !== 'merge-link') return undefined;
-    const slash = mark.target.lastIndexOf('/');
-    const directories = this.#directoriesAt(mark.target.slice(0, Math.max(0, slash)), link.layer + 1);
-    return this.#child(directories, mark.target.slice(slash + 1)).file;
+    const { target } = mark;
+    const from = link.layer + 1;
+    const known = this.#targets.get(target);
+    if (known !== undefined && known.from <= from && from <= known.at) return known.file;
+    const slash = target.lastIndexOf('/');
+    const directories = this.#directoriesAt(target.slice(0, Math.max(0, slash)), from);
+    const { at, file } = this.#child(directories, target.slice(slash + 1));
+    if (at !== undefined && file !== undefined) {
+      if (this.#targets.size >= MAX_TARGETS) this.#targets.clear();
+      this.#targets.set(target, { from, at, file });
+    }
+    return file;
   }
 
   /** The directories that are merged at a path in the layers from `layer` down. */
@@ -131,11 +162,12 @@ export class MergedTree {
     return directories;
   }
 
-  #child(directories: readonly Place[], name: string): { directories: Place[]; file: Place | undefined } {
+  #child(directories: readonly Place[], name: string): Child {
+    const units = upcaseUnits(this.#upcase, name);
     const found: Place[] = [];
     for (const { layer, id: directory } of directories) {
       const cim = this.#layer(layer);
-      const id = cim.find(directory, name);
+      const id = cim.findUpcased(directory, units);
       if (id === undefined) continue;
       const kind = entryKind(cim, id);
       if (kind === 'directory' || kind === 'opaque') {
@@ -144,11 +176,11 @@ export class MergedTree {
         continue;
       }
       if (found.length > 0 || kind === 'tombstone') break;
-      if (kind === 'link-directory') return { directories: [{ layer, id }], file: undefined };
+      if (kind === 'link-directory') return { directories: [{ layer, id }] };
       const file = kind === 'file' ? { layer, id } : this.#follow({ layer, id });
-      return { directories: [], file };
+      return { directories: [], at: layer, file };
     }
-    return { directories: found, file: undefined };
+    return { directories: found };
   }
 
   #rootsFrom(layer: number): Place[] {

@@ -149,8 +149,13 @@ export class CimReader {
 
   /** The entry of a directory with that name, whatever its case. */
   find(directory: FileId, name: string): FileId | undefined {
+    return this.findUpcased(directory, upcaseUnits(this.upcase, name));
+  }
+
+  /** The same by the name's units, upcased. */
+  findUpcased(directory: FileId, units: Uint16Array): FileId | undefined {
     const table = this.entryTable(directory);
-    const index = table?.find(upcaseUnits(this.upcase, name), this.upcase);
+    const index = table?.find(units, this.upcase);
     return index === undefined ? undefined : table?.bytes.readUInt32LE(table.valuePosition(index));
   }
 

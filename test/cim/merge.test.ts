@@ -133,6 +133,31 @@ describe('a merged CIM', () => {
     );
   }, 180_000);
 
+  it('follows the links of many layers to few targets, each to what is below its own', () => {
+    const few = fc.constantFrom('a', 'b/a', 'b/c', 'c/b/a', 'C/B');
+    fc.assert(
+      fc.property(fc.array(stepsOn(few, true), { minLength: 5, maxLength: 12, size: 'max' }), (layers) => {
+        const directory = temporary();
+        const links = ['0/link', '1/link'].flatMap((path): Step[] =>
+          [0, 1, 2].map((pick) => ({ do: 'merge-link', path: `${path}${pick}`, pick })),
+        );
+        const { sources, model } = writeLayers(
+          directory,
+          layers.map((steps, n) => [
+            ...steps,
+            ...links.map((link) => ({ ...link, path: `${link.path}-${n}` })),
+          ]),
+        );
+        withCim(
+          merge(directory, sources),
+          (reader) => expect(describeCim(reader)).toEqual(describeModel(model)),
+          sources,
+        );
+      }),
+      { numRuns: 30 },
+    );
+  }, 180_000);
+
   it('holds no data, and keeps metadata, streams and hard links', () => {
     const directory = temporary();
     const large = patternBytes(1_000_000, 1);
