@@ -172,6 +172,7 @@ describe.runIf(canRunWindows())('on a Windows with CimFS and containers', () => 
       'layerError',
       'layers',
       'bindings',
+      'arguments',
       'noBinding',
     ];
     results = await runCases(world, SCRIPT, names);
@@ -229,6 +230,55 @@ describe.runIf(canRunWindows())('on a Windows with CimFS and containers', () => 
       guid: expect.stringMatching(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/) as unknown,
       images: '{"Images":[]}',
     });
+  });
+
+  it('hands over the arguments of every call', () => {
+    expect(results.arguments).toEqual({});
+    const layerData = '{"SchemaVersion":{"Major":2,"Minor":1},"Layers":[]}';
+    const expected: Record<string, object> = {
+      CimCreateMergeLink: { newPath: 'm', oldPath: 'n' },
+      CimTombstoneFile: { path: 't' },
+      CimCreateHardLink: { newPath: 'new', oldPath: 'old' },
+      CimCreateImage2: { imagePath: 'C:\\cims\\z.bcim', flags: 8, oldFSName: null, newFSName: 'z.cim' },
+      CimAddFsToMergedImage2: { path: 'C:\\cims\\a.bcim\\l.cim', flags: 5 },
+      CimMergeMountImage: {
+        flags: 0x10,
+        volume: `{${VOLUME}}`,
+        images: [
+          ['C:\\c1', '1.cim'],
+          ['C:\\c2', '2.cim'],
+        ],
+      },
+      CimMountVerifiedImage: {
+        imagePath: 'C:\\c1',
+        fsName: '1.cim',
+        flags: 0x20,
+        volume: `{${VOLUME}}`,
+        hash: 'ab'.repeat(32),
+      },
+      HcsImportLayer: { layerPath: 'i1', sourceFolderPath: 'i2', layerData },
+      HcsExportLayer: {
+        layerPath: 'e1',
+        exportFolderPath: 'e2',
+        layerData,
+        options: '{"IsWritableLayer":true}',
+      },
+      HcsDestroyLayer: { layerPath: 'd1' },
+      HcsSetupBaseOSLayer: { layerPath: 's1', hasDisk: 0, options: '{"Type":"Container"}' },
+      HcsSetupBaseOSVolume: { layerPath: 's2', volumePath: 'v2', options: '{"Type":"Vm"}' },
+      HcsInitializeWritableLayer: { writableLayerPath: 'w1', layerData, options: '' },
+      HcsAttachLayerStorageFilter: { layerPath: 'a1', layerData },
+      HcsDetachLayerStorageFilter: { layerPath: 'a2' },
+      PrepareLayer: { id: 'p1', parents: ['x\\p2', 'x\\p3'] },
+      UnprepareLayer: { id: 'u1' },
+      ImportLayer: { id: 'i3', path: 'i4', parents: [] },
+      ExportLayer: { id: 'e3', path: 'e4', parents: ['x\\e5'] },
+      ProcessBaseImage: { path: 'b1' },
+      ProcessUtilityImage: { path: 'b2' },
+      GrantVmAccess: { vm: 'g1', file: 'g2' },
+    };
+    for (const [name, args] of Object.entries(expected))
+      expect([name, argumentsOf(name).at(-1)]).toEqual([name, args]);
   });
 
   it('shows a folder elsewhere, lists what is shown, and stops showing it', () => {

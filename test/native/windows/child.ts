@@ -9,7 +9,7 @@ import { CIMFS_FILE_METADATA, CimCreateFlag, CimMergeFlag } from '../../../src/n
 import { CimMountFlag } from '../../../src/native/windows/cimfs.ts';
 import type { LayerData } from '../../../src/native/windows/computestorage.ts';
 import { Dlls, systemFolders } from '../../../src/native/windows/dll.ts';
-import type { NativeError } from '../../../src/native/windows/native-error.ts';
+import { NativeError } from '../../../src/native/windows/native-error.ts';
 import { RM_PROCESS_INFO } from '../../../src/native/windows/rstrtmgr.ts';
 import { systemDirectory, systemMessage } from '../../../src/native/windows/system.ts';
 import { CREATE_VIRTUAL_DISK_PARAMETERS } from '../../../src/native/windows/virtdisk.ts';
@@ -246,6 +246,45 @@ const CASES: Readonly<Record<string, () => unknown>> = {
       guid: await vmcompute.nameToGuid('base'),
       images: await vmcompute.getBaseImages(),
     };
+  },
+
+  /** What the doubles think of it is no matter here: each call has arguments that tell it from the others. */
+  arguments: async () => {
+    const calls = api.cimWriteCalls();
+    const image = await calls.createImage2('C:\\cims\\z.bcim\\', CimCreateFlag.singleFile, null, 'z.cim');
+    const hash = new Uint8Array(32).fill(0xab);
+    const [one, two] = ['1', '2'].map((name) => ({ container: `C:\\c${name}\\`, name: `${name}.cim` }));
+    if (one === undefined || two === undefined) throw new Error('unreachable');
+    const attempts: (() => unknown)[] = [
+      () => calls.createMergeLink(image, 'm\\', 'n'),
+      () => calls.tombstoneFile(image, 't\\'),
+      () => calls.createHardLink(image, 'new', 'old'),
+      () => calls.closeImage(image),
+      () => cimfs.mergeMountImage(one, [two], CimMountFlag.blockDevice, VOLUME),
+      () => cimfs.mountVerifiedImage(one, CimMountFlag.singleFile, VOLUME, hash),
+      () => computestorage.importLayer('i1', 'i2', DATA),
+      () => computestorage.exportLayer('e1', 'e2', DATA, { IsWritableLayer: true }),
+      () => computestorage.destroyLayer('d1'),
+      () => computestorage.setupBaseOSLayer('s1', 0, { Type: 'Container' }),
+      () => computestorage.setupBaseOSVolume('s2', 'v2', { Type: 'Vm' }),
+      () => computestorage.initializeWritableLayer('w1', DATA),
+      () => computestorage.attachLayerStorageFilter('a1', DATA),
+      () => computestorage.detachLayerStorageFilter('a2'),
+      () => vmcompute.prepareLayer('p1', ['x\\p2', 'x\\p3']),
+      () => vmcompute.unprepareLayer('u1'),
+      () => vmcompute.importLayer('i3', 'i4', []),
+      () => vmcompute.exportLayer('e3', 'e4', ['x\\e5']),
+      () => vmcompute.processBaseImage('b1'),
+      () => vmcompute.processUtilityImage('b2'),
+      () => vmcompute.grantVmAccess('g1', 'g2'),
+    ];
+    for (const attempt of attempts) {
+      try {
+        await attempt();
+      } catch (error) {
+        if (!(error instanceof NativeError)) throw error;
+      }
+    }
   },
 
   bindings: async () => {
