@@ -70,7 +70,7 @@ export function createGitSource(
     const resolved = await resolveRef(git, address, ref, signal);
     // The same commit is another revision once others are trusted, or the tag was made anew.
     const identity = JSON.stringify([resolved, keys?.digest]);
-    if (latest?.identity === identity) return latest.revision;
+    if (latest?.identity === identity && existsSync(latest.revision.directory)) return latest.revision;
 
     const repository = new GitRepository(git, address, cacheDirectory);
     const revision = await repository.withObject(

@@ -243,6 +243,16 @@ it('fetches anew when what it has is broken, or was left by a git that was kille
   expect(textsOf(await source.sync(NEVER))).toEqual({ 'a.yaml': '3' });
 });
 
+it('writes its files again when somebody removed them', async () => {
+  const { world, server, push } = makeGitWorld();
+  push({ 'a.yaml': 'a' });
+  const source = openGitSource(world, { url: server });
+  await source.sync(NEVER);
+  rmSync(join(world, 'cache'), { recursive: true });
+  const { directory } = await source.sync(NEVER);
+  expect(readFileSync(join(directory, 'a.yaml'), 'utf8')).toBe('a');
+});
+
 it('removes what a killed process left in the cache', async () => {
   const { world, server, push } = makeGitWorld();
   push({ 'a.yaml': '0' });
