@@ -183,7 +183,7 @@ describe.runIf(canRunWindows())('on a Windows with CimFS and containers', () => 
   const argumentsOf = (name: string) => calls.filter(({ call }) => call === name).map(({ args }) => args);
 
   it('writes forked images, and hands over all that was said of a file', () => {
-    expect(results.forked).toEqual({ value: 'hello' });
+    expect(results.forked).toEqual({ value: { text: 'hello', written: '2024-05-05T16:26:40.000Z' } });
     expect(results.metadata).toEqual({});
     expect(argumentsOf('CimCreateFile').slice(0, 3)).toMatchObject([
       { path: 'Files', attributes: 0x10, size: 0 },

@@ -1,6 +1,6 @@
 /** Calls the bindings in a Windows process, for calls.test.ts. */
 
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { win32 } from 'node:path';
 import { layoutOf } from '../../../src/native/library.ts';
@@ -142,9 +142,10 @@ const CASES: Readonly<Record<string, () => unknown>> = {
   forked: async () => {
     await writeImage('C:\\cims\\', 'base.cim');
     await cimfs.mountImage({ container: 'C:\\cims\\', name: 'base.cim' }, 0, VOLUME);
-    const text = readFileSync(`\\\\?\\Volume{${VOLUME}}\\Files\\a.txt`, 'utf8');
+    const file = `\\\\?\\Volume{${VOLUME}}\\Files\\a.txt`;
+    const shown = { text: readFileSync(file, 'utf8'), written: statSync(file).mtime.toISOString() };
     await cimfs.dismountImage(VOLUME);
-    return text;
+    return shown;
   },
 
   metadata: async () => {
