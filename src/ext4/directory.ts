@@ -1,6 +1,6 @@
 /** Blocks of directory entries. Source: kernel documentation, "Directory Entries" (Documentation/filesystems/ext4/directory.rst). */
 
-import { BLOCK_SIZE, EntryType } from './format.ts';
+import { BLOCK_SIZE, EntryType, MAX_NAME } from './format.ts';
 import { encodeIndex, hashName } from './hash-tree.ts';
 
 const HEADER = 8;
@@ -12,19 +12,23 @@ export interface DirectoryContent {
   inode: number;
   parent: number;
   count: number;
-  name(index: number): Uint8Array;
   nameLength(index: number): number;
+  /** Puts a name at `at` of `target`. */
+  copyName(index: number, target: Buffer, at: number): void;
   target(index: number): number;
   /** One of EntryType. */
   type(index: number): number;
 }
 
-/** The blocks of a directory, in order: one block as it is, more than one as leaves below an index by hash. */
-export function* encodeDirectory(content: DirectoryContent): Generator<Buffer> {
+/**
+ * The blocks of a directory, in order: one block as it is, more than one as leaves below an index by hash. Each is good until the next, and
+ * may be in `scratch`.
+ */
+export function* encodeDirectory(content: DirectoryContent, scratch: Buffer): Generator<Buffer> {
   let bytes = DOTS;
   for (let index = 0; index < content.count; index++) bytes += entrySize(content.nameLength(index));
   if (bytes <= BLOCK_SIZE) {
-    const block = Buffer.alloc(BLOCK_SIZE);
+    const block = scratch.fill(0);
     const second = putDot(block, 0, content.inode, '.');
     let [last, at] = [second, putDot(block, second, content.parent, '..')];
     for (let index = 0; index < content.count; index++)
@@ -33,14 +37,14 @@ export function* encodeDirectory(content: DirectoryContent): Generator<Buffer> {
     yield block;
     return;
   }
-  yield* encodeHashed(content);
+  yield* encodeHashed(content, scratch);
 }
 
 export function isHashed(blocks: number): boolean {
   return blocks > 1;
 }
 
-function* encodeHashed(content: DirectoryContent): Generator<Buffer> {
+function* encodeHashed(content: DirectoryContent, scratch: Buffer): Generator<Buffer> {
   const order = inHashOrder(content);
   const leaves = divideIntoLeaves(content, order);
   for (const block of encodeIndex(leaves)) {
@@ -52,7 +56,7 @@ function* encodeHashed(content: DirectoryContent): Generator<Buffer> {
     yield block.bytes;
   }
   for (const [number, { first }] of leaves.entries()) {
-    const block = Buffer.alloc(BLOCK_SIZE);
+    const block = scratch.fill(0);
     const end = leaves[number + 1]?.first ?? order.length;
     let [last, at] = [0, 0];
     for (let place = first; place < end; place++)
@@ -74,8 +78,11 @@ function inHashOrder(content: DirectoryContent): HashOrder {
   const keys = new Float64Array(content.count);
   const scale = 2 ** 22;
   if (content.count > scale) throw new RangeError(`a directory of ${content.count} entries`);
-  for (let index = 0; index < content.count; index++)
-    keys[index] = (hashName(content.name(index)) / 2) * scale + index;
+  const name = Buffer.alloc(MAX_NAME);
+  for (let index = 0; index < content.count; index++) {
+    content.copyName(index, name, 0);
+    keys[index] = (hashName(name, 0, content.nameLength(index)) / 2) * scale + index;
+  }
   keys.sort();
   return {
     length: keys.length,
@@ -122,7 +129,7 @@ function putEntry(block: Buffer, at: number, content: DirectoryContent, index: n
   block.writeUInt16LE(size, at + 4);
   block.writeUInt8(length, at + 6);
   block.writeUInt8(content.type(index), at + 7);
-  block.set(content.name(index), at + HEADER);
+  content.copyName(index, block, at + HEADER);
   return at + size;
 }
 

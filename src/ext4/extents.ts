@@ -96,7 +96,8 @@ function* inGroups(entries: Iterable<Extent>, size: number): Generator<Extent[]>
 }
 
 function encodeNode(entries: readonly Extent[], max: number, depth: number, size: number): Buffer {
-  const node = Buffer.alloc(size);
+  // From Node's pool: every file needs one.
+  const node = Buffer.allocUnsafe(size).fill(0);
   node.writeUInt16LE(MAGIC, 0);
   node.writeUInt16LE(entries.length, 2);
   node.writeUInt16LE(max, 4);

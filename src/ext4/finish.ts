@@ -77,20 +77,22 @@ export function finishImage(image: UnfinishedImage): FinishedImage {
 /** Writes what each directory holds; returns a checksum of it. */
 function writeDirectories(tree: Tree, output: BlockOutput): number {
   let checksum = 0;
+  const scratch = Buffer.alloc(BLOCK_SIZE);
   for (let inode = 0; inode < tree.end; inode++) {
     if (!tree.isDirectory(inode)) continue;
     const entries = tree.entriesOf(inode);
     const first = output.next;
-    const blocks = encodeDirectory({
+    const content = {
       inode,
       parent: tree.parentOf(inode),
       count: entries.length,
-      name: (index) => tree.names.nameOf(entries[index] as number),
-      nameLength: (index) => tree.names.lengthOf(entries[index] as number),
-      target: (index) => tree.names.inodeOf(entries[index] as number),
-      type: (index) => tree.entryTypeOf(tree.names.inodeOf(entries[index] as number)),
-    });
-    for (const block of blocks) {
+      nameLength: (index: number) => tree.names.lengthOf(entries[index] as number),
+      copyName: (index: number, target: Buffer, at: number) =>
+        tree.names.copyName(entries[index] as number, target, at),
+      target: (index: number) => tree.names.inodeOf(entries[index] as number),
+      type: (index: number) => tree.entryTypeOf(tree.names.inodeOf(entries[index] as number)),
+    };
+    for (const block of encodeDirectory(content, scratch)) {
       output.append(block);
       checksum = crc32(block, checksum);
     }

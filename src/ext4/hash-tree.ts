@@ -69,54 +69,56 @@ function putEntries(
   bytes.writeUInt16LE(count, start + 2);
 }
 
-/** The hash by which a name is found; its lowest bit is 0. */
-export function hashName(name: Uint8Array): number {
-  let state: State = [0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476];
-  for (let at = 0; at < name.length; at += 32) state = transform(state, wordsOf(name, at));
-  const hash = (state[1] & ~1) >>> 0;
+/** The hash by which a name is found, which is at `from` to `to` of `bytes`; its lowest bit is 0. */
+export function hashName(bytes: Uint8Array, from: number, to: number): number {
+  STATE.set(INITIAL);
+  for (let at = from; at < to; at += 32) {
+    fillWords(bytes, at, to);
+    transform();
+  }
+  const hash = ((STATE[1] as number) & ~1) >>> 0;
   return hash === END ? END - 2 : hash;
 }
 
-type State = [number, number, number, number];
+// Reused: there are millions of names.
+const STATE = new Int32Array(4);
+const WORDS = new Int32Array(8);
+const INITIAL = Int32Array.of(0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476);
 
 /** Eight words of a name from `from` on, filled up with the length of what is left of it. */
-function wordsOf(name: Uint8Array, from: number): number[] {
-  const left = name.length - from;
-  const padding = Math.imul(left & 0xff, 0x01010101);
-  const words: number[] = [];
+function fillWords(bytes: Uint8Array, from: number, to: number): void {
+  const padding = Math.imul((to - from) & 0xff, 0x01010101);
   for (let word = 0; word < 8; word++) {
     let value = padding;
-    const end = Math.min(from + word * 4 + 4, name.length);
-    for (let at = from + word * 4; at < end; at++) value = ((value << 8) + (name[at] as number)) | 0;
-    words.push(value);
+    const end = Math.min(from + word * 4 + 4, to);
+    for (let at = from + word * 4; at < end; at++) value = (value << 8) + (bytes[at] as number);
+    WORDS[word] = value;
   }
-  return words;
 }
 
-const ROUNDS: readonly {
-  mix: (x: number, y: number, z: number) => number;
-  add: number;
-  shifts: readonly number[];
-  order: readonly number[];
-}[] = [
-  { mix: (x, y, z) => z ^ (x & (y ^ z)), add: 0, shifts: [3, 7, 11, 19], order: [0, 1, 2, 3, 4, 5, 6, 7] },
-  {
-    mix: (x, y, z) => ((x & y) + ((x ^ y) & z)) | 0,
-    add: 0x5a827999,
-    shifts: [3, 5, 9, 13],
-    order: [1, 3, 5, 7, 0, 2, 4, 6],
-  },
-  { mix: (x, y, z) => x ^ y ^ z, add: 0x6ed9eba1, shifts: [3, 9, 11, 15], order: [3, 7, 2, 6, 1, 5, 0, 4] },
-];
+const SHIFTS = [3, 7, 11, 19, 3, 5, 9, 13, 3, 9, 11, 15] as const;
+const ORDER = [0, 1, 2, 3, 4, 5, 6, 7, 1, 3, 5, 7, 0, 2, 4, 6, 3, 7, 2, 6, 1, 5, 0, 4] as const;
 
-function transform(state: State, words: readonly number[]): State {
-  let [a, b, c, d] = state;
-  for (const { mix, add, shifts, order } of ROUNDS) {
-    for (const [step, word] of order.entries()) {
-      const sum = (a + mix(b, c, d) + (words[word] as number) + add) | 0;
-      const shift = shifts[step % 4] as number;
-      [a, b, c, d] = [d, (sum << shift) | (sum >>> (32 - shift)), b, c];
-    }
+/** Three rounds of eight steps. */
+function transform(): void {
+  let [a = 0, b = 0, c = 0, d = 0] = [STATE[0], STATE[1], STATE[2], STATE[3]];
+  for (let step = 0; step < 24; step++) {
+    const round = step >> 3;
+    const mixed =
+      round === 0
+        ? d ^ (b & (c ^ d))
+        : round === 1
+          ? (b & c) + ((b ^ c) & d) + 0x5a827999
+          : (b ^ c ^ d) + 0x6ed9eba1;
+    const sum = (a + mixed + (WORDS[ORDER[step] as number] as number)) | 0;
+    const shift = SHIFTS[round * 4 + (step & 3)] as number;
+    a = d;
+    d = c;
+    c = b;
+    b = (sum << shift) | (sum >>> (32 - shift));
   }
-  return [(state[0] + a) | 0, (state[1] + b) | 0, (state[2] + c) | 0, (state[3] + d) | 0];
+  STATE[0] = (STATE[0] as number) + a;
+  STATE[1] = (STATE[1] as number) + b;
+  STATE[2] = (STATE[2] as number) + c;
+  STATE[3] = (STATE[3] as number) + d;
 }

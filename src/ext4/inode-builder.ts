@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import type { BlockOutput } from './block-output.ts';
 import { type Extent, readExtents } from './extents.ts';
 import { quote, refuse } from './faults.ts';
-import { InodeFlag, LOST_AND_FOUND, ModeType } from './format.ts';
+import { EntryType, InodeFlag, LOST_AND_FOUND, ModeType } from './format.ts';
 import { FreedBlocks } from './freed-blocks.ts';
 import { decodeInode, encodeInode, type Inode } from './inode.ts';
 import { InodeSpool } from './inode-spool.ts';
@@ -92,27 +92,31 @@ export class InodeBuilder {
   /** An inode for a file that is no directory, in place of whatever has its path. */
   place(path: string, kind: number): number {
     const [directory, name] = this.locate(path);
-    const reuse = this.#release(directory, name);
-    const inode = this.tree.addFile(kind, reuse);
-    this.#name(directory, name, inode);
+    const entry = this.tree.names.find(directory, name);
+    const inode = this.tree.addFile(kind, this.#release(directory, entry));
+    this.#name(directory, name, entry, inode);
     return inode;
   }
 
   /** Gives a file that is there one more path, in place of whatever has it. */
   enter(path: string, inode: number): void {
     const [directory, name] = this.locate(path);
-    this.#release(directory, name);
-    this.#name(directory, name, inode);
+    const entry = this.tree.names.find(directory, name);
+    this.#release(directory, entry);
+    if (this.tree.kindOf(inode) === EntryType.free)
+      throw refuse('its link target is in the directory that it replaces');
+    this.#name(directory, name, entry, inode);
   }
 
   /** The directory of that name, or a new one in place of another file. */
   placeDirectory(directory: number, name: string): number {
-    const existing = this.#entry(directory, name);
+    const entry = this.tree.names.find(directory, name);
+    const existing = entry === NO_ENTRY ? undefined : this.tree.names.inodeOf(entry);
     if (existing !== undefined && this.tree.isDirectory(existing)) return existing;
     const hides = existing !== undefined && this.tree.kindOf(existing) === WHITEOUT;
-    const inode = this.tree.addDirectory(directory, this.#release(directory, name));
+    const inode = this.tree.addDirectory(directory, this.#release(directory, entry));
     if (hides) this.tree.setOpaque(inode);
-    this.#name(directory, name, inode);
+    this.#name(directory, name, entry, inode);
     return inode;
   }
 
@@ -188,21 +192,15 @@ export class InodeBuilder {
     return [...kept.filter(({ name }) => name !== OPAQUE.name), OPAQUE];
   }
 
-  #entry(directory: number, name: string): number | undefined {
-    const entry = this.tree.names.find(directory, name);
-    return entry === NO_ENTRY ? undefined : this.tree.names.inodeOf(entry);
-  }
-
-  #name(directory: number, name: string, inode: number): void {
-    const entry = this.tree.names.find(directory, name);
+  #name(directory: number, name: string, entry: number, inode: number): void {
     if (entry === NO_ENTRY) this.tree.enter(directory, name, inode);
     else this.tree.replace(directory, entry, inode);
   }
 
-  /** Takes a name's file away; returns its inode if nothing else needs it and it can be used again. */
-  #release(directory: number, name: string): number | undefined {
-    const inode = this.#entry(directory, name);
-    if (inode === undefined) return undefined;
+  /** Takes an entry's file away; returns its inode if nothing else needs it and it can be used again. */
+  #release(directory: number, entry: number): number | undefined {
+    if (entry === NO_ENTRY) return undefined;
+    const inode = this.tree.names.inodeOf(entry);
     if (inode === LOST_AND_FOUND) throw refuse('lost+found must stay a directory');
     this.#paths.forget();
     if (this.tree.isDirectory(inode)) {

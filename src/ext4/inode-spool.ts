@@ -7,7 +7,7 @@ import { attempt } from './faults.ts';
 import { INODE_SIZE } from './format.ts';
 
 /** In memory; small images have no file. */
-const WINDOW = 16_384;
+const WINDOW = 4096;
 
 export class InodeSpool {
   readonly #directory: string;
@@ -35,7 +35,7 @@ export class InodeSpool {
 
   /** A copy of a record. */
   read(number: number): Buffer {
-    const record = Buffer.alloc(INODE_SIZE);
+    const record = Buffer.allocUnsafe(INODE_SIZE).fill(0);
     if (number >= this.#first) this.#window.copy(record, 0, (number - this.#first) * INODE_SIZE);
     else this.#load(record, number);
     return record;

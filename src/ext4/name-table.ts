@@ -65,25 +65,28 @@ export class NameTable {
     return entries.reverse();
   }
 
-  /** The bytes of a name, good until the table is let go. */
-  nameOf(entry: number): Buffer {
-    const [arena, offset] = this.#placeOf(entry);
-    return arena.subarray(offset + 1, offset + 1 + (arena[offset] as number));
+  copyName(entry: number, target: Buffer, at: number): void {
+    const arena = this.#arenaOf(entry);
+    const offset = this.#offsetOf(entry);
+    arena.copy(target, at, offset + 1, offset + 1 + (arena[offset] as number));
   }
 
   lengthOf(entry: number): number {
-    const [arena, offset] = this.#placeOf(entry);
-    return arena[offset] as number;
+    return this.#arenaOf(entry)[this.#offsetOf(entry)] as number;
   }
 
-  #placeOf(entry: number): [arena: Buffer, offset: number] {
-    const place = this.#name.get(entry);
-    return [this.#arenas[Math.floor(place / ARENA)] as Buffer, place % ARENA];
+  #arenaOf(entry: number): Buffer {
+    return this.#arenas[Math.floor(this.#name.get(entry) / ARENA)] as Buffer;
+  }
+
+  #offsetOf(entry: number): number {
+    return this.#name.get(entry) % ARENA;
   }
 
   #is(entry: number, directory: number, name: string): boolean {
     if (this.#directory.get(entry) !== directory) return false;
-    const [arena, offset] = this.#placeOf(entry);
+    const arena = this.#arenaOf(entry);
+    const offset = this.#offsetOf(entry);
     if (arena[offset] !== name.length) return false;
     for (let at = 0; at < name.length; at++) if (arena[offset + 1 + at] !== name.charCodeAt(at)) return false;
     return true;
@@ -118,7 +121,8 @@ export class NameTable {
   #grow(): void {
     this.#buckets = new Uint32Array(this.#buckets.length * 2);
     for (let entry = 1; entry < this.#inode.length; entry++) {
-      const [arena, offset] = this.#placeOf(entry);
+      const arena = this.#arenaOf(entry);
+      const offset = this.#offsetOf(entry);
       let hash = this.#mix(this.#directory.get(entry));
       const end = offset + 1 + (arena[offset] as number);
       for (let at = offset + 1; at < end; at++) hash = Math.imul(hash ^ (arena[at] as number), 0x01000193);

@@ -50,7 +50,7 @@ export async function* openLayerStream(
 
 /**
  * Yields the uncompressed tar of a whole file about which nothing is known yet. `onStored` gets the file's own bytes,
- * each once, for whoever wants to know its digest. Throws as `openLayerStream` does, except for digests.
+ * each once, for whoever wants to know its digest. A chunk is good until the next. Throws as `openLayerStream` does, except for digests.
  */
 export async function* decodeFile(
   { file, size }: { file: string; size: number },
@@ -63,7 +63,10 @@ export async function* decodeFile(
     throwIfAborted(signal, operation);
     handle = await open(file, 'r');
     const source = new BlobSource(handle, { offset: 0, size }, operation, signal, onStored);
-    yield* decode(detectCompression(await source.peek(4)), source, operation);
+    const compression = detectCompression(await source.peek(4));
+    // One buffer for all of a plain tar: many that wait to be collected would be most of the memory used.
+    if (compression === 'none') yield* source.read(Buffer.allocUnsafeSlow(CHUNK_BYTES));
+    else yield* decode(compression, source, operation);
   } catch (error) {
     throw classify(error, operation);
   } finally {
@@ -156,14 +159,16 @@ class BlobSource {
     return buffer.subarray(0, bytesRead);
   }
 
-  async *read(): AsyncGenerator<Buffer, void, undefined> {
+  /** With `reused`, every chunk is in that buffer. */
+  async *read(reused?: Buffer): AsyncGenerator<Buffer, void, undefined> {
     const { offset, size } = this.#blob;
     let done = 0;
     while (done < size) {
       throwIfAborted(this.#signal, this.#operation);
-      // A new buffer each time: the decompressor and the consumer may still hold the last one.
-      const buffer = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, size - done));
-      const { bytesRead } = await this.#handle.read(buffer, 0, buffer.length, offset + done);
+      const length = Math.min(CHUNK_BYTES, size - done);
+      // Else a new buffer each time: the decompressor and the consumer may still hold the last one.
+      const buffer = reused ?? Buffer.allocUnsafeSlow(length);
+      const { bytesRead } = await this.#handle.read(buffer, 0, length, offset + done);
       if (bytesRead === 0) {
         throw new CimletError(
           'corrupt',

@@ -74,7 +74,7 @@ class LinuxLayer {
     this.#current = header;
     this.#sparse = undefined;
     this.#ignoresData = false;
-    forEntry(placeOf(header), () => this.#write(header));
+    this.#attempt(() => this.#write(header));
   }
 
   data(chunk: Uint8Array): void {
@@ -169,9 +169,15 @@ class LinuxLayer {
   }
 
   #attempt(action: () => void): void {
-    const header = this.#current;
-    if (header === undefined) action();
-    else forEntry(placeOf(header), action);
+    try {
+      action();
+    } catch (error) {
+      const header = this.#current;
+      if (header === undefined) throw error;
+      forEntry(placeOf(header), () => {
+        throw error;
+      });
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 /** What becomes of layers whose entries contradict one another, hide things, or can't be held. */
 
-import { statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Disk } from '../../src/ext4/disk.ts';
@@ -8,8 +8,8 @@ import { ModeType } from '../../src/ext4/format.ts';
 import { typeOf } from '../../src/ext4/inode.ts';
 import type { Ext4Options } from '../../src/ext4/writer.ts';
 import type { TarEntry } from '../../src/layers/tar-writer.ts';
-import { inChunks, makeTar, tarOf } from '../layers/tar-helpers.ts';
-import { e2fsck, hasE2fsprogs, makeImage, Workshop } from './images.ts';
+import { inChunks, makeTar, run, tarOf } from '../layers/tar-helpers.ts';
+import { canMount, e2fsck, hasE2fsprogs, makeImage, Workshop } from './images.ts';
 
 let shop: Workshop;
 beforeEach(() => {
@@ -198,6 +198,11 @@ describe('what ext4 cannot hold is refused, naming the entry', () => {
     ],
     ['a link to itself', tarOf(hardLink('a', 'a')), /link target "a" isn't there/],
     ['a link to a directory', tarOf(directory('d'), hardLink('a', 'd')), /link target "d" is a directory/],
+    [
+      'a link into what it replaces',
+      tarOf(file('d/f'), hardLink('d', 'd/f')),
+      /in the directory that it replaces/,
+    ],
     ['a link to what follows', tarOf(hardLink('a', 'b'), file('b')), /"b" isn't there/],
     ['a link target of 4,096 bytes', tarOf(symlink('a', 'x'.repeat(4096))), /link target of 4096 bytes/],
     ['an empty link target', tarOf(symlink('a', '')), /link target of 0 bytes/],
@@ -257,6 +262,48 @@ it('attributes that Linux has no namespace for are left out, with a warning', as
   expect(warnings).toEqual([expect.stringContaining('1 extended attribute')]);
 });
 
+describe.runIf(hasE2fsprogs && canMount)('layers stacked by overlayfs', () => {
+  it('show what each adds, and hide what it hides', async () => {
+    const layers = [
+      [
+        file('kept', 'kept'),
+        file('gone'),
+        file('emptied/a'),
+        directory('d/gone'),
+        file('d/b', 'b'),
+        file('replaced'),
+      ],
+      [
+        file('.wh.gone'),
+        file('emptied/.wh..wh..opq'),
+        file('emptied/c', 'c'),
+        file('d/.wh.gone'),
+        file('.wh.replaced'),
+        file('replaced/new', 'new'),
+      ],
+    ];
+    const mounts: string[] = [];
+    for (const [index, entries] of layers.entries()) {
+      const image = shop.at(`layer-${index}`);
+      await makeImage(inChunks(tarOf(...entries)), image);
+      mounts.unshift(shop.mount(image));
+    }
+    const target = shop.directory();
+    run('mount', ['-t', 'overlay', 'overlay', '-o', `ro,lowerdir=${mounts.join(':')}`, target]);
+    const paths = readdirSync(target, { recursive: true, encoding: 'utf8' }).sort();
+    expect(paths).toEqual([
+      'd',
+      'd/b',
+      'emptied',
+      'emptied/c',
+      'kept',
+      'lost+found',
+      'replaced',
+      'replaced/new',
+    ]);
+  });
+});
+
 /** What a layer means, as simply as it can be said. */
 type Node =
   | { kind: 'file'; text: string }
@@ -299,6 +346,8 @@ function take(root: Folder, { do: what, path, other, number }: Step): Entry | un
       root,
     );
     if (target === undefined || target.kind === 'directory') return undefined;
+    // Where it would replace what its target is in.
+    if (path.every((each, index) => each === other[index]) && path.length < other.length) return undefined;
     const parent = parentIn(root, path);
     parent?.children.set(name, target);
     return parent && hardLink(full, other.join('/'));

@@ -1,0 +1,26 @@
+/** Converts one layer tar into an ext4 image, with dm-verity if told; prints seconds. Arguments: built modules, tar, image, `verity`. */
+
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+
+const [modules = '', tar = '', image = '', verity] = process.argv.slice(2);
+const load = (name) => import(join(modules, name));
+const { Ext4Writer } = await load('ext4/writer.js');
+const { appendVerity } = await load('ext4/verity-tree.js');
+const { decodeFile } = await load('images/decode.js');
+const { importLinuxLayer } = await load('layers/linux-layer.js');
+
+const start = performance.now();
+const writer = new Ext4Writer(image);
+let size = 0;
+let inodes = 0;
+try {
+  const signal = new AbortController().signal;
+  const chunks = decodeFile({ file: tar, size: statSync(tar).size }, 'read', signal, () => undefined);
+  await importLinuxLayer(chunks, writer);
+  ({ size, inodes } = writer.finish());
+} finally {
+  writer.close();
+}
+if (verity !== undefined) await appendVerity(image, size);
+console.log(JSON.stringify({ seconds: (performance.now() - start) / 1000, size, inodes }));
