@@ -14,6 +14,9 @@ interface ExportRecord {
   temporary: string;
 }
 
+/** Exports take no lock: the process is in the name, so that another one's are known, and don't get in each other's way. */
+const RECORD_NAME = /^(?:tmp-)?(\d+)-(.+)\.json$/;
+
 const TEMPORARY_NAME = /^\..+\.[0-9a-f-]{36}\.part$/;
 
 /**
@@ -28,7 +31,7 @@ export async function whileRecorded<T>(
 ): Promise<T> {
   if (await isSpecial(file)) return write(file);
   const temporary = join(dirname(file), `.${basename(file)}.${randomUUID()}.part`);
-  const record = join(layout.exports, `${folder}.json`);
+  const record = join(layout.exports, `${process.pid}-${folder}.json`);
   await ensureDirectory(layout.exports);
   await writeRecord(record, { formatVersion: 1, temporary } satisfies ExportRecord);
   try {
@@ -41,14 +44,15 @@ export async function whileRecorded<T>(
   }
 }
 
-/** What exports of layers not at work left: the beginning of a tar, and its record. */
+/** What exports left that nobody is at: the beginning of a tar, and its record. `isAtWork` is about layers, and this process. */
 export async function findExportLeftovers(
   layout: Layout,
   isAtWork: (folder: string) => boolean,
 ): Promise<{ path: string; reason: string }[]> {
   const found: { path: string; reason: string }[] = [];
   for (const name of await listDirectory(layout.exports)) {
-    if (isAtWork(name.replace(/^tmp-|\.json$/g, ''))) continue;
+    const [, pid, folder = ''] = RECORD_NAME.exec(name) ?? [];
+    if (Number(pid) === process.pid ? isAtWork(folder) : isAlive(Number(pid))) continue;
     const path = join(layout.exports, name);
     const record = await readRecord<ExportRecord>(path, ({ temporary }) => typeof temporary === 'string');
     const temporary = record?.temporary;
@@ -57,6 +61,17 @@ export async function findExportLeftovers(
     found.push({ path, reason: 'a record of an export that was interrupted' });
   }
   return found;
+}
+
+/** Whether there is such a process, whoever's it is. */
+function isAlive(pid: number): boolean {
+  // What is no process's ID: 0 would be this one's group.
+  if (!(pid > 0)) return false;
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
 }
 
 async function isSpecial(file: string): Promise<boolean> {

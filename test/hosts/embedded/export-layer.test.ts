@@ -1,5 +1,6 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, readdir, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { hexOf } from '../../../src/hosts/identity.ts';
@@ -36,7 +37,7 @@ it('cleans up after an export that a crash ended, and keeps what is whole', asyn
   const part = join(directory, 'out', '.layer.tar.6f1c2f0e-5d6d-5c39-8f6b-0d0f5c9a1b14.part');
   await writeFile(part, 'the beginning');
   await mkdir(join(root, 'exports'));
-  const record = join(root, 'exports', `${hexOf(layer.chainId)}.json`);
+  const record = join(root, 'exports', `${deadProcess()}-${hexOf(layer.chainId)}.json`);
   await writeFile(record, JSON.stringify({ formatVersion: 1, temporary: part }));
   const forged = join(root, 'exports', `${'0'.repeat(64)}.json`);
   await writeFile(forged, JSON.stringify({ formatVersion: 1, temporary: target }));
@@ -47,3 +48,22 @@ it('cleans up after an export that a crash ended, and keeps what is whole', asyn
   expect((await host.observe(context)).leftovers).toEqual([]);
   expect(await readdir(join(directory, 'out'))).toEqual(['layer.tar']);
 });
+
+it('leaves an export alone that another process is at', async () => {
+  const { host, directory, root } = await openBench();
+  const part = join(directory, '.layer.tar.6f1c2f0e-5d6d-5c39-8f6b-0d0f5c9a1b14.part');
+  await writeFile(part, 'the beginning');
+  await mkdir(join(root, 'exports'), { recursive: true });
+  const record = (pid: number) => join(root, 'exports', `${pid}-${'0'.repeat(64)}.json`);
+  await writeFile(record(process.ppid), JSON.stringify({ formatVersion: 1, temporary: part }));
+  expect(await host.cleanLeftovers(context)).toEqual([]);
+  expect(existsSync(part)).toBe(true);
+  await rename(record(process.ppid), record(deadProcess()));
+  await host.cleanLeftovers(context);
+  expect(existsSync(part)).toBe(false);
+});
+
+/** The ID of a process that has ended. */
+function deadProcess(): number {
+  return spawnSync(process.execPath, ['--version']).pid;
+}
