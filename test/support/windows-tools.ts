@@ -25,6 +25,7 @@ const DOUBLE_SOURCES: Readonly<Record<string, readonly string[]>> = {
   cimfs: ['cimfs.c', 'cim-image.c', 'cim-view.c'],
   cimwriter: ['cimfs.c', 'cim-image.c', 'cim-view.c'],
   computestorage: ['computestorage.c', 'layer.c'],
+  virtdisk: ['virtdisk.c'],
   vmcompute: ['vmcompute.c', 'layer.c'],
   volumes: ['volumes.c'],
 };

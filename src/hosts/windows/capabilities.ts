@@ -50,6 +50,7 @@ function byFeatures(facts: WindowsFacts): Partial<Capabilities> {
     merge: all(features['mergedCim.write'], features['mergedCim.mount']),
     seal: all(features['verifiedCim.write'], features['verifiedCim.mount']),
     'view.Kernel': features.bindFilter,
+    active: all(features['forkedCim.mount'], features.scratch, features.overlayFilter, features.disks),
     'view.Extracted': {
       available: false,
       reason: 'the windows host mounts views and extracts none',
@@ -67,7 +68,9 @@ function refused(state: CapabilityState): Partial<Capabilities> {
     'merge',
     'seal',
   ] as const;
-  return Object.fromEntries([...names, 'view.Kernel' as const].map((name) => [name, state]));
+  return Object.fromEntries(
+    [...names, 'view.Kernel' as const, 'active' as const].map((name) => [name, state]),
+  );
 }
 
 /** The first that isn't available. */

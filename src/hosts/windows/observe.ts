@@ -12,9 +12,9 @@ import type { Leftover, ObservedLayer, ObservedMerge, ObservedMount, VolumeGuid 
 import { lowerVolumeGuid } from '../identity.ts';
 import { isForkedFile } from './cim-paths.ts';
 import { listedFiles } from './layer-store.ts';
-import { type MountRecord, recordedView } from './mount-records.ts';
+import { type MountRecord, readMountRecords, recordedView } from './mount-records.ts';
 import { asWindows, layerFaults, mergeFaults, type Store } from './store.ts';
-import { viewState } from './views.ts';
+import { type Gallery, viewState } from './views.ts';
 import { isMounted } from './volumes.ts';
 
 /** What the host itself is doing right now, which therefore isn't left over. */
@@ -48,15 +48,22 @@ export async function observeMerges(store: Store, signal: AbortSignal): Promise<
   return merges;
 }
 
-export async function observeMounts(records: readonly MountRecord[]): Promise<ObservedMount[]> {
+export async function observeMounts(
+  gallery: Pick<Gallery, 'scratches'>,
+  records: readonly MountRecord[],
+): Promise<ObservedMount[]> {
   const mounts: ObservedMount[] = [];
-  for (const record of records) mounts.push({ ...recordedView(record), ...(await viewState(record)) });
+  for (const record of records)
+    mounts.push({ ...recordedView(record), ...(await viewState(gallery, record)) });
   return mounts;
 }
 
 /** Everything under the root, and the volumes of it, that only a crash or a failure explains. */
-export async function findLeftovers(store: Store, running: Running): Promise<FoundLeftover[]> {
-  const { layout } = store;
+export async function findLeftovers(
+  store: Store & Pick<Gallery, 'scratches'>,
+  running: Running,
+): Promise<FoundLeftover[]> {
+  const { layout, scratches } = store;
   const found: Omit<FoundLeftover, 'bytes'>[] = [];
   const committed = new Set<string>();
   for (const record of await readLayerRecords(layout))
@@ -88,6 +95,9 @@ export async function findLeftovers(store: Store, running: Running): Promise<Fou
   for (const name of await listDirectory(layout.mounts))
     if (/^tmp-[0-9a-f-]{36}\.json$/.test(name) && !running.volumeGuids.has(name.slice(4, 40) as VolumeGuid))
       found.push({ path: join(layout.mounts, name), reason: 'a record that was never finished' });
+  const mounts = await readMountRecords(layout);
+  const known = new Set<string>([...running.volumeGuids, ...mounts.map(({ request }) => request.volumeGuid)]);
+  found.push(...(await scratches.leftovers(known)));
   const sized = found.map(async (entry) => ({
     ...entry,
     bytes: entry.volumeGuid === undefined ? await bytesUnder(entry.path) : 0,

@@ -1,12 +1,13 @@
 /**
- * Read-only views: a CIM mounted as a volume, whose `Files` the bind filter shows at a path. What a view is made of is
- * taken in this order and given back in reverse; the volume's GUID and the record say what a dead process took.
+ * Views. Read-only: a CIM mounted as a volume, whose `Files` the bind filter shows at a path. Writable: that volume under
+ * a scratch's, which is mounted at the path. What a view is made of is taken in this order and given back in reverse; the
+ * volume's GUID and the record say what a dead process took.
  */
 
 import { resolve } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import { type BindFilter, BindFlag } from '../../native/windows/bindfltapi.ts';
-import { volumePath } from '../../native/windows/guid.ts';
+import type { Kernel32 } from '../../native/windows/kernel32.ts';
 import { ensureDirectory, missingDirectories, removeEmptyDirectories } from '../embedded/directories.ts';
 import type { MountedView, MountRequest, ObservedMount, PathState } from '../host.ts';
 import { isSameView, viewOf } from '../mounted-view.ts';
@@ -20,14 +21,17 @@ import {
   removeMountRecord,
   writeMountRecord,
 } from './mount-records.ts';
+import type { Scratches } from './scratches.ts';
 import { requireChain } from './shown-chain.ts';
 import type { Store } from './store.ts';
-import { identityOf, isMounted, type ShownImage, type Volumes } from './volumes.ts';
+import { filesOf, identityOf, isMounted, type ShownImage, type Volumes } from './volumes.ts';
 
 /** What showing views takes. */
 export interface Gallery extends Store {
   volumes: Volumes;
   bindFilter: BindFilter;
+  kernel32: Kernel32;
+  scratches: Scratches;
 }
 
 const BIND_FLAGS = BindFlag.readOnly | BindFlag.noMultipleTargets;
@@ -40,14 +44,15 @@ export async function showView(gallery: Gallery, request: MountRequest): Promise
   const operation = `mount ${request.path}`;
   const view = viewOf(request);
   const own = await readMountRecord(layout, request.volumeGuid);
-  const isThere = own !== undefined && (await viewState(own)).state === 'mounted';
+  const isThere = own !== undefined && (await viewState(gallery, own)).state === 'mounted';
   if (isThere && !isSameView(recordedView(own), view)) throw showsOther(own, operation);
   const isExpected = request.expectedRootHash === undefined || request.expectedRootHash === own?.rootHash;
   if (isThere && isExpected) return recordedView(own);
   const shown = await requireChain(gallery, request, operation);
   if (isThere) throw showsOther(own, operation);
-  // What is left of a view that is no longer whole would be in the way.
-  if (own !== undefined) await takeAway(gallery, own);
+  // What is left of a view that is no longer whole would be in the way; what was written to it stays.
+  const isAgain = own !== undefined && isSameView(recordedView(own), view);
+  if (own !== undefined) await (isAgain ? hideView : takeAway)(gallery, own);
   await requireFreePlace(gallery, request, operation);
   const record: MountRecord = {
     formatVersion: 1,
@@ -59,7 +64,7 @@ export async function showView(gallery: Gallery, request: MountRequest): Promise
   try {
     await acquireAll(resourcesOf(gallery, record, shown));
   } catch (error) {
-    await removeMountRecord(layout, request.volumeGuid);
+    if (!isAgain) await forget(gallery, record);
     throw error;
   }
   return recordedView(record);
@@ -68,68 +73,116 @@ export async function showView(gallery: Gallery, request: MountRequest): Promise
 /** Takes a view away with all that was made for it. Whatever is gone already is fine. */
 export async function takeAway(gallery: Gallery, record: MountRecord): Promise<void> {
   await hideView(gallery, record);
-  await removeMountRecord(gallery.layout, record.request.volumeGuid);
+  await forget(gallery, record);
 }
 
-/** Takes a view out of sight and keeps its record. */
+/** Takes a view out of sight; its record stays, and what was written to it. */
 export async function hideView(gallery: Gallery, record: MountRecord): Promise<void> {
   await releaseAll(resourcesOf(gallery, record, undefined));
 }
 
-export async function viewState({ request: { path, volumeGuid } }: MountRecord): Promise<MountState> {
+async function forget({ layout, scratches }: Gallery, { request }: MountRecord): Promise<void> {
+  if (request.access === 'ReadWrite') await scratches.remove(request.volumeGuid);
+  await removeMountRecord(layout, request.volumeGuid);
+}
+
+export async function viewState(
+  { scratches }: Pick<Gallery, 'scratches'>,
+  record: MountRecord,
+): Promise<MountState> {
+  const { path, volumeGuid, access } = record.request;
   if (!(await isMounted(volumeGuid))) return { state: 'missing', message: 'its volume is not mounted' };
-  const shown = await identityOf(filesOf(volumeGuid));
+  const source = access === 'ReadWrite' ? await scratches.volumeOf(volumeGuid) : filesOf(volumeGuid);
+  if (source === undefined) return { state: 'missing', message: 'its scratch is not active' };
   const there = await identityOf(resolve(path));
   if (there === undefined) return { state: 'missing', message: `there is nothing at ${path}` };
-  if (there === shown) return { state: 'mounted' };
+  if (there === (await identityOf(source))) return { state: 'mounted' };
   return { state: 'missing', message: `${path} does not show its volume` };
 }
 
-export async function pathStateOf(path: string, records: readonly MountRecord[]): Promise<PathState> {
+export async function pathStateOf(
+  gallery: Pick<Gallery, 'scratches'>,
+  path: string,
+  records: readonly MountRecord[],
+): Promise<PathState> {
   const folded = foldPath(path);
   for (const record of records) {
     if (foldPath(record.request.path) !== folded) continue;
-    if ((await viewState(record)).state === 'mounted')
+    if ((await viewState(gallery, record)).state === 'mounted')
       return { kind: 'own-mount', detail: `our view of ${record.request.chain.at(-1)}` };
   }
   return foreignStateOf(path);
 }
 
-function filesOf(volumeGuid: string): string {
-  return `${volumePath(volumeGuid)}Files`;
-}
-
 /** `shown` is needed to take them only. */
 function resourcesOf(gallery: Gallery, record: MountRecord, shown: ShownImage | undefined): Resource[] {
-  const { path, volumeGuid } = record.request;
-  const { volumes, bindFilter } = gallery;
-  const place = resolve(path);
-  return [
-    {
-      acquire: async () => {
-        if (shown === undefined) throw new Error(`mount ${path}: nothing to show`);
-        await volumes.mount(shown, volumeGuid);
-      },
-      release: () => volumes.dismount(volumeGuid),
+  const { path, volumeGuid, access } = record.request;
+  const { volumes, scratches } = gallery;
+  const volume: Resource = {
+    acquire: async () => {
+      if (shown === undefined) throw new Error(`mount ${path}: nothing to show`);
+      await volumes.mount(shown, volumeGuid);
     },
-    {
-      acquire: () => ensureDirectory(place),
-      release: () => removeDirectories(gallery, record),
-    },
-    {
-      acquire: () => bindFilter.setupFilter(place, `${filesOf(volumeGuid)}\\`, BIND_FLAGS),
-      release: () => unbind(bindFilter, record),
-    },
-  ];
+    release: () => volumes.dismount(volumeGuid),
+  };
+  const directories: Resource = {
+    acquire: () => ensureDirectory(resolve(path)),
+    release: () => removeDirectories(gallery, record),
+  };
+  return access === 'ReadWrite'
+    ? [volume, ...scratches.resources(volumeGuid), directories, mountPoint(gallery, record)]
+    : [volume, directories, binding(gallery, record)];
 }
 
-/** Where nothing of ours is shown, Windows has nothing to end, whatever it says then. */
-async function unbind(bindFilter: BindFilter, record: MountRecord): Promise<void> {
-  const isBound = (await viewState(record)).state === 'mounted';
+function binding(gallery: Gallery, record: MountRecord): Resource {
+  const { path, volumeGuid } = record.request;
+  const { bindFilter } = gallery;
+  const place = resolve(path);
+  return {
+    acquire: () => bindFilter.setupFilter(place, `${filesOf(volumeGuid)}\\`, BIND_FLAGS),
+    // Where nothing of ours is shown, Windows has nothing to end, whatever it says then.
+    release: async () => {
+      const isBound = (await viewState(gallery, record)).state === 'mounted';
+      try {
+        await bindFilter.removeMapping(place);
+      } catch (error) {
+        if (isBound || !(error instanceof CimletError)) throw error;
+      }
+    },
+  };
+}
+
+/** Mount points outlast a restart of Windows, when there is no volume any more at their end. */
+function mountPoint({ kernel32, scratches }: Gallery, { request }: MountRecord): Resource {
+  const place = resolve(request.path);
+  return {
+    acquire: async () => {
+      const volume = await scratches.volumeOf(request.volumeGuid);
+      if (volume === undefined) throw new Error(`mount ${request.path}: its scratch is not active`);
+      await kernel32.setVolumeMountPoint(place, volume);
+    },
+    // Only Windows knows mount points from directories; what isn't one it refuses to delete as such.
+    release: async () => {
+      const ours = await scratches.volumeOf(request.volumeGuid);
+      const there = await volumeAt(kernel32, place);
+      const isOurs = there !== undefined && there.toLowerCase() === ours?.toLowerCase();
+      if (!isOurs && there !== undefined && (await identityOf(there)) !== undefined) return;
+      try {
+        await kernel32.deleteVolumeMountPoint(place);
+      } catch (error) {
+        if (isOurs || !(error instanceof CimletError)) throw error;
+      }
+    },
+  };
+}
+
+/** Undefined where no volume is mounted. */
+async function volumeAt(kernel32: Kernel32, place: string): Promise<string | undefined> {
   try {
-    await bindFilter.removeMapping(resolve(record.request.path));
+    return await kernel32.volumeAt(place);
   } catch (error) {
-    if (isBound || !(error instanceof CimletError)) throw error;
+    if (error instanceof CimletError) return undefined;
+    throw error;
   }
 }
 
@@ -148,7 +201,7 @@ async function removeDirectories({ layout }: Gallery, { request, created }: Moun
 
 async function requireFreePlace(gallery: Gallery, request: MountRequest, operation: string): Promise<void> {
   const records = await readMountRecords(gallery.layout);
-  const { kind, detail } = await pathStateOf(request.path, records);
+  const { kind, detail } = await pathStateOf(gallery, request.path, records);
   if (kind === 'absent' || kind === 'empty-directory') return;
   if (kind === 'unreadable') throw new CimletError('access-denied', `${operation}: ${detail ?? kind}`);
   throw new CimletError('already-exists', `${operation}: there is ${detail ?? kind} already`, {

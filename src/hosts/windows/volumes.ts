@@ -4,7 +4,7 @@ import { stat } from 'node:fs/promises';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import { type CimFs, type CimImagePath, CimMountFlag } from '../../native/windows/cimfs.ts';
 import { volumePath } from '../../native/windows/guid.ts';
-import { isWin32Error, NativeError } from '../../native/windows/native-error.ts';
+import { isWin32Error } from '../../native/windows/native-error.ts';
 import { Win32Error } from '../../native/windows/status.ts';
 import { hexOf } from '../identity.ts';
 import type { Limiter } from '../limiter.ts';
@@ -76,6 +76,11 @@ export class Volumes {
   }
 }
 
+/** What of a mounted CIM the image's files are. */
+export function filesOf(guid: string): string {
+  return `${volumePath(guid)}Files`;
+}
+
 /** Whether a volume with this GUID is there. */
 export async function isMounted(guid: string): Promise<boolean> {
   return (await identityOf(volumePath(guid))) !== undefined;
@@ -92,11 +97,4 @@ export async function identityOf(path: string): Promise<string | undefined> {
     if (isErrorCode(classified, 'not-found', 'failed-precondition', 'native')) return undefined;
     throw classified;
   }
-}
-
-/** Whether a failed call may succeed on another try soon. */
-export function isTransient(error: unknown): boolean {
-  return (
-    error instanceof NativeError && isWin32Error(error, Win32Error.NOT_READY, Win32Error.DEVICE_NOT_CONNECTED)
-  );
 }

@@ -41,6 +41,7 @@ import { commitMerge, removeMergeFiles, sufficientMerge, writeMerge } from './me
 import { checkMountPath, foldPath } from './mount-paths.ts';
 import { type MountRecord, readMountRecord, readMountRecords } from './mount-records.ts';
 import { findLeftovers, observeLayers, observeMerges, observeMounts } from './observe.ts';
+import { Scratches } from './scratches.ts';
 import { type Gallery, hideView, pathStateOf, showView, takeAway, viewState } from './views.ts';
 import { Volumes } from './volumes.ts';
 import type { Workshop } from './workshop.ts';
@@ -69,6 +70,7 @@ class WindowsHost implements Host {
   readonly #guard: CimfsGuard;
   readonly #volumes: Volumes;
   readonly #locks = new KeyedLock();
+  readonly #scratches: Scratches;
   readonly #running = { folders: new Set<string>(), volumeGuids: new Set<VolumeGuid>() };
   #probed: Promise<WindowsCapabilities> | undefined;
 
@@ -77,6 +79,7 @@ class WindowsHost implements Host {
     this.#layout = layoutOf(this.root);
     this.#guard = new CimfsGuard(join(this.root, 'cimfs-work.json'), boot);
     this.#volumes = new Volumes(this.#api.cimfs, new Limiter(VOLUME_CALLS), this.#guard);
+    this.#scratches = new Scratches(this.root, this.#api, this.#locks);
   }
 
   async capabilities(): Promise<Capabilities> {
@@ -91,10 +94,10 @@ class WindowsHost implements Host {
     paths?: readonly string[];
   }): Promise<HostState> {
     throwIfAborted(signal, 'observe');
-    const store = await this.#workshop();
+    const store = await this.#gallery();
     const mounts = await readMountRecords(this.#layout);
     const states: HostState['paths'] = {};
-    for (const path of paths) states[path] = await pathStateOf(path, mounts);
+    for (const path of paths) states[path] = await pathStateOf(store, path, mounts);
     const { version } = await this.#probe();
     return {
       formatVersion: 1,
@@ -108,7 +111,7 @@ class WindowsHost implements Host {
       capabilities: await this.capabilities(),
       layers: await observeLayers(store, signal),
       merges: await observeMerges(store, signal),
-      mounts: await observeMounts(mounts),
+      mounts: await observeMounts(store, mounts),
       paths: states,
       leftovers: (await findLeftovers(store, this.#running)).map(withoutGuid),
       freeBytes: await freeBytesAt(this.root),
@@ -210,7 +213,7 @@ class WindowsHost implements Host {
   async cleanLeftovers(context: EffectContext): Promise<Leftover[]> {
     const operation = 'clean leftovers';
     throwIfAborted(context.signal, operation);
-    const store = await this.#workshop();
+    const store = await this.#gallery();
     await this.#guard.settle();
     const removed: Leftover[] = [];
     // No forked image begins meanwhile, whose files would look left over.
@@ -257,7 +260,7 @@ class WindowsHost implements Host {
 
   async #notYet(capability: Capability, operation: string): Promise<never> {
     await this.#require(capability, operation);
-    throw new Error(`${operation}: ${capability} is said to be available but isn't built`);
+    throw new CimletError('unsupported-host', `${operation}: the windows host has no snapshots by key yet`);
   }
 
   async #workshop(): Promise<Workshop> {
@@ -266,13 +269,18 @@ class WindowsHost implements Host {
   }
 
   async #gallery(): Promise<Gallery> {
-    return { ...(await this.#workshop()), bindFilter: this.#api.bindfilter };
+    const { bindfilter: bindFilter, kernel32 } = this.#api;
+    return { ...(await this.#workshop()), bindFilter, kernel32, scratches: this.#scratches };
   }
 
   /** Where a chain that `uses` says is mounted. */
   async #mountedBy(uses: (request: MountRequest) => boolean): Promise<string | undefined> {
     for (const record of await readMountRecords(this.#layout))
-      if (uses(record.request) && (await viewState(record)).state !== 'missing') return record.request.path;
+      if (
+        uses(record.request) &&
+        (await viewState({ scratches: this.#scratches }, record)).state !== 'missing'
+      )
+        return record.request.path;
     return undefined;
   }
 
@@ -289,7 +297,11 @@ class WindowsHost implements Host {
     const hidden: MountRecord[] = [];
     try {
       for (const record of await readMountRecords(this.#layout)) {
-        if (!uses(record.request) || (await viewState(record)).state === 'missing') continue;
+        if (
+          !uses(record.request) ||
+          (await viewState({ scratches: this.#scratches }, record)).state === 'missing'
+        )
+          continue;
         await this.#withMount(record.request, context, operation, async () =>
           hideView(await this.#gallery(), record),
         );

@@ -1,21 +1,33 @@
-/* Contract double of virtdisk.dll, as far as layers' disks go: created, over a parent or not, and opened. */
+/*
+ * Contract double of virtdisk.dll, as far as layers' disks go: created, over a parent or not, and opened. virtdisk.def
+ * gives the functions their names, which windows.h has taken.
+ */
 #include "volume.h"
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <virtdisk.h>
 
-/* The header declares these for whoever calls them. */
-#pragma GCC diagnostic ignored "-Wattributes"
+/* CREATE_VIRTUAL_DISK_PARAMETERS of version 2, as learn.microsoft.com has it; mingw-w64's lacks the physical sector size. */
+typedef struct {
+  int version;
+  GUID unique_id __attribute__((aligned(8)));
+  uint64_t maximum_size;
+  uint32_t block_size, sector_size, physical_sector_size;
+  const WCHAR *parent_path, *source_path;
+} CreateParameters;
+
+_Static_assert(offsetof(CreateParameters, maximum_size) == 24, "CREATE_VIRTUAL_DISK_PARAMETERS");
+_Static_assert(offsetof(CreateParameters, parent_path) == 48, "CREATE_VIRTUAL_DISK_PARAMETERS");
 
 static HANDLE open_disk(const WCHAR *file) {
   return CreateFileW(file, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL, OPEN_EXISTING, 0,
                      NULL);
 }
 
-static DWORD create(const WCHAR *file, const CREATE_VIRTUAL_DISK_PARAMETERS *parameters, HANDLE *handle) {
-  if (file == NULL || handle == NULL || parameters == NULL || (int)parameters->Version != 2) return ERROR_INVALID_PARAMETER;
-  const WCHAR *parent = parameters->Version2.ParentPath;
-  Disk disk = {parameters->Version2.MaximumSize, false};
+static DWORD create(const WCHAR *file, const CreateParameters *parameters, HANDLE *handle) {
+  if (file == NULL || handle == NULL || parameters == NULL || parameters->version != 2) return ERROR_INVALID_PARAMETER;
+  const WCHAR *parent = parameters->parent_path;
+  Disk disk = {parameters->maximum_size, false};
   /* A disk over another has its size, and what is on it. */
   if ((disk.size == 0) != (parent != NULL)) return ERROR_INVALID_PARAMETER;
   if (parent != NULL && !read_disk(parent, &disk)) return GetLastError();
@@ -25,22 +37,21 @@ static DWORD create(const WCHAR *file, const CREATE_VIRTUAL_DISK_PARAMETERS *par
   return *handle == INVALID_HANDLE_VALUE ? GetLastError() : 0;
 }
 
-DWORD WINAPI CreateVirtualDisk(PVIRTUAL_STORAGE_TYPE type, PCWSTR path, VIRTUAL_DISK_ACCESS_MASK access,
-                               PSECURITY_DESCRIPTOR security, CREATE_VIRTUAL_DISK_FLAG flags, ULONG provider,
-                               PCREATE_VIRTUAL_DISK_PARAMETERS parameters, LPOVERLAPPED overlapped, PHANDLE handle) {
+DWORD WINAPI DoubleCreateVirtualDisk(const void *type, const WCHAR *path, int access, void *security, int flags, ULONG provider,
+                               const CreateParameters *parameters, void *overlapped, HANDLE *handle) {
   Call call;
   begin(&call, "CreateVirtualDisk");
   arg_text(&call, "path", path);
-  arg_text(&call, "parent", parameters == NULL ? NULL : parameters->Version2.ParentPath);
-  arg_number(&call, "size", parameters == NULL ? 0 : parameters->Version2.MaximumSize);
+  arg_text(&call, "parent", parameters == NULL ? NULL : parameters->parent_path);
+  arg_number(&call, "size", parameters == NULL ? 0 : parameters->maximum_size);
   if (!enter(&call)) return leave(&call, call.failure);
   (void)access, (void)security, (void)flags, (void)provider;
   if (type == NULL || overlapped != NULL) return leave(&call, ERROR_INVALID_PARAMETER);
   return leave(&call, create(path, parameters, handle));
 }
 
-DWORD WINAPI OpenVirtualDisk(PVIRTUAL_STORAGE_TYPE type, PCWSTR path, VIRTUAL_DISK_ACCESS_MASK access,
-                             OPEN_VIRTUAL_DISK_FLAG flags, POPEN_VIRTUAL_DISK_PARAMETERS parameters, PHANDLE handle) {
+DWORD WINAPI DoubleOpenVirtualDisk(const void *type, const WCHAR *path, int access, int flags, const void *parameters,
+                             HANDLE *handle) {
   Call call;
   Disk disk;
   begin(&call, "OpenVirtualDisk");
@@ -64,8 +75,8 @@ static DWORD of_handle(HANDLE handle, DWORD (*work)(const WCHAR *file)) {
   return error;
 }
 
-DWORD WINAPI AttachVirtualDisk(HANDLE handle, PSECURITY_DESCRIPTOR security, ATTACH_VIRTUAL_DISK_FLAG flags, ULONG provider,
-                               PATTACH_VIRTUAL_DISK_PARAMETERS parameters, LPOVERLAPPED overlapped) {
+DWORD WINAPI DoubleAttachVirtualDisk(HANDLE handle, void *security, int flags, ULONG provider, const void *parameters,
+                               void *overlapped) {
   Call call;
   begin(&call, "AttachVirtualDisk");
   arg_number(&call, "flags", flags);
@@ -74,7 +85,7 @@ DWORD WINAPI AttachVirtualDisk(HANDLE handle, PSECURITY_DESCRIPTOR security, ATT
   return leave(&call, of_handle(handle, attach_disk));
 }
 
-DWORD WINAPI DetachVirtualDisk(HANDLE handle, DETACH_VIRTUAL_DISK_FLAG flags, ULONG provider) {
+DWORD WINAPI DoubleDetachVirtualDisk(HANDLE handle, int flags, ULONG provider) {
   Call call;
   begin(&call, "DetachVirtualDisk");
   if (!enter(&call)) return leave(&call, call.failure);
@@ -82,7 +93,7 @@ DWORD WINAPI DetachVirtualDisk(HANDLE handle, DETACH_VIRTUAL_DISK_FLAG flags, UL
   return leave(&call, of_handle(handle, detach_disk));
 }
 
-DWORD WINAPI GetVirtualDiskPhysicalPath(HANDLE handle, PULONG size, PWSTR path) {
+DWORD WINAPI DoubleGetVirtualDiskPhysicalPath(HANDLE handle, ULONG *size, WCHAR *path) {
   static const WCHAR DRIVE[] = L"\\\\.\\PhysicalDrive1";
   Call call;
   begin(&call, "GetVirtualDiskPhysicalPath");

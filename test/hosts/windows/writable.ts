@@ -1,0 +1,85 @@
+/** Writable mounts in a Windows process. Prints `done` in the end; the calls are for the test to look at. */
+
+import assert from 'node:assert/strict';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import type { MountRequest } from '../../../src/hosts/host.ts';
+import { mountVolumeGuid } from '../../../src/hosts/identity.ts';
+import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
+import { openWindowsApi } from '../../../src/native/windows/windows.ts';
+import { BASE, build, context, look, rejects, stack, UPPER } from '../../conformance/host.ts';
+import { layerItems, writeLayerBlob } from '../../support/host-layers.ts';
+
+const PATH = 'C:\\writable\\place';
+const plan = (text: string) => writeFile('C:\\doubles\\faults.txt', text);
+
+await mkdir('C:\\blobs');
+await mkdir('C:\\doubles', { recursive: true });
+const host = createWindowsHost({ root: 'C:\\store' });
+const makeLayer = (files: typeof BASE) => writeLayerBlob('C:\\blobs', layerItems(files));
+const requests = await stack({ makeLayer } as never, BASE, UPPER);
+await build(host, requests);
+const volumeGuid = mountVolumeGuid('writable');
+const request: MountRequest = {
+  volumeGuid,
+  path: PATH,
+  chain: requests.map(({ chainId }) => chainId),
+  format: 'ForkedCIM',
+  access: 'ReadWrite',
+  view: 'Kernel',
+};
+
+// Twice not ready, then ready: 21 and 1167.
+await plan('ActivateLayer 1 fail 80070015\nActivateLayer 2 fail 8007048f\n');
+await host.mount(request, context);
+assert.deepEqual((await readdir(PATH)).sort(), ['a.txt', 'dir', 'new']);
+assert.equal(await readFile(`${PATH}\\a.txt`, 'utf8'), 'A');
+await writeFile(`${PATH}\\written.txt`, 'by a container');
+const state = await look(host, [PATH]);
+assert.deepEqual(
+  [state.mounts[0]?.state, state.paths[PATH]?.kind, state.leftovers],
+  ['mounted', 'own-mount', []],
+);
+await rejects(host.removeLayer(requests[0] as never, context), 'failed-precondition');
+
+// As after a restart of Windows: volume and disk are gone, the mount point leads nowhere; what was written is there again.
+const { cimfs, computestorage, vmcompute } = openWindowsApi();
+const scratch = `C:\\store\\scratches\\${volumeGuid}`;
+const volume = await vmcompute.getLayerMountPath(scratch);
+await computestorage.detachOverlayFilter(volume, {
+  SchemaVersion: { Major: 2, Minor: 1 },
+  FilterType: 'UnionFS',
+  Layers: [{ Id: volumeGuid, Path: `\\\\?\\Volume{${volumeGuid}}\\Files` }],
+});
+await vmcompute.deactivateLayer(scratch);
+await cimfs.dismountImage(volumeGuid);
+const next = createWindowsHost({ root: 'C:\\store' });
+assert.equal((await look(next)).mounts[0]?.state, 'missing');
+assert.deepEqual((await look(next)).leftovers, []);
+await next.mount(request, context);
+assert.equal(await readFile(`${PATH}\\written.txt`, 'utf8'), 'by a container');
+assert.equal(await readFile(`${PATH}\\a.txt`, 'utf8'), 'A');
+
+await next.dismount(volumeGuid, context);
+const after = await look(next, ['C:\\writable']);
+assert.deepEqual([after.mounts, after.leftovers], [[], []]);
+assert.equal(after.paths['C:\\writable']?.kind, 'absent');
+assert.deepEqual(await readdir('C:\\store\\scratches'), ['template']);
+
+// Each step failing: nothing of it is left, and the next try works.
+for (const call of [
+  'CimMountImage',
+  'CreateVirtualDisk',
+  'ActivateLayer',
+  'HcsAttachOverlayFilter',
+  'SetVolumeMountPointW',
+]) {
+  await plan(`${call} 1 fail 80004005\n`);
+  await assert.rejects(next.mount(request, context), (error: Error) => error.message.includes(call));
+  const { mounts, leftovers } = await look(next);
+  assert.deepEqual([call, mounts, leftovers], [call, [], []]);
+  assert.deepEqual([call, await readdir('C:\\store\\scratches')], [call, ['template']]);
+  await next.mount(request, context);
+  assert.equal(await readFile(`${PATH}\\a.txt`, 'utf8'), 'A');
+  await next.dismount(volumeGuid, context);
+}
+console.log('done');
