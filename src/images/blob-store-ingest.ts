@@ -19,7 +19,7 @@ interface IngestOptions {
 }
 
 /** Bytes gathered before they are written: few large writes are cheaper than many small ones. */
-const BATCH_BYTES = 1 << 20;
+const BATCH_BYTES = 1 << 18;
 const READ_BYTES = 1 << 20;
 
 export class BlobIngest {

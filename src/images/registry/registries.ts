@@ -10,7 +10,7 @@ import { createAuthorizer } from './authorizer.ts';
 import { type ForeignLayers, RegistryClient, type RegistryServices } from './client.ts';
 import { type CredentialRule, findCredentials } from './credentials.ts';
 import { downloadBlob } from './download.ts';
-import { type Endpoint, findEndpoints } from './endpoints.ts';
+import { findEndpoints } from './endpoints.ts';
 import { createHttpClient } from './http.ts';
 import { proxySettingsOf } from './proxies.ts';
 import { RateLimit } from './rate-limit.ts';
@@ -85,16 +85,12 @@ export function openRegistries(options: RegistryOptions): Registries {
   });
   const { bytesPerSecond, layerBytes = Number.POSITIVE_INFINITY } = limits;
   const rate = bytesPerSecond === undefined ? undefined : new RateLimit(bytesPerSecond);
-  const endpoints = new Map<string, Promise<Endpoint[]>>();
   const services: RegistryServices = {
     http,
     authorizer: createAuthorizer(http, (host, signal) => findCredentials(host, credentials, signal)),
     backoff,
-    findEndpoints(registry) {
-      const known = endpoints.get(registry) ?? findEndpoints(registry, options.configPath);
-      endpoints.set(registry, known);
-      return known;
-    },
+    // Read each time: a session may last, and hosts.toml change.
+    findEndpoints: (registry) => findEndpoints(registry, options.configPath),
   };
   const layers = new Map<Digest, LayerToFetch>();
   const resolved = new Map<string, () => Promise<void>>();
