@@ -67,7 +67,8 @@ async function writeInto(
 export async function removeOthers(directory: string, keep: ReadonlySet<string>): Promise<void> {
   try {
     for (const name of await readdir(directory)) {
-      if (!keep.has(name)) await rm(join(directory, name), { recursive: true, force: true });
+      // A git that outlived its agent may still be writing.
+      if (!keep.has(name)) await rm(join(directory, name), { recursive: true, force: true, maxRetries: 5 });
     }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw classify(error, `clean up ${directory}`);

@@ -14,19 +14,22 @@ import type { Git } from './git-command.ts';
 /** Packs after which it is cheaper to fetch anew than to look into all of them. */
 const MOST_PACKS = 100;
 
+/** Each is made under a name of its own: a git that outlived its agent writes into the one before, if into any. */
+const PREFIX = 'repository-';
+
 const FETCH = ['fetch', '--quiet', '--no-tags', '--no-write-fetch-head', '--no-auto-maintenance'];
 
 export class GitRepository {
   readonly #git: Git;
   readonly #address: GitAddress;
   readonly #cacheDirectory: string;
-  readonly #directory: string;
+  /** Empty until there is one. */
+  #directory = '';
 
   constructor(git: Git, address: GitAddress, cacheDirectory: string) {
     this.#git = git;
     this.#address = address;
     this.#cacheDirectory = cacheDirectory;
-    this.#directory = join(cacheDirectory, 'repository');
   }
 
   /**
@@ -34,12 +37,14 @@ export class GitRepository {
    * turns out to be broken, or the server gives no single blobs, once again on a new one with all blobs.
    */
   async withObject<T>(object: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    const name = await findRepository(this.#cacheDirectory);
+    this.#directory = name === undefined ? '' : join(this.#cacheDirectory, name);
     if (await this.#needsRenewal()) await this.#drop();
     try {
       await this.#fetchObject(object, ['--filter=blob:none'], signal);
       return await work();
     } catch (error) {
-      if (!isErrorCode(error, 'corrupt') || !(await this.#isThere())) throw error;
+      if (!isErrorCode(error, 'corrupt') || this.#directory === '') throw error;
       await this.#drop();
       await this.#fetchObject(object, [], signal);
       return await work();
@@ -107,7 +112,7 @@ export class GitRepository {
   /** By its ID, so that what is fetched is what was resolved, wherever the branch has gone meanwhile. */
   async #fetchObject(object: string, options: readonly string[], signal: AbortSignal): Promise<void> {
     const { url } = this.#address;
-    if (!(await this.#isThere())) await this.#create(object.length === 64 ? 'sha256' : 'sha1', signal);
+    if (this.#directory === '') await this.#create(object.length === 64 ? 'sha256' : 'sha1', signal);
     const refspec = `+${object}:refs/cimlet/latest`;
     await this.run(
       `fetch ${object} of ${url}`,
@@ -118,22 +123,21 @@ export class GitRepository {
 
   async #create(format: string, signal: AbortSignal): Promise<void> {
     const temporary = join(this.#cacheDirectory, `tmp-${randomUUID()}`);
+    const directory = join(this.#cacheDirectory, `${PREFIX}${randomUUID().slice(0, 8)}`);
     await this.#git.run({
-      operation: `make repository ${this.#directory}`,
+      operation: `make repository ${directory}`,
       args: ['init', '--quiet', '--bare', `--object-format=${format}`, temporary],
       signal,
     });
-    await this.#change(() => rename(temporary, this.#directory));
+    await this.#change(() => rename(temporary, directory));
+    this.#directory = directory;
   }
 
-  async #isThere(): Promise<boolean> {
-    return (await this.#entries('.')).length > 0;
-  }
-
-  /** Grown, or left by a git that was killed. */
+  /** Not there, grown, or left by a git that was killed. */
   async #needsRenewal(): Promise<boolean> {
-    const packs = await this.#entries('objects/pack');
-    const locks = (await this.#entries('.')).filter((name) => name.endsWith('.lock'));
+    if (this.#directory === '') return true;
+    const packs = await namesIn(join(this.#directory, 'objects/pack'));
+    const locks = (await namesIn(this.#directory)).filter((name) => name.endsWith('.lock'));
     return (
       locks.length > 0 ||
       packs.some((name) => name.startsWith('tmp_')) ||
@@ -141,22 +145,17 @@ export class GitRepository {
     );
   }
 
-  async #entries(folder: string): Promise<string[]> {
-    const path = join(this.#directory, folder);
-    try {
-      return await readdir(path);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-      throw classify(error, `read ${path}`);
-    }
-  }
-
+  /** Renamed first: whoever still writes to it by its name makes no difference to removing it. */
   async #drop(): Promise<void> {
-    const removed = join(this.#cacheDirectory, `rm-${randomUUID()}`);
-    await this.#change(async () => {
-      await rename(this.#directory, removed);
-      await rm(removed, { recursive: true, force: true });
-    });
+    this.#directory = '';
+    const names = (await namesIn(this.#cacheDirectory)).filter((name) => name.startsWith(PREFIX));
+    for (const name of names) {
+      const removed = join(this.#cacheDirectory, `rm-${randomUUID()}`);
+      await this.#change(async () => {
+        await rename(join(this.#cacheDirectory, name), removed);
+        await rm(removed, { recursive: true, force: true });
+      });
+    }
   }
 
   async #change(change: () => Promise<void>): Promise<void> {
@@ -164,8 +163,27 @@ export class GitRepository {
       await mkdir(this.#cacheDirectory, { recursive: true });
       await change();
     } catch (error) {
-      throw classify(error, `renew repository ${this.#directory}`);
+      throw classify(error, `renew the repository in ${this.#cacheDirectory}`);
     }
+  }
+}
+
+/** The name of the repository in a source's cache; undefined when there is none that was made to the end. */
+export async function findRepository(cacheDirectory: string): Promise<string | undefined> {
+  for (const name of await namesIn(cacheDirectory)) {
+    if (!name.startsWith(PREFIX)) continue;
+    if ((await namesIn(join(cacheDirectory, name))).includes('HEAD')) return name;
+  }
+  return undefined;
+}
+
+/** None in a folder that isn't there. */
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw classify(error, `read ${folder}`);
   }
 }
 

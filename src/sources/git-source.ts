@@ -15,7 +15,7 @@ import { Git } from './git-command.ts';
 import { prepareGit } from './git-environment.ts';
 import { removeOthers, writeFiles } from './git-files.ts';
 import { type ResolvedRef, resolveRef } from './git-refs.ts';
-import { GitRepository } from './git-repository.ts';
+import { findRepository, GitRepository } from './git-repository.ts';
 import { readTrustedKeys, verifySignatures } from './git-signatures.ts';
 import { selectTree } from './git-tree.ts';
 import { createQueue } from './one-at-a-time.ts';
@@ -32,8 +32,8 @@ export interface GitSourceConfig {
 
 const DEFAULT_INTERVAL = '1m';
 const DEFAULT_TIMEOUT = '5m';
-/** What is in a source's cache besides leftovers. */
-const KEPT = new Set(['repository', 'revisions', 'accepted.json', 'gitconfig', 'askpass', 'ssh', 'home']);
+/** What is in a source's cache besides its repository and leftovers. */
+const KEPT = ['revisions', 'accepted.json', 'gitconfig', 'askpass', 'ssh', 'home'];
 
 /** Throws `invalid-manifest` for an address or path that can't be; nothing else happens before `sync()`. */
 export function createGitSource(
@@ -137,7 +137,8 @@ export function createGitSource(
     } catch (error) {
       throw classify(error, `make ${cacheDirectory}`);
     }
-    await removeOthers(cacheDirectory, KEPT);
+    const repository = await findRepository(cacheDirectory);
+    await removeOthers(cacheDirectory, new Set([...KEPT, ...(repository === undefined ? [] : [repository])]));
     await removeUnused();
     isTidy = true;
   }

@@ -6,6 +6,12 @@ import { createGitSource } from '../../src/sources/git-source.ts';
 import { makeGitWorld, openGitSource } from './git-fixture.ts';
 import { imageManifest, NEVER, syncUntil, textsOf } from './support.ts';
 
+/** The bare repository in a source's cache. */
+function repositoryIn(cache: string): string {
+  const name = readdirSync(cache).find((each) => each.startsWith('repository-'));
+  return join(cache, name ?? 'there is none');
+}
+
 const SHA1 = /^[0-9a-f]{40}$/;
 
 it('names the revision of the default branch by branch and commit, and has its manifests and files', async () => {
@@ -177,7 +183,7 @@ it('fetches three files of fifty thousand when three are asked for, and the chan
   const first = await source.sync(NEVER);
   expect(textsOf(first)).toEqual({ 'a.yaml': 'a\n', 'b.yaml': 'b\n', 'c.yaml': 'c\n' });
 
-  const repository = join(world, 'cache/repository');
+  const repository = repositoryIn(join(world, 'cache'));
   const blobs = (): number =>
     git(['-C', repository, 'cat-file', '--batch-all-objects', '--batch-check=%(objecttype)'])
       .split('\n')
@@ -224,23 +230,25 @@ it('fetches anew when what it has is broken, or was left by a git that was kille
   const source = openGitSource(world, { url: server });
   push({ 'a.yaml': '0' });
   await source.sync(NEVER);
-  const repository = join(world, 'cache/repository');
+  const cache = join(world, 'cache');
 
-  writeFileSync(join(repository, 'shallow.lock'), '');
+  writeFileSync(join(repositoryIn(cache), 'shallow.lock'), '');
   push({ 'a.yaml': '1' });
   expect(textsOf(await source.sync(NEVER))).toEqual({ 'a.yaml': '1' });
 
-  for (const name of readdirSync(join(repository, 'objects/pack'))) {
-    const path = join(repository, 'objects/pack', name);
+  const packs = join(repositoryIn(cache), 'objects/pack');
+  for (const name of readdirSync(packs)) {
+    const path = join(packs, name);
     rmSync(path);
     writeFileSync(path, 'garbage');
   }
   push({ 'a.yaml': '2' });
   expect(textsOf(await source.sync(NEVER))).toEqual({ 'a.yaml': '2' });
 
-  rmSync(join(repository, 'HEAD'));
+  rmSync(join(repositoryIn(cache), 'HEAD'));
   push({ 'a.yaml': '3' });
   expect(textsOf(await source.sync(NEVER))).toEqual({ 'a.yaml': '3' });
+  expect(readdirSync(cache).filter((name) => name.startsWith('repository-'))).toHaveLength(1);
 });
 
 it('writes its files again when somebody removed them', async () => {
