@@ -60,7 +60,7 @@ export function appendVhdFooter(path: string, size: number, identity: Uint8Array
 /** Makes a finished image durable. */
 export function syncImage(path: string): void {
   attempt(`sync ${path}`, () => {
-    const descriptor = openSync(path, 'r');
+    const descriptor = openSync(path, 'r+');
     try {
       fsyncSync(descriptor);
     } finally {

@@ -18,8 +18,8 @@ import { type DecodedXattrs, decodeXattrs, type Xattr } from './xattrs.ts';
 
 const CHUNK = 1 << 20;
 const MAX_SYMLINKS = 40;
-/** More would take part in an attack on memory, not in a layer. */
-const MAX_DIRECTORY = 2 ** 31;
+/** What the writer allows. A small image may claim any number of names, which are listed in memory. */
+const MAX_NAMES = 2 ** 22;
 
 /** An inode as it was read. */
 export interface Ext4File extends Inode {
@@ -92,8 +92,11 @@ export class Ext4Reader {
 
   /** What is in a directory, without `.` and `..`, in the order it is stored in. */
   *entries(directory: Ext4File): Generator<StoredEntry> {
-    for (const entry of this.#allEntries(directory))
+    let count = 0;
+    for (const entry of this.#allEntries(directory)) {
+      if (++count > MAX_NAMES) this.#failInode(directory, `more than ${MAX_NAMES} names in a directory`);
       if (entry.name !== '.' && entry.name !== '..') yield entry;
+    }
   }
 
   /** The content of a file. Each chunk is a buffer of its own. */
@@ -180,7 +183,6 @@ export class Ext4Reader {
       yield* this.#inlineEntries(directory);
       return;
     }
-    if (directory.size > MAX_DIRECTORY) this.#failInode(directory, `a directory of ${directory.size} bytes`);
     const { blockSize } = this.superblock;
     const blocks = Math.ceil(directory.size / blockSize);
     for (const { logical, physical, count } of this.extents(directory))

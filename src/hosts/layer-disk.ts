@@ -1,8 +1,9 @@
 /** A Linux layer's tar made into the disk image that a utility VM or a loop device mounts. The same on every host. */
 
 import { randomUUID } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
+import { renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { syncDirectory } from '../cim/durable-files.ts';
 import { CimletError, classify } from '../errors.ts';
 import { appendVhdFooter, syncImage } from '../ext4/disk.ts';
 import { appendVerity } from '../ext4/verity-tree.ts';
@@ -79,14 +80,5 @@ function lookAt(file: string, operation: string) {
     return statSync(file);
   } catch (error) {
     throw classify(error, operation);
-  }
-}
-
-function syncDirectory(directory: string): void {
-  const descriptor = openSync(directory, 'r');
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
   }
 }

@@ -378,12 +378,16 @@ export class TarReader {
   #describePlace(): string {
     if (this.#state === 'header') return 'a header';
     const what = this.#state === 'data' ? 'the data' : 'the extended header';
-    return `${what} of ${quoteName(this.#entryName)} (entry at offset ${this.#entryOffset}, ${this.#remaining} bytes missing)`;
+    return `${what} of ${quoteName(this.#shownName())} (entry at offset ${this.#entryOffset}, ${this.#remaining} bytes missing)`;
+  }
+
+  #shownName(): string {
+    return this.#decode === decodeBytes ? Buffer.from(this.#entryName, 'latin1').toString() : this.#entryName;
   }
 
   #fail(reason: string, hint?: string): never {
     throw entryError(
-      { name: this.#entryName, offset: this.#entryOffset },
+      { name: this.#shownName(), offset: this.#entryOffset },
       reason,
       hint === undefined ? {} : { hint },
     );

@@ -50,8 +50,8 @@ describe.runIf(hasE2fsprogs && canMount)('an image of a tar', () => {
     truncateSync(`${tree}/sparse`, 128 * 2 ** 30);
     const islands = `${tree}/islands`;
     const descriptor = openSync(islands, 'w');
-    for (let island = 0; island < 1000; island++)
-      writeSync(descriptor, pattern(3000 + island, island), 0, 3000 + island, island * 25 * 4096);
+    for (let island = 0; island < 2000; island++)
+      writeSync(descriptor, pattern(2000 + island, island), 0, 2000 + island, island * 25 * 4096);
     closeSync(descriptor);
     const tar = shop.at('layer.tar');
     for (const version of ['0.1', '1.0']) {

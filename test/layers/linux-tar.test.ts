@@ -7,7 +7,7 @@ import { expect, it } from 'vitest';
 import type { TarHeader } from '../../src/layers/tar-format.ts';
 import { TarReader } from '../../src/layers/tar-reader.ts';
 import { isRoot, requireOrSkip } from '../support/requirements.ts';
-import { run } from './tar-helpers.ts';
+import { run, tarOf } from './tar-helpers.ts';
 
 function read(tar: Buffer): TarHeader[] {
   const headers: TarHeader[] = [];
@@ -42,3 +42,15 @@ it.runIf(requireOrSkip('root', isRoot))(
     }
   },
 );
+
+it('says names in errors as people read them', () => {
+  const tar = tarOf({ name: 'grün', type: 'file', content: 'content' });
+  // Its extended header takes two blocks.
+  expect(() => read(tar.subarray(0, 1024 + 515))).toThrow('inside the data of "grün"');
+  const header = tar.subarray(1024, 1536);
+  header.write('y', 156, 'latin1');
+  header.fill(0x20, 148, 156);
+  const sum = header.reduce((total, byte) => total + byte, 0);
+  header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+  expect(() => read(tar)).toThrow('tar entry "grün" at offset 0: unknown entry type');
+});
