@@ -1,12 +1,14 @@
 /** `cimlet delete` */
 
+import { existsSync } from 'node:fs';
+
 import { CimletError } from '../errors.ts';
 import { type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import { carryOut } from './carry-out.ts';
 import type { AddCommand, CliContext } from './context.ts';
 import { readManifests } from './manifests.ts';
 import { filenameOption, type GlobalOptions, type ManifestOptions, parseResourceKey } from './options.ts';
-import { withWriter } from './session.ts';
+import { type Session, withReader, withWriter } from './session.ts';
 import { interruptible } from './signals.ts';
 
 const HELP = `
@@ -40,7 +42,7 @@ export const addDelete: AddCommand = (program, context) => {
       const { keys, revision } = await interruptible(context, (signal) =>
         declaredKeys(context, options.filename, signal),
       );
-      await withWriter(context, options, 'delete', async ({ engine }) => {
+      const deleteAll = async ({ engine }: Session) => {
         const planned = await interruptible(context, (signal) =>
           engine.planDelete({ keys: [...named, ...keys], revision }, signal),
         );
@@ -50,7 +52,10 @@ export const addDelete: AddCommand = (program, context) => {
           output: options.output,
           execute: (execution) => engine.apply(planned, execution),
         });
-      });
+      };
+      // A writer would make the root. Without one there is nothing to delete.
+      if (existsSync(options.root)) await withWriter(context, options, 'delete', deleteAll);
+      else await withReader(context, options, deleteAll);
     });
 };
 

@@ -374,6 +374,14 @@ ${manifestOf('moved').replaceAll('../images', join(work, 'images'))}`;
     });
   });
 
+  test('delete has nothing to do where no root is, and makes none', async () => {
+    const none = join(work, 'none', 'root');
+    const result = await run(['delete', 'mount/copy', '--yes', '--root', none]);
+    expect(result).toMatchObject({ code: 0, stderr: '' });
+    expect(result.stdout).toContain('There is nothing to delete.');
+    expect(existsSync(join(work, 'none'))).toBe(false);
+  });
+
   test('delete takes everything away', async () => {
     const result = await run(['delete', '-f', manifests, 'mount/blocked', '--yes']);
     expect(result).toMatchObject({ code: 0, stderr: '' });
