@@ -5,6 +5,8 @@ export interface CimFault {
   file: string;
   offset: number;
   message: string;
+  /** Of the last entry of a list that is cut: how many more faults there are. */
+  unlisted?: number;
 }
 
 /** The error for a malformed structure; its `cause` is the fault, so that a verifier can collect it. */
@@ -25,6 +27,11 @@ export function faultOf(error: unknown): CimFault | undefined {
   const cause = error.cause;
   if (typeof cause !== 'object' || cause === null) return undefined;
   return 'file' in cause && 'offset' in cause && 'message' in cause ? (cause as CimFault) : undefined;
+}
+
+/** How many faults a list says that there are. */
+export function countFaults(faults: readonly CimFault[]): number {
+  return faults.reduce((sum, { unlisted = 1 }) => sum + unlisted, 0);
 }
 
 /** Runs a check of bytes that begin at `base` of their file: its fault's offset becomes one of the file. */
@@ -60,8 +67,9 @@ export class FaultList {
   /** What was found; where that is too much, the last entry says how much more. */
   get list(): CimFault[] {
     if (this.#last === undefined) return [...this.#first];
-    const message = `${this.#unlisted} more faults up to here`;
-    return [...this.#first, { ...this.#last, message }];
+    const unlisted = this.#unlisted;
+    const message = `${unlisted} more ${unlisted === 1 ? 'fault' : 'faults'} up to here`;
+    return [...this.#first, { ...this.#last, message, unlisted }];
   }
 
   add(fault: CimFault): void {

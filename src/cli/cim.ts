@@ -5,7 +5,7 @@ import { inspectCim } from '../cim/inspect.ts';
 import type { OpenCimOptions } from '../cim/open-image.ts';
 import { type CimReader, openCim } from '../cim/reader.ts';
 import type { DirectoryEntry, FileInfo, LayerMark } from '../cim/types.ts';
-import { verifyCim } from '../cim/verify.ts';
+import { type CimFault, verifyCim } from '../cim/verify.ts';
 import { CimletError, isErrorCode } from '../errors.ts';
 import { addDiff } from './cim-diff.ts';
 import type { AddCommand, CliContext } from './context.ts';
@@ -155,7 +155,7 @@ function addVerify(cim: Command, context: CliContext): void {
     (file, _options, command) => {
       const options = command.optsWithGlobals() as ImageOptions;
       const { output } = options;
-      const faults = [...verifyCim(file, openOptions(options))];
+      const faults = verifyCim(file, openOptions(options));
       context.exitCode = faults.length > 0 ? 1 : 0;
       if (isDataFormat(output)) {
         terminal.print(formatData({ file, faults }, output));
@@ -165,9 +165,15 @@ function addVerify(cim: Command, context: CliContext): void {
         terminal.print(printable(`${fault.file}: offset 0x${fault.offset.toString(16)}: ${fault.message}`));
       }
       if (faults.length === 0) terminal.print(terminal.paint('green', `${printable(file)}: no faults`));
-      else terminal.printError(terminal.paintError('red', plural(faults.length, 'fault')));
+      else terminal.printError(terminal.paintError('red', howMany(faults)));
     },
   );
+}
+
+function howMany(faults: readonly CimFault[]): string {
+  const { unlisted } = faults.at(-1) ?? {};
+  if (unlisted === undefined) return plural(faults.length, 'fault');
+  return `${plural(faults.length - 1, 'fault')} shown, ${unlisted} more`;
 }
 
 function addInspect(cim: Command, context: CliContext): void {

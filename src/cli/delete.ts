@@ -1,7 +1,6 @@
 /** `cimlet delete` */
 
 import { existsSync } from 'node:fs';
-
 import { CimletError } from '../errors.ts';
 import { type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import { carryOut } from './carry-out.ts';

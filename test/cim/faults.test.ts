@@ -1,5 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
+import { countFaults } from '../../src/cim/faults.ts';
 import { sealContainer, verifySeal } from '../../src/cim/seal.ts';
 import { containerOf, writeBlock } from './block-fixture.ts';
 import { patternBytes, putFile, temporaryDirectories } from './fixture.ts';
@@ -20,5 +21,11 @@ it('lists the first hundred faults of a file that is damaged all over, and says 
   expect(faults.slice(0, 100).map(({ offset }) => offset)).toEqual(
     Array.from({ length: 100 }, (_, index) => (index + 1) * 4096),
   );
-  expect(faults[100]).toEqual({ file, offset: PAGES * 4096, message: '400 more faults up to here' });
+  expect(faults[100]).toEqual({
+    file,
+    offset: PAGES * 4096,
+    message: '400 more faults up to here',
+    unlisted: 400,
+  });
+  expect(countFaults(faults)).toBe(PAGES);
 });

@@ -100,6 +100,27 @@ test('a broken seal stops cat before the damage, says where, and what to do', as
   expect(verified.stdout).toContain('the seal is broken');
 });
 
+test('verify says how many faults it shows, and how many more there are', async () => {
+  const FILES = 130;
+  const contents = Array.from({ length: FILES }, (_, n) => patternBytes(5000, n + 1));
+  const file = containerOf(
+    writeBlock(directory, 7, (writer) => {
+      for (const [n, content] of contents.entries()) putFile(writer, `file-${n}`, content);
+    }),
+  );
+  const bytes = readFileSync(file);
+  for (const content of contents) bytes.writeUInt8(content[0]! ^ 1, bytes.indexOf(content));
+  writeFileSync(file, bytes);
+  const { code, stdout, stderr } = await run('verify', file);
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/^100 faults shown, \d+ more\n$/);
+  const more = Number(/, (\d+) more/.exec(stderr)?.[1]);
+  expect(more).toBeGreaterThanOrEqual(FILES - 100);
+  const lines = stdout.trimEnd().split('\n');
+  expect(lines).toHaveLength(101);
+  expect(lines[100]).toContain(`${more} more faults up to here`);
+});
+
 describe.runIf(requireOrSkip('root and losetup', isRoot && hasTool('losetup')))('a block device', () => {
   test('is looked into, verified by its root hash, and refused when it is damaged', async () => {
     const image = join(directory, 'disk');

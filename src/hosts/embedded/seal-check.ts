@@ -6,6 +6,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { writeDurable } from '../../cim/durable-files.ts';
+import { countFaults } from '../../cim/faults.ts';
 import { verifySeal } from '../../cim/seal.ts';
 import { classify, isErrorCode } from '../../errors.ts';
 
@@ -53,8 +54,9 @@ export async function verifyContainerSeal(
   signal: AbortSignal,
 ): Promise<SealCheck> {
   const stamp = (await stampOf(path)) ?? '';
-  const [fault, ...others] = await verifySeal(path, { expected: rootHash, signal });
-  const more = others.length === 0 ? '' : `, and ${others.length} more`;
+  const faults = await verifySeal(path, { expected: rootHash, signal });
+  const [fault] = faults;
+  const more = faults.length > 1 ? `, and ${countFaults(faults) - 1} more` : '';
   return {
     formatVersion: 1,
     rootHash,
