@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { TarHeader } from '../../src/layers/tar-format.ts';
 import { TarReader } from '../../src/layers/tar-reader.ts';
-import { isRoot, requireOrSkip } from '../support/requirements.ts';
+import { hasTool, isRoot, requireOrSkip } from '../support/requirements.ts';
 import { run, tarOf } from './tar-helpers.ts';
 
 function read(tar: Buffer): TarHeader[] {
@@ -20,7 +20,7 @@ function read(tar: Buffer): TarHeader[] {
   return headers;
 }
 
-it.runIf(requireOrSkip('root', isRoot))(
+it.runIf(requireOrSkip('root', isRoot) && requireOrSkip('attr', hasTool('setfattr')))(
   'keeps names and xattrs of any bytes, and device numbers, as GNU tar writes them',
   () => {
     const directory = mkdtempSync(join(tmpdir(), 'cimlet-tar-'));
