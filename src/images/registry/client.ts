@@ -4,7 +4,7 @@
  */
 
 import type { Readable } from 'node:stream';
-import { CimletError, isErrorCode } from '../../errors.ts';
+import { CimletError } from '../../errors.ts';
 import type { Digest } from '../../hosts/host.ts';
 import { DigestCheck, digestOf, isDigest } from '../digest.ts';
 import { DOCUMENT_LIMIT } from '../documents.ts';
@@ -12,6 +12,7 @@ import type { Descriptor } from '../types.ts';
 import { type Answer, readAnswer, refuse, secretsOf, tooLong } from './answers.ts';
 import type { Authorizer, Refusal } from './authorizer.ts';
 import type { Endpoint } from './endpoints.ts';
+import { firstOf } from './first-of.ts';
 import { abandon, discard, type HttpClient, type HttpRequest } from './http.ts';
 import { guessMediaType, isKnownDocument } from './media-types.ts';
 import type { ImageReference } from './reference.ts';
@@ -252,36 +253,6 @@ export class RegistryClient {
       firstOf(endpoints, ask, `no host is configured that may serve ${registry}`),
     );
   }
-}
-
-/** What the first of `places` gives that doesn't fail; else the last one's error, which tells of the others. */
-export async function firstOf<P extends { host: string }, T>(
-  places: readonly P[],
-  ask: (place: P) => Promise<T>,
-  none: string,
-): Promise<T> {
-  const errors: { host: string; error: CimletError }[] = [];
-  for (const place of places) {
-    try {
-      return await ask(place);
-    } catch (error) {
-      if (!(error instanceof CimletError) || isErrorCode(error, 'cancelled', 'no-space')) throw error;
-      errors.push({ host: place.host, error });
-    }
-  }
-  const last = errors.pop();
-  if (last === undefined)
-    throw new CimletError('failed-precondition', none, { hint: 'check capabilities in hosts.toml' });
-  if (errors.length === 0) throw last.error;
-  const before = errors.map(({ error }) => error.message).join('; ');
-  const message = `${last.error.message}; before that: ${before}`;
-  const { code, hint } = last.error;
-  if (last.error instanceof WrongBytesError) throw new WrongBytesError(message, last.error);
-  if (last.error instanceof TransientError) {
-    const { retryAfterMs } = last.error;
-    throw new TransientError(message, { hint, cause: last.error, retryAfterMs });
-  }
-  throw new CimletError(code, message, { hint, cause: last.error });
 }
 
 /** A server that has the blob, but nothing from this byte on: what is here already can't be a beginning of it. */

@@ -2,8 +2,10 @@
 
 import { isErrorCode } from '../../errors.ts';
 import type { BlobIngest } from '../blob-store-ingest.ts';
-import { type BlobPlace, type BlobStream, firstOf, RangeRefused } from './client.ts';
+import { type BlobPlace, type BlobStream, RangeRefused } from './client.ts';
+import { firstOf } from './first-of.ts';
 import { abandon } from './http.ts';
+import { linkAbort } from './linked-abort.ts';
 import { explainNetworkError } from './network-errors.ts';
 import type { RateLimit } from './rate-limit.ts';
 import { type Backoff, TransientError, WrongBytesError, withRetries } from './retry.ts';
@@ -70,7 +72,7 @@ async function commit(ingest: BlobIngest, place: BlobPlace): Promise<void> {
 async function transfer(place: BlobPlace, ingest: BlobIngest, options: DownloadOptions): Promise<void> {
   const operation = `fetch blob ${ingest.digest} from ${place.host}`;
   const watch = watchRate(operation, options);
-  const signal = AbortSignal.any([options.signal, watch.signal]);
+  const { signal } = watch;
   try {
     const stream = await place.open(ingest.received, signal);
     await receive(stream, ingest, operation, async (bytes) => {
@@ -80,7 +82,7 @@ async function transfer(place: BlobPlace, ingest: BlobIngest, options: DownloadO
     });
   } catch (error) {
     if (ingest.failure !== undefined) throw ingest.failure;
-    if (watch.signal.aborted && !options.signal.aborted) throw watch.signal.reason;
+    if (signal.aborted && !options.signal.aborted) throw signal.reason;
     throw explainNetworkError(error, operation, options.signal);
   } finally {
     watch.stop();
@@ -120,25 +122,29 @@ async function receive(
   }
 }
 
+/** Its signal aborts with the options' signal, or when too little comes. */
 function watchRate(
   operation: string,
-  { minimumRate: { bytes, windowMs } }: DownloadOptions,
+  { minimumRate: { bytes, windowMs }, signal }: DownloadOptions,
 ): { signal: AbortSignal; count: (bytes: number) => void; stop: () => void } {
-  const controller = new AbortController();
+  const linked = linkAbort(signal);
   let received = 0;
   const timer = setInterval(() => {
     if (received < bytes) {
-      controller.abort(
+      linked.abort(
         new TransientError(`${operation}: ${received} bytes in ${windowMs / 1000} s, too slow to go on`),
       );
     }
     received = 0;
   }, windowMs);
   return {
-    signal: controller.signal,
+    signal: linked.signal,
     count: (count) => {
       received += count;
     },
-    stop: () => clearInterval(timer),
+    stop: () => {
+      clearInterval(timer);
+      linked.unlink();
+    },
   };
 }

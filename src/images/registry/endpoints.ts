@@ -180,6 +180,8 @@ class HostsFile {
         'has a password in an address, where it would be shown in messages',
       );
     }
+    // As written in many a hosts.toml; the API of Docker Hub has another name.
+    if (url.host === 'docker.io') url.host = 'registry-1.docker.io';
     return url;
   }
 

@@ -12,6 +12,7 @@ import { type CredentialRule, findCredentials } from './credentials.ts';
 import { downloadBlob } from './download.ts';
 import { findEndpoints } from './endpoints.ts';
 import { createHttpClient } from './http.ts';
+import { linkAbort } from './linked-abort.ts';
 import { proxySettingsOf } from './proxies.ts';
 import { RateLimit } from './rate-limit.ts';
 import { parseReference } from './reference.ts';
@@ -65,6 +66,8 @@ export interface Registries {
 const CONNECTIONS_PER_HOST = 4;
 const CONNECTIONS_IN_ALL = 8;
 const MINIMUM_RATE = { bytes: 30 << 10, windowMs: 30_000 };
+/** Below this bound, transfers are as slow as they were asked to be. */
+const SLOW_BOUND = 1 << 20;
 
 export function openRegistries(options: RegistryOptions): Registries {
   const { store, env, limits = {} } = options;
@@ -92,6 +95,8 @@ export function openRegistries(options: RegistryOptions): Registries {
     // Read each time: a session may last, and hosts.toml change.
     findEndpoints: (registry) => findEndpoints(registry, options.configPath),
   };
+  const isSlow = bytesPerSecond !== undefined && bytesPerSecond < SLOW_BOUND;
+  const minimumRate = options.minimumRate ?? { ...MINIMUM_RATE, ...(isSlow ? { bytes: 0 } : {}) };
   const layers = new Map<Digest, LayerToFetch>();
   const resolved = new Map<string, () => Promise<void>>();
 
@@ -113,7 +118,6 @@ export function openRegistries(options: RegistryOptions): Registries {
     const fill = async (ingest: Parameters<typeof downloadBlob>[0]) => {
       onProgress(ingest.received);
       const places = await client.placesOf(descriptor, foreignLayers);
-      const minimumRate = options.minimumRate ?? MINIMUM_RATE;
       await downloadBlob(ingest, { places, image, slots, rate, backoff, minimumRate, signal, onProgress });
     };
     await store.addBlob({ digest, size }, fill, signal);
@@ -148,12 +152,11 @@ export function openRegistries(options: RegistryOptions): Registries {
         const done = [...received.values()].reduce((sum, each) => sum + each, 0);
         progress?.({ phase: 'downloading', done, total });
       };
-      const siblings = new AbortController();
-      const all = AbortSignal.any([signal, siblings.signal]);
+      const siblings = linkAbort(signal);
       const fetching = [...wanted.values()].map(async (blob) => {
         const layer = layers.get(blob.digest);
         if (layer === undefined || blob.file !== store.pathOf(blob.digest)) return;
-        await fetchLayer(blob, layer, all, (bytes) => report(blob, bytes));
+        await fetchLayer(blob, layer, siblings.signal, (bytes) => report(blob, bytes));
         received.set(blob.digest, blob.size);
       });
       try {
@@ -162,6 +165,8 @@ export function openRegistries(options: RegistryOptions): Registries {
         siblings.abort(error);
         await Promise.allSettled(fetching);
         throw error;
+      } finally {
+        siblings.unlink();
       }
     },
     async recordImage(reference) {

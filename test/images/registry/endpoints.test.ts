@@ -61,6 +61,13 @@ server = "https://registry-1.docker.io"
     expect(found[3]?.connectTimeoutMs).toBe(90_000);
   });
 
+  it("by Docker Hub's own name", async () => {
+    const directory = configured('docker.io', { 'hosts.toml': 'server = "https://docker.io"' });
+    expect(await findEndpoints('docker.io', directory)).toMatchObject([
+      { base: 'https://registry-1.docker.io/v2', mirrorOf: undefined },
+    ]);
+  });
+
   it('by folders named host, host_port_ or _default', async () => {
     const toml = { 'hosts.toml': 'server = "https://mirror.example"' };
     for (const folder of ['r.example_5000_', 'r.example:5000', '_default']) {
