@@ -33,8 +33,7 @@ export async function observeLayers(store: Store, signal: AbortSignal): Promise<
   const layers: ObservedLayer[] = [];
   for (const record of await readLayerRecords(store.layout)) {
     throwIfAborted(signal, 'observe');
-    const own = asWindows(record);
-    if (own !== undefined) layers.push({ ...own.layer, faults: await layerFaults(store, own) });
+    layers.push({ ...record.layer, faults: await layerFaults(store, asWindows(record)) });
   }
   return layers;
 }
@@ -66,8 +65,7 @@ export async function findLeftovers(
   const { layout, scratches } = store;
   const found: Omit<FoundLeftover, 'bytes'>[] = [];
   const committed = new Set<string>();
-  for (const record of await readLayerRecords(layout))
-    if (asWindows(record) !== undefined) committed.add(layerFolder(record.layer));
+  for (const { layer } of await readLayerRecords(layout)) committed.add(layerFolder(layer));
   for (const { merge } of await readMergeRecords(layout))
     for (const top of merge.chain.slice(-1)) committed.add(mergeFolder(top));
   for (const name of await listDirectory(layout.snapshots)) {

@@ -39,12 +39,13 @@ export interface WindowsLayerRecord extends LayerRecord {
 }
 
 export async function readLayer(store: Store, ref: LayerRef): Promise<WindowsLayerRecord | undefined> {
-  return asWindows(await readLayerRecord(store.layout, ref));
+  const record = await readLayerRecord(store.layout, ref);
+  return record && asWindows(record);
 }
 
-/** Records of other hosts' layers, which have no such content, are no layers of this one. */
-export function asWindows(record: LayerRecord | undefined): WindowsLayerRecord | undefined {
-  return record?.content === undefined ? undefined : { ...record, content: record.content };
+/** A layer that another host wrote into this root has the fault that its builder is another. */
+export function asWindows(record: LayerRecord): WindowsLayerRecord {
+  return { ...record, content: record.content ?? 'unknown' };
 }
 
 /** Faults of a layer's own files, and of what it builds on. */

@@ -5,7 +5,7 @@
 
 import { arch } from 'node:os';
 import { join, resolve } from 'node:path';
-import { CimletError, classify, describeError, isErrorCode } from '../../errors.ts';
+import { CimletError, isErrorCode } from '../../errors.ts';
 import { openWindowsApi, type WindowsApi } from '../../native/windows/windows.ts';
 import { throwIfAborted } from '../abort.ts';
 import { requireCapability } from '../capability.ts';
@@ -36,13 +36,15 @@ import { Limiter } from '../limiter.ts';
 import { checkMergeRequest } from '../merge-request.ts';
 import { probeCapabilities, type WindowsCapabilities } from './capabilities.ts';
 import { CimfsGuard } from './cimfs-guard.ts';
+import { Effects } from './effects.ts';
 import { commitLayer, deleteFile, removeLayerFiles, unpackLayer } from './layer-store.ts';
 import { commitMerge, removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
-import { checkMountPath, foldPath } from './mount-paths.ts';
-import { type MountRecord, readMountRecord, readMountRecords } from './mount-records.ts';
+import { checkMountPath } from './mount-paths.ts';
+import { readMountRecord, readMountRecords } from './mount-records.ts';
+import { mountedBy, replaceUnder } from './mounted-users.ts';
 import { findLeftovers, observeLayers, observeMerges, observeMounts } from './observe.ts';
 import { Scratches } from './scratches.ts';
-import { type Gallery, hideView, pathStateOf, showView, takeAway, viewState } from './views.ts';
+import { type Gallery, pathStateOf, showView, takeAway } from './views.ts';
 import { Volumes } from './volumes.ts';
 import type { Workshop } from './workshop.ts';
 
@@ -71,7 +73,7 @@ class WindowsHost implements Host {
   readonly #volumes: Volumes;
   readonly #locks = new KeyedLock();
   readonly #scratches: Scratches;
-  readonly #running = { folders: new Set<string>(), volumeGuids: new Set<VolumeGuid>() };
+  readonly #effects = new Effects(this.#locks);
   #probed: Promise<WindowsCapabilities> | undefined;
 
   constructor({ root, boot }: WindowsHostOptions) {
@@ -113,7 +115,7 @@ class WindowsHost implements Host {
       merges: await observeMerges(store, signal),
       mounts: await observeMounts(store, mounts),
       paths: states,
-      leftovers: (await findLeftovers(store, this.#running)).map(withoutGuid),
+      leftovers: (await findLeftovers(store, this.#effects.running)).map(withoutGuid),
       freeBytes: await freeBytesAt(this.root),
     };
   }
@@ -134,7 +136,9 @@ class WindowsHost implements Host {
     const users = ({ chain, format }: MountRequest) => format === ref.format && chain.includes(ref.chainId);
     const commit = () =>
       this.#withLayer(ref, context, 'commit', async () => commitLayer(await this.#workshop(), ref, context));
-    return isUnpacked ? this.#replaceUnder(users, operation, commit, context) : commit();
+    return isUnpacked
+      ? replaceUnder(await this.#gallery(), this.#effects, { users, operation }, commit, context)
+      : commit();
   }
 
   async removeLayer(ref: LayerRef, context: EffectContext): Promise<void> {
@@ -145,7 +149,8 @@ class WindowsHost implements Host {
       for (const { layer } of await readLayerRecords(this.#layout))
         if (layer.parent === ref.chainId && layer.format === ref.format)
           throw refuse(`layer ${layer.chainId}`);
-      const user = await this.#mountedBy(
+      const user = await mountedBy(
+        await this.#gallery(),
         ({ chain, format }) => format === ref.format && chain.includes(ref.chainId),
       );
       if (user !== undefined) throw refuse(`the mount at ${user}`);
@@ -155,7 +160,7 @@ class WindowsHost implements Host {
     };
     const removeLayer = () => this.#withLayer(ref, context, 'remove', remove);
     if (ref.format === 'BlockCIM')
-      await this.#withFolder(mergeFolder(ref.chainId), context, operation, removeLayer);
+      await this.#effects.inFolder(mergeFolder(ref.chainId), context, operation, removeLayer);
     else await removeLayer();
   }
 
@@ -166,12 +171,18 @@ class WindowsHost implements Host {
     const top = checkMergeRequest(request);
     const users = ({ chain, format }: MountRequest) =>
       format === request.format && chain.length > 1 && chain.at(-1) === top;
-    return this.#withFolder(mergeFolder(top), context, operation, async () => {
+    return this.#effects.inFolder(mergeFolder(top), context, operation, async () => {
       const workshop = await this.#workshop();
       const known = await sufficientMerge(workshop, request);
       if (known !== undefined) return known;
       await writeMerge(workshop, request, context);
-      return this.#replaceUnder(users, operation, () => commitMerge(workshop, top), context);
+      return replaceUnder(
+        await this.#gallery(),
+        this.#effects,
+        { users, operation },
+        () => commitMerge(workshop, top),
+        context,
+      );
     });
   }
 
@@ -179,8 +190,9 @@ class WindowsHost implements Host {
     const operation = `remove merged CIM on ${chainId}`;
     throwIfAborted(context.signal, operation);
     if (format !== 'BlockCIM') return;
-    await this.#withFolder(mergeFolder(chainId), context, operation, async () => {
-      const user = await this.#mountedBy(
+    await this.#effects.inFolder(mergeFolder(chainId), context, operation, async () => {
+      const user = await mountedBy(
+        await this.#gallery(),
         (request) =>
           request.format === format && request.chain.length > 1 && request.chain.at(-1) === chainId,
       );
@@ -196,7 +208,9 @@ class WindowsHost implements Host {
     await this.#require(`view.${request.view}`, operation);
     if (request.access === 'ReadWrite') await this.#require('active', operation);
     await checkMountPath(request.path, this.root);
-    return this.#withMount(request, context, operation, async () => showView(await this.#gallery(), request));
+    return this.#effects.onMount(request, context, operation, async () =>
+      showView(await this.#gallery(), request),
+    );
   }
 
   async dismount(volumeGuid: VolumeGuid, context: EffectContext): Promise<void> {
@@ -204,7 +218,7 @@ class WindowsHost implements Host {
     throwIfAborted(context.signal, operation);
     const known = await readMountRecord(this.#layout, volumeGuid);
     if (known === undefined) return;
-    await this.#withMount(known.request, context, operation, async () => {
+    await this.#effects.onMount(known.request, context, operation, async () => {
       const record = await readMountRecord(this.#layout, volumeGuid);
       if (record !== undefined) await takeAway(await this.#gallery(), record);
     });
@@ -218,7 +232,7 @@ class WindowsHost implements Host {
     const removed: Leftover[] = [];
     // No forked image begins meanwhile, whose files would look left over.
     await this.#locks.run('forked images', async () => {
-      for (const leftover of await findLeftovers(store, this.#running)) {
+      for (const leftover of await findLeftovers(store, this.#effects.running)) {
         throwIfAborted(context.signal, operation);
         try {
           if (leftover.volumeGuid !== undefined) await this.#volumes.dismount(leftover.volumeGuid);
@@ -273,110 +287,13 @@ class WindowsHost implements Host {
     return { ...(await this.#workshop()), bindFilter, kernel32, scratches: this.#scratches };
   }
 
-  /** Where a chain that `uses` says is mounted. */
-  async #mountedBy(uses: (request: MountRequest) => boolean): Promise<string | undefined> {
-    for (const record of await readMountRecords(this.#layout))
-      if (
-        uses(record.request) &&
-        (await viewState({ scratches: this.#scratches }, record)).state !== 'missing'
-      )
-        return record.request.path;
-    return undefined;
-  }
-
-  /**
-   * Replaces what mounted chains consist of. Windows renames nothing that is open, so their views go first, and come back
-   * as far as what they show is sound; a view that a crash keeps away is observed as missing.
-   */
-  async #replaceUnder<T>(
-    uses: (request: MountRequest) => boolean,
-    operation: string,
-    replace: () => Promise<T>,
-    context: EffectContext,
-  ): Promise<T> {
-    const hidden: MountRecord[] = [];
-    try {
-      for (const record of await readMountRecords(this.#layout)) {
-        if (
-          !uses(record.request) ||
-          (await viewState({ scratches: this.#scratches }, record)).state === 'missing'
-        )
-          continue;
-        await this.#withMount(record.request, context, operation, async () =>
-          hideView(await this.#gallery(), record),
-        );
-        hidden.push(record);
-      }
-      return await replace();
-    } finally {
-      for (const { request } of hidden) await this.#showAgain(request, context);
-    }
-  }
-
-  /** A view that can't be shown again yet, because another of its layers is damaged too, stays recorded. */
-  async #showAgain(request: MountRequest, context: EffectContext): Promise<void> {
-    const operation = `mount ${request.path}`;
-    try {
-      await this.#withMount(request, context, operation, async () => {
-        const record = await readMountRecord(this.#layout, request.volumeGuid);
-        if (record !== undefined) await showView(await this.#gallery(), record.request);
-      });
-    } catch (error) {
-      if (!isErrorCode(error, 'failed-precondition')) context.warn?.(describeError(error));
-    }
-  }
-
   async #withLayer<T>(
     ref: LayerRef,
     context: EffectContext,
     verb: string,
     effect: () => Promise<T>,
   ): Promise<T> {
-    return this.#withFolder(layerFolder(ref), context, `${verb} layer ${ref.chainId}`, effect);
-  }
-
-  /** One effect per folder at a time, known to `observe` as running. A merge's may take mounts' and layers' within it. */
-  async #withFolder<T>(
-    folder: string,
-    context: EffectContext,
-    operation: string,
-    effect: () => Promise<T>,
-  ): Promise<T> {
-    return this.#locks.run(`folder ${folder}`, () =>
-      this.#asRunning(this.#running.folders, folder, context, operation, effect),
-    );
-  }
-
-  /** One effect per mount and path at a time. */
-  async #withMount<T>(
-    { volumeGuid, path }: MountRequest,
-    context: EffectContext,
-    operation: string,
-    effect: () => Promise<T>,
-  ): Promise<T> {
-    return this.#locks.run(`mount ${volumeGuid}`, () =>
-      this.#locks.run(`path ${foldPath(path)}`, () =>
-        this.#asRunning(this.#running.volumeGuids, volumeGuid, context, operation, effect),
-      ),
-    );
-  }
-
-  async #asRunning<K, T>(
-    running: Set<K>,
-    key: K,
-    context: EffectContext,
-    operation: string,
-    effect: () => Promise<T>,
-  ): Promise<T> {
-    throwIfAborted(context.signal, operation);
-    running.add(key);
-    try {
-      return await effect();
-    } catch (error) {
-      throw classify(error, operation);
-    } finally {
-      running.delete(key);
-    }
+    return this.#effects.inFolder(layerFolder(ref), context, `${verb} layer ${ref.chainId}`, effect);
   }
 }
 

@@ -1,0 +1,59 @@
+/** What is mounted of a chain whose layers or merged CIM are to change. */
+
+import { describeError, isErrorCode } from '../../errors.ts';
+import type { EffectContext, MountRequest } from '../host.ts';
+import type { Effects } from './effects.ts';
+import { type MountRecord, readMountRecord, readMountRecords } from './mount-records.ts';
+import { type Gallery, hideView, showView, viewState } from './views.ts';
+
+/** Says of a mount whether it shows what is to change. */
+export type Uses = (request: MountRequest) => boolean;
+
+/** Where a chain that `uses` says is mounted. */
+export async function mountedBy(gallery: Gallery, uses: Uses): Promise<string | undefined> {
+  for (const record of await readMountRecords(gallery.layout))
+    if (uses(record.request) && (await viewState(gallery, record)).state !== 'missing')
+      return record.request.path;
+  return undefined;
+}
+
+/**
+ * Replaces what mounted chains consist of. Windows renames nothing that is open, so their views go first, and come back as
+ * far as what they show is sound; a view that a crash keeps away is observed as missing.
+ */
+export async function replaceUnder<T>(
+  gallery: Gallery,
+  effects: Effects,
+  { users, operation }: { users: Uses; operation: string },
+  replace: () => Promise<T>,
+  context: EffectContext,
+): Promise<T> {
+  const hidden: MountRecord[] = [];
+  try {
+    for (const record of await readMountRecords(gallery.layout)) {
+      if (!users(record.request) || (await viewState(gallery, record)).state === 'missing') continue;
+      hidden.push(record);
+      await effects.onMount(record.request, context, operation, () => hideView(gallery, record));
+    }
+    return await replace();
+  } finally {
+    for (const { request } of hidden) await showAgain(gallery, effects, request, context);
+  }
+}
+
+/** A view that can't be shown again yet, because another of its layers is damaged too, stays recorded. */
+async function showAgain(
+  gallery: Gallery,
+  effects: Effects,
+  request: MountRequest,
+  context: EffectContext,
+): Promise<void> {
+  try {
+    await effects.onMount(request, context, `mount ${request.path}`, async () => {
+      const record = await readMountRecord(gallery.layout, request.volumeGuid);
+      if (record !== undefined) await showView(gallery, record.request);
+    });
+  } catch (error) {
+    if (!isErrorCode(error, 'failed-precondition')) context.warn?.(describeError(error));
+  }
+}
