@@ -52,14 +52,18 @@ static Handle *find_handle(uint64_t number, bool stream) {
   return NULL;
 }
 
+/* Images may be written by several threads, each of them by one. */
+static SRWLOCK adding = SRWLOCK_INIT;
+
 static Handle *add_handle(Image *image, Stream *stream, uint64_t owner) {
-  for (Handle *handle = handles; handle < handles + MAX_HANDLES; handle++) {
-    if (handle->number != 0) continue;
-    last_number += 0x10;
-    *handle = (Handle){.number = last_number, .image = image, .stream = stream, .owner = owner};
-    return handle;
-  }
-  abort();
+  AcquireSRWLockExclusive(&adding);
+  Handle *handle = handles;
+  while (handle < handles + MAX_HANDLES && handle->number != 0) handle++;
+  if (handle == handles + MAX_HANDLES) abort();
+  last_number += 0x10;
+  *handle = (Handle){.number = last_number, .image = image, .stream = stream, .owner = owner};
+  ReleaseSRWLockExclusive(&adding);
+  return handle;
 }
 
 static bool ends_in_backslash(const WCHAR *path) {

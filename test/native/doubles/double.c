@@ -69,19 +69,25 @@ void guid_text(const GUID *guid, WCHAR *text) {
            guid->Data4[6], guid->Data4[7]);
 }
 
-const WCHAR *devices_directory(void) {
-  static WCHAR directory[MAX_PATH];
+static void find_devices(WCHAR *directory) {
   char *(CDECL *unix_name)(const WCHAR *) =
       (void *)GetProcAddress(GetModuleHandleW(L"kernel32"), "wine_get_unix_file_name");
-  if (directory[0] || unix_name == NULL) return directory;
-  char *name = unix_name(L"C:\\");
   WCHAR path[MAX_PATH] = L"\\\\?\\unix";
+  char *name = unix_name(L"C:\\");
   MultiByteToWideChar(CP_UTF8, 0, name, -1, path + wcslen(path), MAX_PATH - 16);
   HeapFree(GetProcessHeap(), 0, name);
   for (WCHAR *at = path; *at; at++)
     if (*at == '/') *at = '\\';
   *wcsstr(path, L"\\dosdevices\\") = 0;
   swprintf(directory, MAX_PATH, L"%ls\\dosdevices", path);
+}
+
+const WCHAR *devices_directory(void) {
+  static SRWLOCK finding = SRWLOCK_INIT;
+  static WCHAR directory[MAX_PATH];
+  AcquireSRWLockExclusive(&finding);
+  if (directory[0] == 0) find_devices(directory);
+  ReleaseSRWLockExclusive(&finding);
   return directory;
 }
 
@@ -181,13 +187,17 @@ extern IMAGE_DOS_HEADER __ImageBase;
 
 /* "cimfs" in cimfs.dll. */
 static const char *own_name(void) {
-  static char path[MAX_PATH], *name;
-  if (name != NULL) return name;
-  GetModuleFileNameA((HMODULE)&__ImageBase, path, MAX_PATH);
-  char *base = strrchr(path, '\\');
-  base = base == NULL ? path : base + 1;
-  *strrchr(base, '.') = 0;
-  return name = base;
+  static SRWLOCK finding = SRWLOCK_INIT;
+  static char name[MAX_PATH];
+  AcquireSRWLockExclusive(&finding);
+  if (name[0] == 0) {
+    char path[MAX_PATH];
+    GetModuleFileNameA((HMODULE)&__ImageBase, path, MAX_PATH);
+    strcpy(name, strrchr(path, '\\') + 1);
+    *strrchr(name, '.') = 0;
+  }
+  ReleaseSRWLockExclusive(&finding);
+  return name;
 }
 
 void begin(Call *call, const char *function) {
