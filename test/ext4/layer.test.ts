@@ -3,6 +3,8 @@
 import { readdirSync, statSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { CimletError } from '../../src/errors.ts';
+import { checkDisk } from '../../src/ext4/check.ts';
 import { Disk } from '../../src/ext4/disk.ts';
 import { ModeType } from '../../src/ext4/format.ts';
 import { typeOf } from '../../src/ext4/inode.ts';
@@ -177,9 +179,7 @@ describe('what ext4 cannot hold is refused, naming the entry', () => {
   const deviceTar = (major: string) => {
     const tar = tarOf({ name: 'dev', type: 'character-device', mode: 0o600 });
     tar.write(major.padStart(7, '0'), 329, 'latin1');
-    tar.fill(0x20, 148, 156);
-    const sum = tar.subarray(0, 512).reduce((total, byte) => total + byte, 0);
-    tar.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+    correctChecksum(tar.subarray(0, 512));
     return tar;
   };
   const xattrs = (...sizes: number[]): Partial<Entry> => ({
@@ -417,4 +417,45 @@ describe('any sequence of entries', () => {
       { numRuns: 60 },
     );
   });
+
+  it('and any damage to the tar, ends in an error or a sound image', async () => {
+    const sparse = { 'GNU.sparse.size': '100000', 'GNU.sparse.map': '0,100,70000,5,100000,0' };
+    const tar = tarOf(
+      directory('d'),
+      file('d/f', 'f'.repeat(600)),
+      file('sparse', 's'.repeat(105), { records: sparse }),
+      file('x', 'x', { records: { 'SCHILY.xattr.user.x': 'y'.repeat(300) } }),
+      hardLink('h', 'd/f'),
+      symlink('s', 'd'),
+      file('s/.wh.g'),
+      { name: 'dev', type: 'block-device' },
+    );
+    const blocks = tar.length / 512;
+    const change = fc.tuple(fc.nat(blocks - 1), fc.nat(511), fc.nat(255));
+    await fc.assert(
+      fc.asyncProperty(fc.array(change, { minLength: 1, maxLength: 4 }), async (changes) => {
+        const bytes = Buffer.from(tar);
+        for (const [block, at, byte] of changes) bytes[block * 512 + at] = byte;
+        for (let base = 0; base < bytes.length; base += 512)
+          if (/^\d{7}\0/.test(bytes.toString('latin1', base + 100, base + 108)))
+            correctChecksum(bytes.subarray(base, base + 512));
+        const image = shop.at('image');
+        try {
+          await makeImage(inChunks(bytes), image, { maxSize: 2 ** 40 });
+        } catch (error) {
+          expect(error).toBeInstanceOf(CimletError);
+          return;
+        }
+        if (hasE2fsprogs) e2fsck(image);
+        expect(checkDisk(image).faults).toEqual([]);
+      }),
+      { numRuns: 150 },
+    );
+  });
 });
+
+function correctChecksum(header: Buffer): void {
+  header.fill(0x20, 148, 156);
+  const sum = header.reduce((total, byte) => total + byte, 0);
+  header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+}
