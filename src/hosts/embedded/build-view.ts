@@ -10,7 +10,6 @@ import { verifySeals } from './containers.ts';
 import { ensureDirectory, syncDirectory } from './directories.ts';
 import { extractTree } from './extract-tree.ts';
 import type { ExtractJob, JobControl, JobResults, ShownCim, ViewJob } from './jobs.ts';
-import { withRepairHint } from './repair-hint.ts';
 import { isViewImage, temporaryName, VIEW_VOLUME_NAME } from './view-image.ts';
 
 /**
@@ -55,20 +54,16 @@ async function withCim<T>(
   use: (cim: CimReader) => Promise<T>,
 ): Promise<T> {
   const { path, sources, seals } = shown;
+  await verifySeals(shown, signal);
+  // Read through the very seal that was verified: the file may have been replaced since.
+  const seal = seals.find((each) => each.path === path);
+  const cim = openCim(path, {
+    sources: sources.length === 0 ? undefined : sources,
+    rootHash: seal?.rootHash,
+  });
   try {
-    await verifySeals(shown, signal);
-    // Read through the very seal that was verified: the file may have been replaced since.
-    const seal = seals.find((each) => each.path === path);
-    const cim = openCim(path, {
-      sources: sources.length === 0 ? undefined : sources,
-      rootHash: seal?.rootHash,
-    });
-    try {
-      return await use(cim);
-    } finally {
-      cim.close();
-    }
-  } catch (error) {
-    throw withRepairHint(error, [path, ...sources]);
+    return await use(cim);
+  } finally {
+    cim.close();
   }
 }

@@ -28,6 +28,7 @@ import type {
 } from '../host.ts';
 import { KeyedLock } from '../keyed-lock.ts';
 import { checkMergeRequest } from '../merge-request.ts';
+import { noteDamage } from './damage.ts';
 import { removeTree } from './directories.ts';
 import { exportLayerTar } from './export-layer.ts';
 import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
@@ -332,7 +333,7 @@ class EmbeddedHost implements Host {
       try {
         return await effect();
       } catch (error) {
-        throw classify(error, operation);
+        throw await noteDamage(this.#layout, classify(error, operation));
       } finally {
         this.#running.folders.delete(folder);
       }
@@ -351,7 +352,7 @@ class EmbeddedHost implements Host {
       try {
         return await effect();
       } catch (error) {
-        throw classify(error, operation);
+        throw await noteDamage(this.#layout, classify(error, operation));
       } finally {
         this.#running.volumeGuids.delete(volumeGuid);
       }

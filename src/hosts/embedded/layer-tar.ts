@@ -8,7 +8,6 @@ import { classify } from '../../errors.ts';
 import { exportLayer } from '../../layers/export-layer.ts';
 import { readingSealed } from './containers.ts';
 import type { ExportJob, JobControl, JobResults } from './jobs.ts';
-import { withRepairHint } from './repair-hint.ts';
 
 const WRITE_BYTES = 1024 * 1024;
 
@@ -24,8 +23,7 @@ export async function writeLayerTar(job: ExportJob, control: JobControl): Promis
     return { bytes };
   } catch (error) {
     if (temporary !== file) rmSync(temporary, { force: true });
-    const cims = [job.cim, ...(job.parent === undefined ? [] : [job.parent])];
-    throw withRepairHint(classify(error, `export layer to ${file}`), cims);
+    throw classify(error, `export layer to ${file}`);
   }
 }
 

@@ -4,15 +4,10 @@ import { mergeBlockCims } from '../../cim/merge.ts';
 import { openCim } from '../../cim/reader.ts';
 import { completeContainer, readingSealed } from './containers.ts';
 import type { JobControl, MergeJob, WrittenContainer } from './jobs.ts';
-import { withRepairHint } from './repair-hint.ts';
 
 /** Leaves the container durable. What is left of it on failure is the caller's to remove. */
 export async function mergeLayers(job: MergeJob, control: JobControl): Promise<WrittenContainer> {
-  try {
-    return await readingSealed(job.sources, control.signal, () => merge(job, control));
-  } catch (error) {
-    throw withRepairHint(error, pathsOf(job));
-  }
+  return readingSealed(job.sources, control.signal, () => merge(job, control));
 }
 
 async function merge(job: MergeJob, control: JobControl): Promise<WrittenContainer> {

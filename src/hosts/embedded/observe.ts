@@ -15,6 +15,7 @@ import type {
   VolumeGuid,
 } from '../host.ts';
 import { layerBuilder, MERGE_BUILDER } from './builders.ts';
+import { damageFaults } from './damage.ts';
 import { listDirectory } from './directories.ts';
 import { findExportLeftovers } from './exports.ts';
 import {
@@ -103,10 +104,11 @@ export async function observeMerges(
 
 /** Faults of one layer's own files, as far as they show without reading them. */
 export async function layerFaults(layout: Layout, { layer, cimFiles }: LayerRecord): Promise<LayerFault[]> {
-  const folder = layer.format === 'ForkedCIM' ? layout.cimLayers : snapshotPath(layout, layerFolder(layer));
+  const folder = snapshotPath(layout, layerFolder(layer));
   return [
     ...builderFaults(layer.builder, layerBuilder(layer.format)),
-    ...(await fileFaults(folder, cimFiles)),
+    ...(await fileFaults(layer.format === 'ForkedCIM' ? layout.cimLayers : folder, cimFiles)),
+    ...(await damageFaults(folder)),
   ];
 }
 
@@ -116,9 +118,11 @@ export async function mergeFaults(
   { merge: { chain, format, builder }, cimFiles, sources: recorded }: MergeRecord,
   sources: ReadonlyMap<string, string>,
 ): Promise<MergeFault[]> {
+  const folder = snapshotPath(layout, mergeFolder(topOf(chain)));
   const faults: MergeFault[] = [
     ...builderFaults(builder, MERGE_BUILDER),
-    ...(await fileFaults(snapshotPath(layout, mergeFolder(topOf(chain))), cimFiles)),
+    ...(await fileFaults(folder, cimFiles)),
+    ...(await damageFaults(folder)),
   ];
   for (const [index, chainId] of chain.entries()) {
     const identity = sources.get(layerFolder({ chainId, format }));

@@ -4,7 +4,6 @@ import { CimletError, isErrorCode } from '../../errors.ts';
 import { openLayerStream } from '../../images/decode.ts';
 import type { DiffId, LayerBlob } from '../host.ts';
 import type { JobControl } from './jobs.ts';
-import { withRepairHint } from './repair-hint.ts';
 
 interface JobInput {
   blob: LayerBlob;
@@ -22,7 +21,7 @@ export function openJobTar({ blob, diffId }: JobInput, control: JobControl): Asy
 /** Faults of the tar don't say whose tar it is, and those of the layers below, in `cims`, not what to do about it. */
 export function nameCulprit(error: unknown, { blob }: JobInput, cims: readonly string[]): unknown {
   if (!isErrorCode(error, 'corrupt', 'unsupported-host')) return error;
-  if (error.message.startsWith('read CIM: ') && cims.length > 0) return withRepairHint(error, cims);
+  if (error.message.startsWith('read CIM: ') && cims.length > 0) return error;
   if (error.message.startsWith('read ') || cims.some((path) => error.message.includes(path))) return error;
   return new CimletError(error.code, `unpack layer ${blob.digest} from ${blob.file}: ${error.message}`, {
     hint: error.hint ?? "copy the image again; if that doesn't help, whoever built it has to build it right",

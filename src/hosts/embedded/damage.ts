@@ -1,0 +1,85 @@
+/**
+ * Damage that showed when a committed layer or merged CIM was read. Observing compares sizes only, of what isn't sealed;
+ * so what was found is noted beside the record, and goes with it when the layer is built anew.
+ */
+
+import { readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { writeDurable } from '../../cim/durable-files.ts';
+import { CimletError, classify, isErrorCode } from '../../errors.ts';
+import { type Layout, layerFolder, mergeFolder, snapshotPath } from './layout.ts';
+import { readLayerRecords, readMergeRecords, type StoredFile } from './records.ts';
+
+/** How src/cim/faults.ts begins what it says of a file. */
+const READ_CIM = 'read CIM: ';
+
+interface Owner {
+  /** As an operator names it. */
+  what: string;
+  folder: string;
+  files: string[];
+}
+
+/**
+ * If `error` says that a file of a committed layer or merged CIM is damaged, notes it and returns an error to wait for:
+ * the next plan repairs the layer. Any other error is returned as it is.
+ */
+export async function noteDamage(layout: Layout, error: unknown): Promise<unknown> {
+  if (!isErrorCode(error, 'corrupt') || !error.message.startsWith(READ_CIM)) return error;
+  const said = error.message.slice(READ_CIM.length);
+  const owner = (await ownersOf(layout)).find(({ files }) =>
+    files.some((file) => said.startsWith(`${file}: `)),
+  );
+  if (owner === undefined) return error;
+  const note = { formatVersion: 1, message: said.slice(said.indexOf(': ') + 2) };
+  writeDurable(notePath(owner.folder), Buffer.from(`${JSON.stringify(note)}\n`));
+  return new CimletError('failed-precondition', error.message, {
+    hint: `${owner.what} is damaged; plan and apply again: it is built anew`,
+    cause: error,
+  });
+}
+
+/** What was noted of the layer or merged CIM in this folder; undefined when nothing was. */
+export async function readDamage(folder: string): Promise<string | undefined> {
+  const file = notePath(folder);
+  try {
+    const { message }: { message?: unknown } = JSON.parse(await readFile(file, 'utf8'));
+    return String(message);
+  } catch (error) {
+    // A torn note is one all the same.
+    if (error instanceof SyntaxError) return 'damage was found when it was read';
+    const classified = classify(error, `read ${file}`);
+    if (isErrorCode(classified, 'not-found', 'failed-precondition')) return undefined;
+    throw classified;
+  }
+}
+
+async function ownersOf(layout: Layout): Promise<Owner[]> {
+  const inFolder = (folder: string, files: readonly StoredFile[]) =>
+    files.map(({ name }) => join(folder, name));
+  const layers = (await readLayerRecords(layout)).map(({ layer, cimFiles }) => {
+    const folder = snapshotPath(layout, layerFolder(layer));
+    const where = layer.format === 'ForkedCIM' ? layout.cimLayers : folder;
+    return { what: `layer ${layer.chainId}`, folder, files: inFolder(where, cimFiles) };
+  });
+  const merges = (await readMergeRecords(layout)).flatMap(({ merge, cimFiles }) => {
+    const top = merge.chain.at(-1);
+    if (top === undefined) return [];
+    const folder = snapshotPath(layout, mergeFolder(top));
+    return [{ what: `the merged CIM on ${top}`, folder, files: inFolder(folder, cimFiles) }];
+  });
+  return [...layers, ...merges];
+}
+
+function notePath(folder: string): string {
+  return join(folder, 'damage.json');
+}
+
+/** A fault for observing, from what was noted. */
+export async function damageFaults(
+  folder: string,
+): Promise<{ code: 'file-corrupt'; message: string; path: string }[]> {
+  const message = await readDamage(folder);
+  if (message === undefined) return [];
+  return [{ code: 'file-corrupt', message: `${basename(folder)} is damaged: ${message}`, path: folder }];
+}
