@@ -21,7 +21,10 @@ const services: Services = {
   platform: nativePlatform(),
   openHost(choice, root) {
     const kind = choice === 'auto' ? nativeHost() : choice;
-    if (kind === 'embedded') return createEmbeddedHost({ root });
+    if (kind === 'embedded') {
+      requireLinux();
+      return createEmbeddedHost({ root });
+    }
     if (process.platform === 'win32') return createWindowsHost({ root });
     throw new CimletError('unsupported-host', 'the windows host runs on Windows only', {
       hint: 'use --host embedded on Linux',
@@ -37,6 +40,19 @@ async function readStandardInput(signal?: AbortSignal): Promise<string> {
   } catch (error) {
     throw classify(error, 'read standard input');
   }
+}
+
+function requireLinux(): void {
+  const { platform } = process;
+  if (platform === 'linux') return;
+  if (platform === 'win32')
+    throw new CimletError('unsupported-host', 'the embedded host runs on Linux only', {
+      hint: 'use --host windows',
+    });
+  const system = platform === 'darwin' ? 'macOS' : platform;
+  throw new CimletError('unsupported-host', `${system} is not supported: cimlet works on Windows and Linux`, {
+    hint: 'run it in a container or virtual machine with Linux; validate, plan --offline and cim work here, too',
+  });
 }
 
 function nativeHost(): 'windows' | 'embedded' {

@@ -374,6 +374,25 @@ ${manifestOf('moved').replaceAll('../images', join(work, 'images'))}`;
     });
   });
 
+  test('systems that are not supported are named', async () => {
+    const as = (platform: string) => {
+      const code = `Object.defineProperty(process, 'platform', { value: '${platform}' })`;
+      const options = { env: { NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(code)}` } };
+      return { run: (...args: string[]) => run(args, options) };
+    };
+    for (const command of ['doctor', 'observe']) {
+      const { code, stderr } = await as('darwin').run(command);
+      expect({ code, stderr }).toEqual({
+        code: 1,
+        stderr: expect.stringMatching(
+          /^error: macOS is not supported: cimlet works on Windows and Linux\nhint: /,
+        ),
+      });
+    }
+    expect((await as('freebsd').run('doctor')).stderr).toMatch(/^error: freebsd is not supported/);
+    expect((await as('darwin').run('plan', '-f', manifests, '--offline')).code).toBe(0);
+  });
+
   test('delete has nothing to do where no root is, and makes none', async () => {
     const none = join(work, 'none', 'root');
     const result = await run(['delete', 'mount/copy', '--yes', '--root', none]);
