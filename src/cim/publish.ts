@@ -1,7 +1,4 @@
-/**
- * The files of an image in its directory: given their names when it is finished, listed, removed. The `.cim` makes an
- * image exist, so it comes last and goes first.
- */
+/** The files of an image in its directory, given their names when it is finished. The `.cim` makes an image exist, so it comes last. */
 
 import { renameSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -9,8 +6,8 @@ import { CimletError } from '../errors.ts';
 import { temporaryContainer } from './container-target.ts';
 import { removeFile, syncDirectory } from './durable-files.ts';
 import { attempt } from './faults.ts';
-import { REGION_TYPES, type RegionSet } from './format.ts';
-import { type CimFile, fileSize, imageFileName, readImageHeader, setFileNames } from './image.ts';
+import { REGION_TYPES } from './format.ts';
+import { fileSize, imageFileName, setFileNames } from './image.ts';
 import { TEMPORARY_PREFIX } from './image-target.ts';
 
 /**
@@ -33,16 +30,6 @@ function publishFile(directory: string, file: string): void {
     throw new CimletError('not-found', `publish ${to}: neither it nor its temporary file exists`);
 }
 
-/** The image's own files (not its ancestors') with their sizes; missing ones are left out. */
-export function listCimFiles(directory: string, name: string): CimFile[] {
-  const image = imageFileName(name);
-  const { own } = readImageHeader(join(directory, image));
-  return [image, ...setFileNames(own)].flatMap((file) => {
-    const size = fileSize(join(directory, file));
-    return size === undefined ? [] : [{ name: file, size }];
-  });
-}
-
 /** Gives a container file that was written anew its final name, durably; doing it again is fine. */
 export function publishContainer(file: string): void {
   publishFile(dirname(file), basename(file));
@@ -55,24 +42,4 @@ export function removeContainer(file: string): void {
   removeFile(file);
   removeFile(temporaryContainer(file));
   syncDirectory(dirname(file));
-}
-
-/**
- * Removes an image's own files, finished or not: `.cim` first, so that it is gone at once. Nothing there is fine. The region files
- * are those that its header names; with `regionGuid` also those of an image whose `.cim` is gone or was never published.
- */
-export function removeCim(directory: string, name: string, regionGuid?: string): void {
-  if (fileSize(directory) === undefined) return;
-  const image = join(directory, imageFileName(name));
-  const sets: RegionSet[] =
-    regionGuid === undefined ? [] : [{ guid: regionGuid, count: REGION_TYPES.length }];
-  if (fileSize(image) !== undefined && sets.length === 0) sets.push(readImageHeader(image).own);
-  removeFile(image);
-  removeFile(join(directory, TEMPORARY_PREFIX + imageFileName(name)));
-  syncDirectory(dirname(image));
-  for (const file of sets.flatMap(setFileNames)) {
-    removeFile(join(directory, file));
-    removeFile(join(directory, TEMPORARY_PREFIX + file));
-  }
-  syncDirectory(directory);
 }

@@ -19,8 +19,6 @@ export interface LayerStreamOptions {
   signal?: AbortSignal | undefined;
   /** Called with the bytes of the blob read so far and in all. */
   onProgress?: ((done: number, total: number) => void) | undefined;
-  /** Most uncompressed bytes to hand out; more is `corrupt`. Default: no limit. */
-  maxBytes?: number | undefined;
 }
 
 /**
@@ -78,7 +76,7 @@ async function* decodeAndVerify(
   handle: FileHandle,
   blob: LayerBlob,
   operation: string,
-  { diffId, signal, onProgress, maxBytes = Number.POSITIVE_INFINITY }: LayerStreamOptions,
+  { diffId, signal, onProgress }: LayerStreamOptions,
 ): AsyncGenerator<Buffer, void, undefined> {
   const stored = new DigestCheck(blob.digest);
   const source = new BlobSource(handle, blob, operation, signal, (chunk, done) => {
@@ -89,16 +87,8 @@ async function* decodeAndVerify(
   const isOwnContent = compression === 'none' && diffId === (blob.digest as string);
   const content = isOwnContent ? undefined : new DigestCheck(diffId);
 
-  let bytes = 0;
   for await (const chunk of decode(compression, source, operation)) {
     throwIfAborted(signal, operation);
-    bytes += chunk.length;
-    if (bytes > maxBytes) {
-      throw new CimletError(
-        'corrupt',
-        `${operation}: its content is larger than the ${maxBytes} bytes allowed`,
-      );
-    }
     content?.update(chunk);
     yield chunk;
   }

@@ -130,13 +130,6 @@ describe('what is wrong is said once everything was read', () => {
     expect(error.message).toContain(`found ${sha256(small)}`);
   });
 
-  it('more content than allowed', async () => {
-    const blob = writeBlob(makeTemporaryDirectory(), gzipSync(Buffer.alloc(10 << 20)));
-    const error = await failure(blob, { diffId: sha256(Buffer.alloc(10 << 20)), maxBytes: 1 << 20 });
-    expect(error.code).toBe('corrupt');
-    expect(error.message).toContain('larger than the 1048576 bytes allowed');
-  });
-
   it('a file that is gone', async () => {
     const blob = { ...writeBlob(makeTemporaryDirectory(), small), file: '/nonexistent/blob' };
     expect((await failure(blob, { diffId: sha256(small) })).code).toBe('not-found');
