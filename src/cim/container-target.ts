@@ -54,7 +54,7 @@ export interface ContainerTargetOptions {
 }
 
 /** Where a new container file is written before it gets its name. */
-export function temporaryContainer(file: string): string {
+function temporaryContainer(file: string): string {
   return join(dirname(file), TEMPORARY_PREFIX + basename(file));
 }
 

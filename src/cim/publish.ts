@@ -3,8 +3,7 @@
 import { renameSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { CimletError } from '../errors.ts';
-import { temporaryContainer } from './container-target.ts';
-import { removeFile, syncDirectory } from './durable-files.ts';
+import { syncDirectory } from './durable-files.ts';
 import { attempt } from './faults.ts';
 import { REGION_TYPES } from './format.ts';
 import { fileSize, imageFileName, setFileNames } from './image.ts';
@@ -33,13 +32,5 @@ function publishFile(directory: string, file: string): void {
 /** Gives a container file that was written anew its final name, durably; doing it again is fine. */
 export function publishContainer(file: string): void {
   publishFile(dirname(file), basename(file));
-  syncDirectory(dirname(file));
-}
-
-/** Removes a container file, finished or not. Nothing there is fine. */
-export function removeContainer(file: string): void {
-  if (fileSize(dirname(file)) === undefined) return;
-  removeFile(file);
-  removeFile(temporaryContainer(file));
   syncDirectory(dirname(file));
 }
