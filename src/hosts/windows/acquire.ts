@@ -14,8 +14,7 @@ export async function acquireAll(resources: readonly Resource[]): Promise<void> 
     try {
       await resource.acquire();
     } catch (error) {
-      await releaseAfter(error, resources.slice(0, index));
-      throw error;
+      throw await afterFailure(error, () => releaseAll(resources.slice(0, index)));
     }
 }
 
@@ -24,13 +23,27 @@ export async function releaseAll(resources: readonly Resource[]): Promise<void> 
   for (const resource of resources.toReversed()) await resource.release();
 }
 
-/** The first error is what went wrong; one of cleaning up after it is told with it. */
-async function releaseAfter(error: unknown, acquired: readonly Resource[]): Promise<void> {
+/** Runs `use` while the resource is held. */
+export async function holding<T>(resource: Resource, use: () => Promise<T>): Promise<T> {
+  await resource.acquire();
+  let result: T;
   try {
-    await releaseAll(acquired);
+    result = await use();
+  } catch (error) {
+    throw await afterFailure(error, () => resource.release());
+  }
+  await resource.release();
+  return result;
+}
+
+/** Cleans up after an error and gives the one to throw: what went wrong first, told with what went wrong then. */
+export async function afterFailure(error: unknown, cleanUp: () => Promise<void>): Promise<unknown> {
+  try {
+    await cleanUp();
+    return error;
   } catch (second) {
-    if (!(error instanceof CimletError) || !(second instanceof Error)) throw second;
+    if (!(error instanceof CimletError) || !(second instanceof Error)) return error;
     const message = `${error.message}; taking back what was done before failed too: ${second.message}`;
-    throw new CimletError(error.code, message, { hint: error.hint, cause: error });
+    return new CimletError(error.code, message, { hint: error.hint, cause: error });
   }
 }

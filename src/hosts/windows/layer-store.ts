@@ -20,6 +20,7 @@ import {
 } from '../embedded/snapshot-folders.ts';
 import type { CommittedLayer, EffectContext, LayerRef, UnpackRequest } from '../host.ts';
 import { lowerVolumeGuid } from '../identity.ts';
+import { afterFailure } from './acquire.ts';
 import { builderOf } from './builders.ts';
 import { isForkedFile, LAYER_IMAGE } from './cim-paths.ts';
 import { runJob, type WrittenImage } from './jobs.ts';
@@ -54,8 +55,7 @@ export async function unpackLayer(
       await workshop.locks.run('forked images', () => writeLayer(workshop, request, context));
     else await writeLayer(workshop, request, context);
   } catch (error) {
-    await discardUnpacked(workshop, request);
-    throw error;
+    throw await afterFailure(error, () => discardUnpacked(workshop, request));
   }
 }
 

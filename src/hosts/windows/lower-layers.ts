@@ -6,6 +6,7 @@ import { volumePath } from '../../native/windows/guid.ts';
 import { layerFolder } from '../embedded/layout.ts';
 import type { ChainId, EffectContext, UnpackRequest } from '../host.ts';
 import { lowerVolumeGuid } from '../identity.ts';
+import { holding } from './acquire.ts';
 import { LOWER_FILE, LOWER_IMAGE } from './cim-paths.ts';
 import { runJob } from './jobs.ts';
 import { layerImage, mergedImage, soundLayer, soundMerge, type WindowsLayerRecord } from './store.ts';
@@ -28,12 +29,7 @@ export async function withLowerVolume<T>(
   if (parent === undefined) return use(undefined, undefined);
   const guid = lowerVolumeGuid(workshop.layout.root, layerFolder(request));
   const shown = await shownLayers(workshop, parents, folder, context);
-  await workshop.volumes.mount(shown, guid);
-  try {
-    return await use(volumePath(guid), parent);
-  } finally {
-    await workshop.volumes.dismount(guid);
-  }
+  return holding(workshop.volumes.resource(shown, guid), () => use(volumePath(guid), parent));
 }
 
 async function requireParents(

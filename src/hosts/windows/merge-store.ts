@@ -14,6 +14,7 @@ import {
 import type { ChainId, EffectContext, MergedChain, MergeRequest } from '../host.ts';
 import { lowerVolumeGuid } from '../identity.ts';
 import { checkMergeRequest } from '../merge-request.ts';
+import { afterFailure, holding } from './acquire.ts';
 import { builderOf } from './builders.ts';
 import { MERGED_IMAGE } from './cim-paths.ts';
 import { runJob } from './jobs.ts';
@@ -25,6 +26,7 @@ import {
   sourceIdentity,
   type WindowsLayerRecord,
 } from './store.ts';
+import type { ShownImage } from './volumes.ts';
 import type { Workshop } from './workshop.ts';
 
 /** What is there, when it is all that is asked for. */
@@ -59,8 +61,8 @@ export async function writeMerge(
     const image = { container: join(await beginFolder(layout, folder), MERGED_FILE), name: MERGED_IMAGE };
     const written = await runJob({ kind: 'merge', image, sources, seal, vhdFooter }, context);
     // Some builds of Windows accept a merge that can't be mounted; and a file that a crash cut off looks whole.
-    await volumes.mount({ image, sources, kind: 'block', rootHash: written.rootHash }, guid);
-    await volumes.dismount(guid);
+    const shown: ShownImage = { image, sources, kind: 'block', rootHash: written.rootHash };
+    await holding(volumes.resource(shown, guid), async () => undefined);
     const merge: MergedChain = {
       chain: [...chain],
       format,
@@ -77,8 +79,10 @@ export async function writeMerge(
       sources: layers.map(sourceIdentity),
     });
   } catch (error) {
-    await discardFolder(layout, folder);
-    throw error;
+    throw await afterFailure(error, async () => {
+      await volumes.dismount(guid);
+      await discardFolder(layout, folder);
+    });
   }
 }
 

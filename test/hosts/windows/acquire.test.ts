@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { CimletError } from '../../../src/errors.ts';
-import { acquireAll, type Resource, releaseAll } from '../../../src/hosts/windows/acquire.ts';
+import { acquireAll, holding, type Resource, releaseAll } from '../../../src/hosts/windows/acquire.ts';
 
 function resources(log: string[], failing: { acquire?: string; release?: string } = {}): Resource[] {
   const step = async (name: string, verb: 'acquire' | 'release') => {
@@ -48,4 +48,23 @@ it('keeps what lies below something that is still in use', async () => {
   const log: string[] = [];
   await expect(releaseAll(resources(log, { release: 'directory' }))).rejects.toThrow('release directory');
   expect(log).toEqual(['release binding', 'release directory']);
+});
+
+it.each<[string, { use?: string; release?: string }, string | RegExp]>([
+  ['nothing', {}, 'used'],
+  ['the use', { use: 'used up' }, 'used up'],
+  ['the release', { release: 'volume' }, 'release volume: no'],
+  ['the use, then the release', { use: 'used up', release: 'volume' }, /used up.*release volume: no/],
+])('gives back what it held whatever fails: %s', async (_what, failing, expected) => {
+  const log: string[] = [];
+  const [volume] = resources(log, failing);
+  if (volume === undefined) throw new Error('no resource');
+  const held = holding(volume, async () => {
+    log.push('use');
+    if (failing.use !== undefined) throw new CimletError('corrupt', failing.use);
+    return 'used';
+  });
+  const outcome = await held.catch((error: Error) => error.message);
+  expect(outcome).toMatch(expected);
+  expect(log).toEqual(['acquire volume', 'use', 'release volume']);
 });

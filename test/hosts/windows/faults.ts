@@ -75,7 +75,7 @@ for (const format of ['ForkedCIM', 'BlockCIM'] as const) {
   }
   await build(host, [upper]);
   if (format === 'BlockCIM')
-    for (const call of [create, 'CimAddFsToMergedImage2', 'CimCommitImage', 'CimMergeMountImage']) {
+    for (const call of [create, 'CimAddFsToMergedImage2', 'CimMergeMountImage', 'CimDismountImage']) {
       await attempt({ format, doing: 'merge', call }, () => host.mergeChain({ chain, format }, context));
       await host.removeMerge(upper, context);
     }
