@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import type { BlockOutput } from './block-output.ts';
 import { type Extent, readExtents } from './extents.ts';
 import { quote, refuse } from './faults.ts';
-import { EntryType, InodeFlag, LOST_AND_FOUND, ModeType } from './format.ts';
+import { EntryType, InodeFlag, LOST_AND_FOUND, MAX_LINKS, ModeType } from './format.ts';
 import { FreedBlocks } from './freed-blocks.ts';
 import { decodeInode, encodeInode, type Inode } from './inode.ts';
 import { InodeSpool } from './inode-spool.ts';
@@ -98,13 +98,21 @@ export class InodeBuilder {
     return inode;
   }
 
-  /** Gives a file that is there one more path, in place of whatever has it. */
-  enter(path: string, inode: number): void {
+  /** Gives the file at `target` one more path, in place of whatever has it. */
+  link(path: string, target: string): void {
+    const shown = `its link target ${quote(target)}`;
+    // First, since a directory on the way may take the place of the target.
     const [directory, name] = this.locate(path);
+    const inode = this.find(target);
+    if (inode === undefined) throw refuse(`${shown} isn't there`);
+    if (this.tree.isDirectory(inode)) throw refuse(`${shown} is a directory`);
     const entry = this.tree.names.find(directory, name);
+    if (entry !== NO_ENTRY && this.tree.names.inodeOf(entry) === inode) return;
+    if (this.tree.linksOf(inode) >= MAX_LINKS)
+      throw refuse(`${shown} has ${MAX_LINKS} names, no more are possible`);
     this.#release(directory, entry);
     if (this.tree.kindOf(inode) === EntryType.free)
-      throw refuse('its link target is in the directory that it replaces');
+      throw refuse(`${shown} is in the directory that it replaces`);
     this.#name(directory, name, entry, inode);
   }
 

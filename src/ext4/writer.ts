@@ -10,7 +10,7 @@ import { closeSync, ftruncateSync, openSync } from 'node:fs';
 import { CimletError } from '../errors.ts';
 import { BlockOutput } from './block-output.ts';
 import { writeExtents } from './extents.ts';
-import { attempt, quote, refuse } from './faults.ts';
+import { attempt, refuse } from './faults.ts';
 import { FileData } from './file-data.ts';
 import { type FinishedImage, finishImage } from './finish.ts';
 import {
@@ -19,7 +19,6 @@ import {
   INODE_DATA,
   InodeFlag,
   MAX_FAST_SYMLINK,
-  MAX_LINKS,
   MAX_SYMLINK,
   ModeType,
   ROOT_INODE,
@@ -187,14 +186,7 @@ export class Ext4Writer {
 
   /** Another name for the file `target`, which may be a symlink, but no directory. */
   link(path: string, target: string): void {
-    const inode = this.#inodes.find(target);
-    const { tree } = this.#inodes;
-    if (inode === undefined) throw refuse(`its link target ${quote(target)} isn't there`);
-    if (tree.isDirectory(inode)) throw refuse(`its link target ${quote(target)} is a directory`);
-    if (this.#inodes.find(path) === inode) return;
-    if (tree.linksOf(inode) >= MAX_LINKS)
-      throw refuse(`its link target ${quote(target)} has ${MAX_LINKS} names, no more are possible`);
-    this.#inodes.enter(path, inode);
+    this.#inodes.link(path, target);
   }
 
   /** Hides what layers below have under a path: overlayfs' character device 0:0, or an opaque directory where there is one. */

@@ -199,6 +199,11 @@ describe('what ext4 cannot hold is refused, naming the entry', () => {
     ['a link to itself', tarOf(hardLink('a', 'a')), /link target "a" isn't there/],
     ['a link to a directory', tarOf(directory('d'), hardLink('a', 'd')), /link target "d" is a directory/],
     [
+      'a link to a whiteout that it replaces',
+      tarOf(file('.wh.a'), hardLink('a/b', 'a')),
+      /"a" is a directory/,
+    ],
+    [
       'a link into what it replaces',
       tarOf(file('d/f'), hardLink('d', 'd/f')),
       /in the directory that it replaces/,
@@ -346,7 +351,8 @@ function take(root: Folder, { do: what, path, other, number }: Step): Entry | un
       root,
     );
     if (target === undefined || target.kind === 'directory') return undefined;
-    // Where it would replace what its target is in.
+    // Where a directory on its path would take the place of its target, or it that of what its target is in.
+    if (other.every((each, index) => each === path[index]) && other.length < path.length) return undefined;
     if (path.every((each, index) => each === other[index]) && path.length < other.length) return undefined;
     const parent = parentIn(root, path);
     parent?.children.set(name, target);
