@@ -10,9 +10,12 @@ export class Effects {
   /** Known to `observe`, for which it isn't left over. */
   readonly running = { folders: new Set<string>(), volumeGuids: new Set<VolumeGuid>() };
   readonly #locks: KeyedLock;
+  readonly #explain: (error: unknown) => Promise<unknown>;
 
-  constructor(locks: KeyedLock) {
+  /** `explain` gives the error to throw for one that an effect threw. */
+  constructor(locks: KeyedLock, explain: (error: unknown) => Promise<unknown>) {
     this.#locks = locks;
+    this.#explain = explain;
   }
 
   /** Within a merge's folder mounts' and layers' may be taken; never the other way. */
@@ -23,7 +26,7 @@ export class Effects {
     effect: () => Promise<T>,
   ): Promise<T> {
     return this.#locks.run(`folder ${folder}`, () =>
-      run(this.running.folders, folder, context, operation, effect),
+      this.#run(this.running.folders, folder, context, operation, effect),
     );
   }
 
@@ -35,26 +38,26 @@ export class Effects {
   ): Promise<T> {
     return this.#locks.run(`mount ${volumeGuid}`, () =>
       this.#locks.run(`path ${foldPath(path)}`, () =>
-        run(this.running.volumeGuids, volumeGuid, context, operation, effect),
+        this.#run(this.running.volumeGuids, volumeGuid, context, operation, effect),
       ),
     );
   }
-}
 
-async function run<K, T>(
-  running: Set<K>,
-  key: K,
-  context: EffectContext,
-  operation: string,
-  effect: () => Promise<T>,
-): Promise<T> {
-  throwIfAborted(context.signal, operation);
-  running.add(key);
-  try {
-    return await effect();
-  } catch (error) {
-    throw classify(error, operation);
-  } finally {
-    running.delete(key);
+  async #run<K, T>(
+    running: Set<K>,
+    key: K,
+    context: EffectContext,
+    operation: string,
+    effect: () => Promise<T>,
+  ): Promise<T> {
+    throwIfAborted(context.signal, operation);
+    running.add(key);
+    try {
+      return await effect();
+    } catch (error) {
+      throw await this.#explain(classify(error, operation));
+    } finally {
+      running.delete(key);
+    }
   }
 }

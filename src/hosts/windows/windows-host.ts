@@ -37,6 +37,7 @@ import { checkMergeRequest } from '../merge-request.ts';
 import { probeCapabilities, type WindowsCapabilities } from './capabilities.ts';
 import { CimfsGuard } from './cimfs-guard.ts';
 import { Effects } from './effects.ts';
+import { explain } from './explain.ts';
 import { commitLayer, deleteFile, removeLayerFiles, unpackLayer } from './layer-store.ts';
 import { commitMerge, removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
 import { checkMountPath } from './mount-paths.ts';
@@ -73,7 +74,9 @@ class WindowsHost implements Host {
   readonly #volumes: Volumes;
   readonly #locks = new KeyedLock();
   readonly #scratches: Scratches;
-  readonly #effects = new Effects(this.#locks);
+  readonly #effects = new Effects(this.#locks, async (error) =>
+    explain(error, { filters: this.#api.filters, version: (await this.#probe()).version }),
+  );
   #probed: Promise<WindowsCapabilities> | undefined;
 
   constructor({ root, boot }: WindowsHostOptions) {

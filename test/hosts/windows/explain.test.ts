@@ -1,0 +1,48 @@
+import { expect, it } from 'vitest';
+import { CimletError } from '../../../src/errors.ts';
+import { explain } from '../../../src/hosts/windows/explain.ts';
+import { NativeError } from '../../../src/native/windows/native-error.ts';
+
+const HRESULT_OF = { denied: 0x80070005, inUse: 0x80070020, invalid: 0x80070057 };
+
+function failure(status: number): NativeError {
+  const call = { operation: 'activate layer C:\\x', dll: 'vmcompute.dll', function: 'ActivateLayer' };
+  return new NativeError({ ...call, kind: 'HRESULT', status, text: undefined, args: [] });
+}
+
+const filters = {
+  minifilters: async () => [{ name: 'WdFilter' }, { name: 'wcifs' }] as never,
+};
+
+it.each(['denied', 'inUse'] as const)(
+  'says which Windows it was and what filters are loaded: %s',
+  async (what) => {
+    const error = failure(HRESULT_OF[what]);
+    const explained = (await explain(error, { filters, version: '26100.1' })) as CimletError;
+    expect(explained).toMatchObject({ code: error.code, message: error.message, cause: error });
+    expect(explained.hint).toContain(error.hint);
+    expect(explained.hint).toMatch(/this is Windows 26100\.1; file-system filters loaded: WdFilter, wcifs$/);
+  },
+);
+
+it('sees through what the error was wrapped in', async () => {
+  const wrapped = new CimletError('busy', 'dismount: in use', { cause: failure(HRESULT_OF.inUse) });
+  expect(await explain(wrapped, { filters, version: '26100.1' })).toMatchObject({
+    code: 'busy',
+    hint: expect.stringContaining('WdFilter'),
+  });
+});
+
+it('leaves every other error as it is, and tells one whose circumstances are unknown', async () => {
+  const invalid = failure(HRESULT_OF.invalid);
+  const bug = new Error('bug');
+  expect(await explain(invalid, { filters, version: '26100.1' })).toBe(invalid);
+  expect(await explain(bug, { filters, version: '26100.1' })).toBe(bug);
+  const refusing = {
+    minifilters: async () => {
+      throw new CimletError('unsupported-host', 'no fltlib.dll');
+    },
+  };
+  const explained = await explain(failure(HRESULT_OF.denied), { filters: refusing, version: '26100.1' });
+  expect((explained as CimletError).hint).toMatch(/this is Windows 26100\.1$/);
+});
