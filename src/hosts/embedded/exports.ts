@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
-import { ensureDirectory, exists, listDirectory, removeEmptyDirectories } from './directories.ts';
+import { ensureDirectory, exists, listDirectory } from './directories.ts';
 import type { Layout } from './layout.ts';
 import { readRecord, writeRecord } from './records.ts';
 
@@ -37,10 +37,8 @@ export async function whileRecorded<T>(
   try {
     return await write(temporary);
   } finally {
-    if (!(await exists(temporary))) {
-      await rm(record, { force: true });
-      await removeEmptyDirectories([layout.exports]);
-    }
+    // The directory stays: another process may be about to put its record there.
+    if (!(await exists(temporary))) await rm(record, { force: true });
   }
 }
 
