@@ -246,7 +246,7 @@ function encodeInteger(sign: string, digits: string, position: number): Buffer {
   const isOctal = /^0[0-7]+$/.test(digits);
   const magnitude = BigInt(isOctal ? `0o${digits}` : digits);
   if (magnitude >= (isHexadecimal && sign === '' ? MAX_U64 : MAX_I64 + (sign === '-' ? 1n : 0n)))
-    throw new SddlError(`${sign}${digits} doesn't fit 64 bits`, position);
+    throw new SddlError(`${shown(sign + digits)} doesn't fit 64 bits`, position);
   const bytes = Buffer.alloc(11);
   bytes.writeUInt8(INT64, 0);
   bytes.writeBigUInt64LE(BigInt.asUintN(64, sign === '-' ? -magnitude : magnitude), 1);

@@ -260,6 +260,13 @@ describe('encodeSddl', () => {
     });
   });
 
+  it('says of a number without end how it begins', () => {
+    expect(encodeSddl(`D:(XA;;FX;;;WD;(a == ${'9'.repeat(100_000)}))`)).toEqual({
+      fault: expect.stringMatching(/^"9{60}…" doesn't fit 64 bits$/),
+      position: 21,
+    });
+  });
+
   it('makes a well-formed descriptor or names a place within the text, whatever it is given', () => {
     const piece = fc.constantFrom(
       'O:',
