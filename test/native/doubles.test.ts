@@ -377,6 +377,36 @@ describe.runIf(canRunWindows())('the contract doubles', () => {
     });
   });
 
+  describe('of computecore.dll', () => {
+    it('list the systems that are there, and keep what one is asked to change', async () => {
+      const systems = join(world.drive, 'doubles/systems');
+      const document = JSON.stringify({ ResourcePath: 'VirtualMachine/Devices/Scsi/x', RequestType: 'Add' });
+      await mkdir(systems);
+      await writeFile(join(systems, 'vm.json'), '{"Id":"vm","SystemType":"VirtualMachine"}');
+      const steps: Step[] = [
+        ['computecore', 'HcsCreateOperation', 'o', null, null],
+        ['computecore', 'HcsEnumerateComputeSystems', null, 'o'],
+        ['computecore', 'HcsWaitForOperationResult', 'o', 100, null],
+        ['computecore', 'HcsEnumerateComputeSystems', null, 'o'],
+        ['computecore', 'HcsOpenComputeSystem', 'gone', 0x10000000, 's'],
+        ['computecore', 'HcsOpenComputeSystem', 'vm', 0x10000000, 's'],
+        ['computecore', 'HcsCreateOperation', 'p', null, null],
+        ['computecore', 'HcsModifyComputeSystem', 's', 'p', '{}', null],
+        ['computecore', 'HcsModifyComputeSystem', 's', 'p', document, null],
+      ];
+      const answers = await takeSteps(world, steps);
+      expect(answers[2]).toEqual([OK, '[{"Id":"vm","SystemType":"VirtualMachine"}]']);
+      expect([3, 4, 5, 7, 8].map((step) => answers[step]?.[0])).toEqual([
+        INVALID,
+        '0x8037010e',
+        OK,
+        INVALID,
+        OK,
+      ]);
+      expect(await readFile(join(systems, 'vm.changes.jsonl'), 'utf8')).toBe(`${document}\n`);
+    });
+  });
+
   describe('of any DLL', () => {
     const step: Step = ['cimfs', 'CimCreateImage', 'C:\\cims', null, 'a.cim', 'i'];
     const commit: Step[] = [['cimfs', 'CimCommitImage', 'i']];

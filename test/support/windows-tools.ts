@@ -24,6 +24,7 @@ const DOUBLE_SOURCES: Readonly<Record<string, readonly string[]>> = {
   bindfltapi: ['bindfltapi.c'],
   cimfs: ['cimfs.c', 'cim-image.c', 'cim-view.c'],
   cimwriter: ['cimfs.c', 'cim-image.c', 'cim-view.c'],
+  computecore: ['computecore.c'],
   computestorage: ['computestorage.c', 'layer.c'],
   virtdisk: ['virtdisk.c'],
   vmcompute: ['vmcompute.c', 'layer.c'],

@@ -28,7 +28,7 @@ koffi.struct('DESCRIPTOR', { id: koffi.array('uint8', 16), flags: 'uint32', path
 /**
  * Parameters, a letter each: `h` handle, `H` handle out, `s` string, `u`/`U` 32/64 bits, `o`/`O` the same out, `B` bytes,
  * `X` 32 bytes out, `G` GUID, `M` metadata, `P` image paths, `I` the flavour of a driver info, `L` layers by path,
- * `E` number in and out, `W` text out.
+ * `E` number in and out, `W` text out, `T` text out by address. `>` first: it returns a handle, named by the first argument.
  */
 const PROTOTYPES: Readonly<Record<string, string>> = {
   CimCreateImage: 'sssH',
@@ -65,6 +65,14 @@ const PROTOTYPES: Readonly<Record<string, string>> = {
   HcsDetachOverlayFilter: 'ss',
   HcsImportLayer: 'sss',
   HcsDestroyLayer: 's',
+  HcsCreateOperation: '>nn',
+  HcsCloseOperation: 'h',
+  HcsWaitForOperationResult: 'huT',
+  HcsEnumerateComputeSystems: 'sh',
+  HcsOpenComputeSystem: 'suH',
+  HcsGetComputeSystemProperties: 'hhs',
+  HcsModifyComputeSystem: 'hhsn',
+  HcsCloseComputeSystem: 'h',
   SetVolumeMountPointW: 'ss',
   DeleteVolumeMountPointW: 's',
   BfSetupFilter: 'hussnu',
@@ -89,6 +97,7 @@ const TYPES: Readonly<Record<string, string>> = {
   E: '_Inout_ uint64 *',
   W: '_Out_ uint8 *',
   n: 'void *',
+  T: '_Out_ char16_t **',
 };
 
 const libraries = new Map<string, ReturnType<typeof koffi.load>>();
@@ -141,7 +150,8 @@ function descriptorOf(path: string): object {
 }
 
 function call([dll, name, ...args]: Step): unknown[] {
-  const prototype = PROTOTYPES[name] ?? '';
+  const [returned = '', prototype = ''] = /^(>?)(.*)$/.exec(PROTOTYPES[name] ?? '')?.slice(1) ?? [];
+  const made = returned === '' ? undefined : String(args.shift());
   const parameters = [...prototype].map((kind) => TYPES[kind]).join(', ');
   const invoke = libraryOf(dll).func(`int32 ${name}(${parameters})`);
   const outs: [string, unknown][] = [];
@@ -151,7 +161,7 @@ function call([dll, name, ...args]: Step): unknown[] {
     if (kind === 'B') return bytesOf(arg);
     if (kind === 'G') return arg === null ? null : guidBytes(String(arg));
     if (kind === 'M') return metadataOf(arg as Record<string, unknown>);
-    if (kind === 'H' || kind === 'o' || kind === 'O') {
+    if (kind === 'H' || kind === 'o' || kind === 'O' || kind === 'T') {
       const out = [0];
       outs.push([kind === 'H' ? `>${arg}` : kind, out]);
       return out;
@@ -170,12 +180,15 @@ function call([dll, name, ...args]: Step): unknown[] {
     if (kind === 'L') return (arg as string[]).map(descriptorOf);
     return arg;
   });
-  const result = `0x${((invoke(...values) as number) >>> 0).toString(16).padStart(8, '0')}`;
+  const value = invoke(...values) as number;
+  if (made !== undefined) handles.set(made, BigInt(value));
+  const result = `0x${(value >>> 0).toString(16).padStart(8, '0')}`;
   const shown: unknown[] = [result];
   for (const [kind, out] of outs) {
     if (kind === 'W') shown.push((out as Buffer).toString('utf16le').split('\0', 1)[0]);
     else if (Buffer.isBuffer(out)) shown.push(out.toString('hex'));
     else if (kind.startsWith('>')) handles.set(kind.slice(1), BigInt((out as number[])[0] ?? 0));
+    else if (kind === 'T') shown.push((out as unknown[])[0]);
     else shown.push(Number((out as number[])[0]));
   }
   return shown;
