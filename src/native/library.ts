@@ -61,14 +61,14 @@ export interface Struct {
   readonly fields: Readonly<Record<string, CType>>;
 }
 
-interface Derived {
+export interface Derived {
   readonly kind: 'pointer' | 'out' | 'array';
   readonly of: CType;
   readonly length?: number;
 }
 
 /** Another name for a type: what the vendor's documentation calls it. */
-interface Alias<Name extends string = string> {
+export interface Alias<Name extends string = string> {
   readonly kind: 'alias';
   readonly name: Name;
   readonly of: CType;
