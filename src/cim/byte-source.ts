@@ -27,10 +27,16 @@ export function openForReading(path: string): number {
   }
 }
 
-/** All of a file. */
+/** Room for the IDs of ten million objects, a hundred times what a layer has. */
+const LARGEST_WHOLE = 512 * 1024 * 1024;
+
+/** All of a file; one that would take too much memory is `corrupt`. */
 export function readWhole(path: string): Buffer {
   const descriptor = openForReading(path);
   try {
+    const { size } = attempt(`look at ${path}`, () => fstatSync(descriptor));
+    if (size > LARGEST_WHOLE)
+      throw corruptAt(path, LARGEST_WHOLE, `it has ${size} bytes, and at most ${LARGEST_WHOLE} are accepted`);
     return attempt(`read ${path}`, () => readFileSync(descriptor));
   } finally {
     closeSync(descriptor);

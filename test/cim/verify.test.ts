@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { verifyCim } from '../../src/cim/verify.ts';
 import {
@@ -305,6 +305,16 @@ describe('verifyCim', () => {
         fault === undefined ? [] : [expect.stringContaining(fault)],
       );
     }
+  });
+
+  it('refuses object IDs that would take all memory', () => {
+    const { image } = writeVictim();
+    const name = readdirSync(dirname(image)).find((each) => each.startsWith('objectid_'));
+    const file = join(dirname(image), name!);
+    truncateSync(file, 3 * 2 ** 30);
+    expect(verifyCim(image)).toEqual([
+      { file, offset: 2 ** 29, message: 'it has 3221225472 bytes, and at most 536870912 are accepted' },
+    ]);
   });
 
   it('throws only for what is not an image at all', () => {
