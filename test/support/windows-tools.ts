@@ -22,8 +22,8 @@ export const DOUBLES = resolve(import.meta.dirname, '../native/doubles');
 /** DLL -> the sources it is made of, besides the shared ones and its own .def file. */
 const DOUBLE_SOURCES: Readonly<Record<string, readonly string[]>> = {
   bindfltapi: ['bindfltapi.c'],
-  cimfs: ['cimfs.c', 'cim-image.c', 'cim-view.c'],
-  cimwriter: ['cimfs.c', 'cim-image.c', 'cim-view.c'],
+  cimfs: ['cimfs.c', 'cim-mount.c', 'cim-image.c', 'cim-view.c'],
+  cimwriter: ['cimfs.c', 'cim-image.c'],
   computecore: ['computecore.c'],
   computestorage: ['computestorage.c', 'layer.c'],
   virtdisk: ['virtdisk.c'],

@@ -7,6 +7,9 @@
 
 #include "double.h"
 
+#define INVALID FAILED_WITH(ERROR_INVALID_PARAMETER)
+
+enum { HASH_SIZE = 32 };
 enum { CREATE_BLOCK_DEVICE = 4, CREATE_SINGLE_FILE = 8, CREATE_CONSISTENT = 0x10, CREATE_VERIFIED = 0x40 };
 
 typedef struct {

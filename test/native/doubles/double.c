@@ -26,6 +26,11 @@ WCHAR *join_path(const WCHAR *directory, const WCHAR *name) {
   return path;
 }
 
+bool ends_in_backslash(const WCHAR *path) {
+  size_t length = wcslen(path);
+  return length > 0 && path[length - 1] == '\\';
+}
+
 void put_bytes(Buffer *buffer, const void *bytes, size_t count) {
   if (buffer->length + count + 1 > buffer->capacity) {
     buffer->capacity = (buffer->length + count + 1) * 2;

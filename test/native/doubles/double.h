@@ -55,6 +55,7 @@ void unlock_world(void);
 void *allocate(size_t size);
 WCHAR *copy_text(const WCHAR *text);
 WCHAR *join_path(const WCHAR *directory, const WCHAR *name);
+bool ends_in_backslash(const WCHAR *path);
 /* "{xxxxxxxx-...}" in lower case, into 39 characters. */
 void guid_text(const GUID *guid, WCHAR *text);
 /* \\?\unix\<prefix>\dosdevices: what is in it as volume{guid} is what \\?\Volume{guid}\ shows. */

@@ -2,11 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool ends_in_backslash(const WCHAR *path) {
-  size_t length = wcslen(path);
-  return length > 0 && path[length - 1] == '\\';
-}
-
 static bool has_privilege(HANDLE token, const WCHAR *name) {
   PRIVILEGE_SET wanted = {.PrivilegeCount = 1, .Control = PRIVILEGE_SET_ALL_NECESSARY};
   BOOL held = FALSE;

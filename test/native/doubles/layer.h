@@ -4,7 +4,6 @@
 
 #include "volume.h"
 
-bool ends_in_backslash(const WCHAR *path);
 /* All of them enabled in this process, as importing and processing layers needs. */
 bool has_privileges(void);
 /* The strings that have this name in a JSON document, in order; for the few documents that these calls take. */

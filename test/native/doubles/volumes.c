@@ -17,11 +17,6 @@ static BOOL result_of(Call *call, DWORD error) {
   return error == 0;
 }
 
-static bool ends_in_backslash(const WCHAR *path) {
-  size_t length = wcslen(path);
-  return length > 0 && path[length - 1] == '\\';
-}
-
 static void volume_path(const GUID *volume, WCHAR *path) {
   WCHAR guid[39];
   guid_text(volume, guid);
