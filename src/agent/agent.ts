@@ -166,7 +166,7 @@ export class Agent {
     // A build may take long: what is due meanwhile, drift or a retry, doesn't wait for it.
     const setAlarm = () => {
       clearTimeout(alarm);
-      const untilResync = resyncMs - (performance.now() - started);
+      const untilResync = Math.max(0, resyncMs - (performance.now() - started));
       const next = Math.min(untilResync, this.#backoffs.nextInMs() ?? untilResync);
       alarm = setTimeout(() => this.#wakeup.wake(), next);
     };

@@ -238,7 +238,8 @@ class Chaos {
       const isSame = JSON.stringify(declared.sort()) === JSON.stringify(there.sort());
       return isSame ? undefined : `declared ${declared.join(', ')}; recorded ${there.join(', ')}`;
     } catch (error) {
-      if (isErrorCode(error, 'unavailable', 'busy', 'failed-precondition', 'corrupt')) return error.message;
+      if (isErrorCode(error, 'unavailable', 'busy', 'failed-precondition', 'corrupt', 'cancelled'))
+        return error.message;
       throw error;
     }
   }

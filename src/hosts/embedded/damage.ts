@@ -10,8 +10,8 @@ import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import { type Layout, layerFolder, mergeFolder, snapshotPath } from './layout.ts';
 import { readLayerRecords, readMergeRecords, type StoredFile } from './records.ts';
 
-/** How src/cim/faults.ts begins what it says of a file. */
-const READ_CIM = 'read CIM: ';
+/** How errors about a file begin: what is wrong in it (src/cim/faults.ts), or that it is gone. */
+const BEGINNINGS = { corrupt: 'read CIM: ', 'not-found': 'open ' } as const;
 
 interface Owner {
   /** As an operator names it. */
@@ -21,12 +21,14 @@ interface Owner {
 }
 
 /**
- * If `error` says that a file of a committed layer or merged CIM is damaged, notes it and returns an error to wait for:
- * the next plan repairs the layer. Any other error is returned as it is.
+ * If `error` says that a file of a committed layer or merged CIM is damaged or gone, notes it and returns an error to wait
+ * for: the next plan repairs the layer. Any other error is returned as it is.
  */
 export async function noteDamage(layout: Layout, error: unknown): Promise<unknown> {
-  if (!isErrorCode(error, 'corrupt') || !error.message.startsWith(READ_CIM)) return error;
-  const said = error.message.slice(READ_CIM.length);
+  if (!isErrorCode(error, 'corrupt', 'not-found')) return error;
+  const beginning = BEGINNINGS[error.code as keyof typeof BEGINNINGS];
+  if (!error.message.startsWith(beginning)) return error;
+  const said = error.message.slice(beginning.length);
   const owner = (await ownersOf(layout)).find(({ files }) =>
     files.some((file) => said.startsWith(`${file}: `)),
   );

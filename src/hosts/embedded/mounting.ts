@@ -10,7 +10,13 @@ import { describeHolders } from './holders.ts';
 import type { Layout } from './layout.ts';
 import { readMountInfo } from './mount-info.ts';
 import { mountStateOf, realLocation } from './own-mounts.ts';
-import { type MountRecord, readMountRecords, removeMountRecord, writeMountRecord } from './records.ts';
+import {
+  changeMountRecord,
+  type MountRecord,
+  readMountRecords,
+  removeMountRecord,
+  writeMountRecord,
+} from './records.ts';
 
 export async function checkMountPath(path: string, root: string): Promise<void> {
   const refuse = (why: string) => new CimletError('invalid-manifest', `mount ${path}: ${why}`);
@@ -77,11 +83,13 @@ async function handOver(
   directories: readonly string[],
 ): Promise<void> {
   if (directories.length === 0) return;
-  for (const heir of await readMountRecords(layout)) {
-    if (heir.request.volumeGuid === volumeGuid) continue;
-    const inherited = directories.filter((directory) => isWithin(dirname(heir.request.path), directory));
-    const created = [...new Set([...inherited, ...heir.created])];
-    if (created.length > heir.created.length) await writeMountRecord(layout, { ...heir, created });
+  for (const { request } of await readMountRecords(layout)) {
+    if (request.volumeGuid === volumeGuid) continue;
+    await changeMountRecord(layout, request.volumeGuid, (heir) => {
+      const inherited = directories.filter((directory) => isWithin(dirname(heir.request.path), directory));
+      const created = [...new Set([...inherited, ...heir.created])];
+      return created.length > heir.created.length ? { ...heir, created } : undefined;
+    });
   }
 }
 

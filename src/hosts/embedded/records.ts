@@ -12,6 +12,7 @@ import type {
   MountRequest,
   VolumeGuid,
 } from '../host.ts';
+import { KeyedLock } from '../keyed-lock.ts';
 import { viewOf } from '../mounted-view.ts';
 import { ensureDirectory, listDirectory, syncDirectory } from './directories.ts';
 import {
@@ -174,13 +175,32 @@ export async function readMountRecords(layout: Layout): Promise<MountRecord[]> {
   return records;
 }
 
+/** A mount's record is also written by others: what goes hands its directories over to what stays. */
+const writing = new KeyedLock();
+
 export async function writeMountRecord(layout: Layout, record: MountRecord): Promise<void> {
   await ensureDirectory(layout.mounts);
-  await writeRecord(mountRecordPath(layout, record.request.volumeGuid), record);
+  const path = mountRecordPath(layout, record.request.volumeGuid);
+  await writing.run(path, () => writeRecord(path, record));
+}
+
+/** Changes a record as it is now, if it is still there; `change` returns undefined to leave it. */
+export async function changeMountRecord(
+  layout: Layout,
+  volumeGuid: VolumeGuid,
+  change: (record: MountRecord) => MountRecord | undefined,
+): Promise<void> {
+  const path = mountRecordPath(layout, volumeGuid);
+  await writing.run(path, async () => {
+    const record = await readMountRecord(layout, volumeGuid);
+    const changed = record === undefined ? undefined : change(record);
+    if (changed !== undefined) await writeRecord(path, changed);
+  });
 }
 
 export async function removeMountRecord(layout: Layout, volumeGuid: VolumeGuid): Promise<void> {
-  await rm(mountRecordPath(layout, volumeGuid), { force: true });
+  const path = mountRecordPath(layout, volumeGuid);
+  await writing.run(path, () => rm(path, { force: true }));
   await syncDirectory(layout.mounts);
 }
 
