@@ -88,8 +88,12 @@ export class Agent {
     this.#wakeup.wake();
   }
 
-  /** What the next round would do. Changes nothing. */
+  /** What the next round would do. Changes nothing. Throws `unavailable` until it is ready: it would leave something out. */
   async plan(signal: AbortSignal): Promise<Plan> {
+    if (!this.isReady)
+      throw new CimletError('unavailable', 'the agent has not looked at all of its sources yet', {
+        hint: 'ask again in a moment',
+      });
     return (await this.#options.engine.plan(this.#request().request, signal)).plan;
   }
 
