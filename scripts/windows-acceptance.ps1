@@ -1,0 +1,141 @@
+<#
+.SYNOPSIS
+  Runs cimlet against the real CimFS and HCS of this machine and prints a report: what the tests show under Wine only.
+
+.DESCRIPTION
+  Needs an elevated PowerShell on Windows Server 2022 (20348.2031 or later) or 2025, and cimlet installed
+  (npm install -g cimlet). Makes everything below -Root and -Mounts, and removes it again. Touches nothing else.
+
+  -Image is an OCI layout of a Windows image that this build of Windows can run, for example:
+    skopeo copy docker://mcr.microsoft.com/windows/nanoserver:ltsc2025 oci:C:\images\nanoserver:latest
+
+.EXAMPLE
+  ./windows-acceptance.ps1 -Image C:\images\nanoserver
+#>
+param(
+  [Parameter(Mandatory)] [string] $Image,
+  [string] $Root = (Join-Path $env:SystemDrive 'cimlet-acceptance\root'),
+  [string] $Mounts = (Join-Path $env:SystemDrive 'cimlet-acceptance\mounts'),
+  [string] $Cimlet = 'cimlet'
+)
+
+Set-StrictMode -Version Latest
+$ErrorActionPreference = 'Stop'
+$results = [System.Collections.Generic.List[object]]::new()
+$manifests = Join-Path (Split-Path $Root) 'manifests'
+
+function Invoke-Cimlet {
+  param([string[]] $Arguments, [int[]] $Expected = @(0))
+  $output = & $Cimlet @Arguments --root $Root --host windows 2>&1 | Out-String
+  if ($Expected -notcontains $LASTEXITCODE) {
+    throw "cimlet $($Arguments -join ' '): exit $LASTEXITCODE`n$output"
+  }
+  $output
+}
+
+function Test-Step {
+  param([string] $Name, [scriptblock] $Step)
+  $watch = [System.Diagnostics.Stopwatch]::StartNew()
+  try {
+    $note = & $Step
+    $results.Add([pscustomobject]@{ Step = $Name; Result = 'ok'; Seconds = $watch.Elapsed.TotalSeconds; Note = "$note" })
+  } catch {
+    $results.Add([pscustomobject]@{ Step = $Name; Result = 'FAILED'; Seconds = $watch.Elapsed.TotalSeconds; Note = "$_" })
+  }
+}
+
+function Assert-That {
+  param([bool] $Condition, [string] $Message)
+  if (-not $Condition) { throw $Message }
+}
+
+function Write-Manifest {
+  param([string] $Format, [string] $Extra = '')
+  $layout = $Image -replace '\\', '/'
+  @"
+apiVersion: cimlet.dev/v1alpha1
+kind: Image
+metadata: {name: acceptance}
+spec: {source: {ociLayout: '$layout'}}
+---
+apiVersion: cimlet.dev/v1alpha1
+kind: LayerChain
+metadata: {name: acceptance}
+spec: {format: $Format, layers: [{image: acceptance}]$Extra}
+---
+apiVersion: cimlet.dev/v1alpha1
+kind: Mount
+metadata: {name: acceptance}
+spec: {chain: acceptance, path: '$(Join-Path $Mounts 'acceptance')'}
+"@ | Set-Content -Encoding utf8 (Join-Path $manifests 'acceptance.yaml')
+}
+
+function Test-Format {
+  param([string] $Format, [string] $Extra = '')
+  $name = "$Format$Extra"
+  $point = Join-Path $Mounts 'acceptance'
+  Write-Manifest $Format $Extra
+  Test-Step "${name}: apply" { Invoke-Cimlet @('apply', '-f', $manifests, '--yes') | Out-Null }
+  Test-Step "${name}: the plan is empty" { Invoke-Cimlet @('plan', '-f', $manifests, '--detailed-exitcode') | Out-Null }
+  Test-Step "${name}: files can be read" {
+    $system = Join-Path $point 'Windows\System32'
+    Assert-That (Test-Path $system) "$system is not there"
+    $files = @(Get-ChildItem $point -Recurse -File -Force -ErrorAction SilentlyContinue | Select-Object -First 2000)
+    foreach ($file in $files | Get-Random -Count ([Math]::Min(50, $files.Count))) { Get-FileHash $file.FullName | Out-Null }
+    "$($files.Count) files listed"
+  }
+  Test-Step "${name}: it is read-only" {
+    try { Set-Content (Join-Path $point 'written.txt') 'x'; $isWritten = $true } catch { $isWritten = $false }
+    Assert-That (-not $isWritten) 'a file could be written'
+  }
+  Test-Step "${name}: a second apply does nothing" {
+    $output = Invoke-Cimlet @('apply', '-f', $manifests, '--yes')
+    Assert-That ($output -match 'No changes') $output
+  }
+  Test-Step "${name}: an apply killed halfway is finished by the next" {
+    Invoke-Cimlet @('delete', '-f', $manifests, '--yes') | Out-Null
+    $command = (Get-Command $Cimlet).Source
+    $arguments = @('/c', "`"$command`"", 'apply', '-f', $manifests, '--yes', '--root', $Root, '--host', 'windows')
+    $process = Start-Process -PassThru -WindowStyle Hidden cmd.exe $arguments
+    Start-Sleep -Milliseconds 1500
+    taskkill /T /F /PID $process.Id 2>&1 | Out-Null
+    Invoke-Cimlet @('apply', '-f', $manifests, '--yes') | Out-Null
+    Invoke-Cimlet @('plan', '-f', $manifests, '--detailed-exitcode') | Out-Null
+  }
+  Test-Step "${name}: delete leaves nothing" {
+    Invoke-Cimlet @('delete', '-f', $manifests, '--yes') | Out-Null
+    Assert-That (-not (Test-Path (Join-Path $point 'Windows'))) "$point still shows the image"
+    $state = Invoke-Cimlet @('observe', '-o', 'json') | ConvertFrom-Json
+    Assert-That ($state.layers.Count -eq 0) "$($state.layers.Count) layers are left"
+    Assert-That ($state.mounts.Count -eq 0) "$($state.mounts.Count) mounts are left"
+    Assert-That ($state.leftovers.Count -eq 0) ($state.leftovers | ConvertTo-Json)
+  }
+}
+
+New-Item -ItemType Directory -Force $manifests, $Mounts | Out-Null
+try {
+  $version = Get-ItemProperty 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion'
+  Test-Step 'this machine' { "$($version.ProductName) $($version.CurrentBuild).$($version.UBR), cimlet $(& $Cimlet version)" }
+  Test-Step 'doctor' { Invoke-Cimlet @('doctor') @(0, 1) }
+  $state = Invoke-Cimlet @('observe', '-o', 'json') | ConvertFrom-Json
+  foreach ($format in 'ForkedCIM', 'BlockCIM') {
+    $write = $state.capabilities."$format.write"
+    $mount = $state.capabilities."$format.mount"
+    if ($write.available -and $mount.available) { Test-Format $format }
+    else {
+      $reason = @($write, $mount).Where({ -not $_.available })[0].reason
+      $results.Add([pscustomobject]@{ Step = $format; Result = 'not on this build'; Seconds = 0; Note = $reason })
+    }
+  }
+  if ($state.capabilities.seal.available -and $state.capabilities.'BlockCIM.mount'.available) {
+    Test-Format 'BlockCIM' ', integrity: Verified'
+  }
+} finally {
+  & $Cimlet delete -f $manifests --yes --root $Root --host windows 2>&1 | Out-Null
+  Remove-Item -Recurse -Force (Split-Path $Root) -ErrorAction SilentlyContinue
+}
+
+$results | Format-Table -AutoSize -Wrap Step, Result, @{ Label = 'Seconds'; Expression = { '{0:N1}' -f $_.Seconds } }, Note
+$failed = @($results | Where-Object Result -eq 'FAILED').Count
+if ($failed -gt 0) { Write-Output "$failed steps failed"; exit 1 }
+Write-Output 'everything that this build of Windows can do was shown'
