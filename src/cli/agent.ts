@@ -86,7 +86,8 @@ function withFlags(given: AgentCommandOptions, loaded: Configuration, command: C
     ...given,
     root: isGiven('root') || config.root === undefined ? given.root : resolve(baseDirectory, config.root),
     host: isGiven('host') ? given.host : (config.host ?? given.host),
-    configuredRegistry: config.registry === undefined ? undefined : { registry: config.registry, baseDirectory },
+    configuredRegistry:
+      config.registry === undefined ? undefined : { registry: config.registry, baseDirectory },
   };
 }
 
