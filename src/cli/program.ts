@@ -9,6 +9,7 @@ import type { AddCommand, CliContext, Services } from './context.ts';
 import { addDelete } from './delete.ts';
 import { addDescribe } from './describe.ts';
 import { addDoctor } from './doctor.ts';
+import { addEvents } from './events.ts';
 import { addGet } from './get.ts';
 import { addLayer } from './layer.ts';
 import { addObserve } from './observe.ts';
@@ -33,6 +34,7 @@ const COMMANDS: AddCommand[] = [
   addWait,
   addGet,
   addDescribe,
+  addEvents,
   addObserve,
   addLayer,
   addCim,

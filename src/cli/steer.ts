@@ -13,6 +13,9 @@ import { type GlobalOptions, parseTarget } from './options.ts';
 import { withReader, withWriter } from './session.ts';
 import { interruptible } from './signals.ts';
 
+const example = (...lines: string[]) =>
+  `\n${lines.length > 1 ? 'Examples' : 'Example'}:\n${lines.map((line) => `  cimlet ${line}`).join('\n')}`;
+
 const resourceArgument = () => new Argument('<kind/name>', 'the resource').argParser(parseTarget);
 
 export const addReconcile: AddCommand = (program, context) => {
@@ -24,6 +27,7 @@ export const addReconcile: AddCommand = (program, context) => {
         parseTarget,
       ),
     )
+    .addHelpText('after', example('reconcile', 'reconcile mount/app'))
     .action(async (key: ResourceKey | undefined, _options, command) => {
       const client = await requireAgent(context, command.optsWithGlobals(), 'reconcile');
       await client.post('/api/v1/reconcile', key === undefined ? {} : { key });
@@ -38,6 +42,7 @@ export const addSuspend: AddCommand = (program, context) => {
     .addArgument(resourceArgument())
     .requiredOption('--reason <text>', 'why, for whoever wonders')
     .option('--by <name>', 'who says so', `${userInfo().username}@${hostname()}`)
+    .addHelpText('after', example('suspend mount/app --reason "looking into a leak"'))
     .action(async (key: ResourceKey, _options, command) => {
       const options = command.optsWithGlobals() as GlobalOptions & { reason: string; by: string };
       const { reason, by } = options;
@@ -57,6 +62,7 @@ export const addResume: AddCommand = (program, context) => {
     .command('resume')
     .description('end what suspend began')
     .addArgument(resourceArgument())
+    .addHelpText('after', example('resume mount/app'))
     .action(async (key: ResourceKey, _options, command) => {
       const options = command.optsWithGlobals() as GlobalOptions;
       const client = await connectAgent(context.services.agentAddress(options.root));

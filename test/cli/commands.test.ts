@@ -87,8 +87,16 @@ describe('usage', () => {
     'delete',
     'get',
     'describe',
+    'events',
     'observe',
+    'agent',
+    'reconcile',
+    'suspend',
+    'resume',
+    'wait',
+    'layer',
     'cim',
+    'vhd',
     'doctor',
     'version',
   ])('help of %s fits 80 columns and has an example', async (command) => {
@@ -207,7 +215,7 @@ describe('the life of an image', () => {
       stdout: 'No changes. The host matches the manifests.\n',
       stderr: '',
     });
-    for (const args of [['get', 'all'], ['describe', 'mount/copy'], ['observe'], ['doctor']]) {
+    for (const args of [['get', 'all'], ['describe', 'mount/copy'], ['events'], ['observe'], ['doctor']]) {
       expect(await run(args)).toMatchObject({ code: 0, stderr: '' });
     }
     expect(fingerprint(root)).toEqual(before);
@@ -226,6 +234,17 @@ describe('the life of an image', () => {
     expect(described.stdout).toContain(items[0].name);
     expect((await run(['describe', 'mount/copy', '-o', 'yaml'])).stdout).toContain('kind: Mount');
     expect(await run(['get', 'mount', 'nope'])).toMatchObject({ code: 1, stdout: '' });
+  });
+
+  test('events, of all and of one, with what went wrong told apart', async () => {
+    const all = await run(['events']);
+    expect(all.stdout).toMatch(/^LAST +TYPE +REASON +OBJECT +COUNT +MESSAGE\n/);
+    expect(all.stdout).toMatch(/Normal +Created +Mount\/copy +1 /);
+    const { items } = JSON.parse((await run(['events', 'mount/copy', '-o', 'json'])).stdout);
+    expect(items.map(({ key, reason }: { key: string; reason: string }) => `${key} ${reason}`)).toEqual([
+      'Mount/copy Created',
+    ]);
+    expect((await run(['events', 'mount/copy', '--warnings'])).stdout).toBe(`No events in ${root}.\n`);
   });
 
   test('an observed state can be planned against elsewhere', async () => {

@@ -1,0 +1,58 @@
+/** `cimlet events` */
+
+import { Argument } from 'commander';
+import type { ResourceKey } from '../manifests/resources.ts';
+import type { EventRecord } from '../state/records.ts';
+import type { AddCommand } from './context.ts';
+import { type GlobalOptions, parseTarget } from './options.ts';
+import { formatData, isDataFormat } from './output.ts';
+import { withReader } from './session.ts';
+import { type Column, renderTable } from './table.ts';
+import { formatAge, shortenDigests } from './text.ts';
+
+const HELP = `
+What was done and what went wrong, the latest last. The same event again is
+counted, not repeated. Reads only, beside a running agent too.
+
+Examples:
+  cimlet events
+  cimlet events mount/app -o json
+  cimlet events --warnings`;
+
+interface EventOptions extends GlobalOptions {
+  warnings?: boolean;
+}
+
+export const addEvents: AddCommand = (program, context) => {
+  const { terminal } = context;
+  program
+    .command('events')
+    .description('list what happened')
+    .addArgument(new Argument('[kind/name]', 'of this resource only').argParser(parseTarget))
+    .option('--warnings', 'only what went wrong')
+    .addHelpText('after', HELP)
+    .action(async (key: ResourceKey | undefined, _options, command) => {
+      const options = command.optsWithGlobals() as EventOptions;
+      const events = await withReader(context, options, async ({ state }) => state.events(key));
+      const items = events.filter(({ type }) => options.warnings !== true || type === 'Warning').reverse();
+      if (isDataFormat(options.output)) return terminal.print(formatData({ items }, options.output));
+      if (items.length === 0) return terminal.print(`No events in ${options.root}.`);
+      const width = options.output === 'wide' ? Number.POSITIVE_INFINITY : terminal.width;
+      terminal.print(renderTable(items, columnsAt(Date.now()), width, terminal.paint));
+    });
+};
+
+function columnsAt(now: number): Column<EventRecord>[] {
+  return [
+    { heading: 'LAST', value: ({ lastTime }) => formatAge(now - Date.parse(lastTime)) },
+    {
+      heading: 'TYPE',
+      value: ({ type }) => type,
+      paint: (text, { type }, paint) => (type === 'Warning' ? paint('yellow', text) : text),
+    },
+    { heading: 'REASON', value: ({ reason }) => reason },
+    { heading: 'OBJECT', value: ({ key }) => shortenDigests(key) },
+    { heading: 'COUNT', value: ({ count }) => String(count) },
+    { heading: 'MESSAGE', value: ({ message }) => shortenDigests(message), shrinks: true },
+  ];
+}
