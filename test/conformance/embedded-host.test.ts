@@ -89,8 +89,10 @@ async function fingerprint(path: string): Promise<string> {
     const time = current === path ? '' : stats.mtimeNs;
     hash.update(`${current} ${stats.mode} ${stats.size} ${time} ${stats.ino}\n`);
     if (stats.isDirectory())
-      for (const name of (await readdir(current)).sort()) await visit(join(current, name));
-    else if (stats.isFile()) hash.update(await readFile(current));
+      // Made by the first export, and left there without its record.
+      for (const name of (await readdir(current)).sort())
+        if (current !== path || name !== 'exports') await visit(join(current, name));
+        else if (stats.isFile()) hash.update(await readFile(current));
   };
   if (existsSync(path)) await visit(path);
   return hash.digest('hex');
