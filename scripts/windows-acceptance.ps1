@@ -4,7 +4,8 @@
 
 .DESCRIPTION
   Needs an elevated PowerShell on Windows Server 2022 (20348.2031 or later) or 2025, and cimlet installed
-  (npm install -g cimlet). Makes everything below -Root and -Mounts, and removes it again. Touches nothing else.
+  (npm install -g cimlet). Makes -Folder, which must not exist, keeps everything in it, and removes it again unless
+  something in it is still mounted. Touches nothing else.
 
   -Image is an OCI layout of a Windows image that this build of Windows can run, for example:
     skopeo copy docker://mcr.microsoft.com/windows/nanoserver:ltsc2025 oci:C:\images\nanoserver:latest
@@ -14,21 +15,27 @@
 #>
 param(
   [Parameter(Mandatory)] [string] $Image,
-  [string] $Root = (Join-Path $env:SystemDrive 'cimlet-acceptance\root'),
-  [string] $Mounts = (Join-Path $env:SystemDrive 'cimlet-acceptance\mounts'),
+  [string] $Folder = (Join-Path $env:SystemDrive 'cimlet-acceptance'),
   [string] $Cimlet = 'cimlet'
 )
 
 Set-StrictMode -Version Latest
 $ErrorActionPreference = 'Stop'
 $results = [System.Collections.Generic.List[object]]::new()
-$manifests = Join-Path (Split-Path $Root) 'manifests'
+if (Test-Path $Folder) { throw "$Folder is there already: give another -Folder, or remove it" }
+$Folder = (New-Item -ItemType Directory $Folder).FullName
+$root, $mounts, $manifests = 'root', 'mounts', 'manifests' | ForEach-Object { Join-Path $Folder $_ }
+# npm installs a script for PowerShell too, which no other process can start.
+$program = @(Get-Command $Cimlet -CommandType Application | Where-Object Extension -in '.cmd', '.exe')[0].Source
 
 function Invoke-Cimlet {
   param([string[]] $Arguments, [int[]] $Expected = @(0))
-  $output = & $Cimlet @Arguments --root $Root --host windows 2>&1 | Out-String
+  # Windows PowerShell takes each line of a redirected stderr for an error, and would stop at the first.
+  $ErrorActionPreference = 'Continue'
+  $said = Join-Path $Folder 'stderr.txt'
+  $output = & $program @Arguments --root $root --host windows 2> $said | Out-String
   if ($Expected -notcontains $LASTEXITCODE) {
-    throw "cimlet $($Arguments -join ' '): exit $LASTEXITCODE`n$output"
+    throw "cimlet $($Arguments -join ' '): exit $LASTEXITCODE`n$output$(Get-Content -Raw $said)"
   }
   $output
 }
@@ -52,7 +59,7 @@ function Assert-That {
 function Write-Manifest {
   param([string] $Format, [string] $Extra = '')
   $layout = $Image -replace '\\', '/'
-  @"
+  $text = @"
 apiVersion: cimlet.dev/v1alpha1
 kind: Image
 metadata: {name: acceptance}
@@ -66,14 +73,15 @@ spec: {format: $Format, layers: [{image: acceptance}]$Extra}
 apiVersion: cimlet.dev/v1alpha1
 kind: Mount
 metadata: {name: acceptance}
-spec: {chain: acceptance, path: '$(Join-Path $Mounts 'acceptance')'}
-"@ | Set-Content -Encoding utf8 (Join-Path $manifests 'acceptance.yaml')
+spec: {chain: acceptance, path: '$(Join-Path $mounts 'acceptance')'}
+"@
+  [IO.File]::WriteAllText((Join-Path $manifests 'acceptance.yaml'), $text)
 }
 
 function Test-Format {
   param([string] $Format, [string] $Extra = '')
   $name = "$Format$Extra"
-  $point = Join-Path $Mounts 'acceptance'
+  $point = Join-Path $mounts 'acceptance'
   Write-Manifest $Format $Extra
   Test-Step "${name}: apply" { Invoke-Cimlet @('apply', '-f', $manifests, '--yes') | Out-Null }
   Test-Step "${name}: the plan is empty" { Invoke-Cimlet @('plan', '-f', $manifests, '--detailed-exitcode') | Out-Null }
@@ -94,11 +102,10 @@ function Test-Format {
   }
   Test-Step "${name}: an apply killed halfway is finished by the next" {
     Invoke-Cimlet @('delete', '-f', $manifests, '--yes') | Out-Null
-    $command = (Get-Command $Cimlet).Source
-    $arguments = @('/c', "`"$command`"", 'apply', '-f', $manifests, '--yes', '--root', $Root, '--host', 'windows')
-    $process = Start-Process -PassThru -WindowStyle Hidden cmd.exe $arguments
+    $arguments = @('apply', '-f', "`"$manifests`"", '--yes', '--root', "`"$root`"", '--host', 'windows')
+    $process = Start-Process -PassThru -WindowStyle Hidden $program $arguments
     Start-Sleep -Milliseconds 1500
-    taskkill /T /F /PID $process.Id 2>&1 | Out-Null
+    if (-not $process.HasExited) { taskkill /T /F /PID $process.Id | Out-Null }
     Invoke-Cimlet @('apply', '-f', $manifests, '--yes') | Out-Null
     Invoke-Cimlet @('plan', '-f', $manifests, '--detailed-exitcode') | Out-Null
   }
@@ -112,10 +119,10 @@ function Test-Format {
   }
 }
 
-New-Item -ItemType Directory -Force $manifests, $Mounts | Out-Null
+New-Item -ItemType Directory $manifests, $mounts | Out-Null
 try {
   $version = Get-ItemProperty 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion'
-  Test-Step 'this machine' { "$($version.ProductName) $($version.CurrentBuild).$($version.UBR), cimlet $(& $Cimlet version)" }
+  Test-Step 'this machine' { "$($version.ProductName) $($version.CurrentBuild).$($version.UBR), cimlet $(& $program version)" }
   Test-Step 'doctor' { Invoke-Cimlet @('doctor') @(0, 1) }
   $state = Invoke-Cimlet @('observe', '-o', 'json') | ConvertFrom-Json
   foreach ($format in 'ForkedCIM', 'BlockCIM') {
@@ -131,8 +138,13 @@ try {
     Test-Format 'BlockCIM' ', integrity: Verified'
   }
 } finally {
-  & $Cimlet delete -f $manifests --yes --root $Root --host windows 2>&1 | Out-Null
-  Remove-Item -Recurse -Force (Split-Path $Root) -ErrorAction SilentlyContinue
+  Test-Step 'nothing stays behind' {
+    if (Test-Path (Join-Path $manifests '*.yaml')) { Invoke-Cimlet @('delete', '-f', $manifests, '--yes') | Out-Null }
+    $state = Invoke-Cimlet @('observe', '-o', 'json') | ConvertFrom-Json
+    # A recursive delete would go on into what is mounted.
+    Assert-That ($state.mounts.Count -eq 0) "$Folder stays, for something in it is still mounted"
+    Remove-Item -Recurse -Force $Folder
+  }
 }
 
 $results | Format-Table -AutoSize -Wrap Step, Result, @{ Label = 'Seconds'; Expression = { '{0:N1}' -f $_.Seconds } }, Note
