@@ -16,6 +16,8 @@ describe('what error numbers mean', () => {
     ['HRESULT', 0xc0000420, 'corrupt', 'STATUS_ASSERTION_FAILURE, 0xc0000420'],
     ['HRESULT', 0x80370114, 'unavailable', 'HCS_E_SERVICE_NOT_AVAILABLE, 0x80370114'],
     ['HRESULT', 0xc037010e, 'not-found', 'HCS_E_SYSTEM_NOT_FOUND, 0xc037010e'],
+    // What there is to detach a filter from is gone.
+    ['HRESULT', 0x801f0015, 'not-found', 'ERROR_FLT_INSTANCE_NOT_FOUND, 0x801f0015'],
     ['WIN32_ERROR', 112, 'no-space', 'ERROR_DISK_FULL, 112'],
     ['HRESULT', 0x80078888, 'native', '0x80078888'],
     ['WIN32_ERROR', 49999, 'native', '49999'],
