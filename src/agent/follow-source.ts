@@ -26,6 +26,7 @@ const NAMED = 3;
 /** Goes on until the signal aborts. Starts with what was in force last, whether the source can be reached or not. */
 export async function followSource(source: Source, options: FollowOptions): Promise<void> {
   const { signal, onDeclared, onTrouble, log } = options;
+  /** Name of the revision looked at last that is in force. */
   let latest: string | undefined;
   let isInForce = false;
 
@@ -41,30 +42,34 @@ export async function followSource(source: Source, options: FollowOptions): Prom
   const look = async () => {
     const revision = await source.sync(signal);
     if (revision.name === latest) return;
-    latest = revision.name;
     const { resources, problems } = loadManifestContents(revision.manifests);
     if (problems.length > 0) throw unsound(source.name, revision, problems);
     if (revision.manifests.length === 0 && isInForce) throw emptied(source.name, revision);
     await source.accept(revision);
+    // Only now: what was refused, or could not be kept, is looked at again, and stays a trouble until it isn't one.
+    latest = revision.name;
     isInForce = true;
     for (const warning of revision.warnings) log.warn({ source: source.name }, warning);
     log.info({ source: source.name, revision: revision.name, resources: resources.length }, 'new revision');
     onDeclared({ revision: revision.name, resources });
   };
-  const lookAndTell = async () => {
+  const lookAndClear = async () => {
+    await look();
+    onTrouble(undefined);
+  };
+  const tell = async (attempt: () => Promise<void>, report: (error: CimletError) => void) => {
     try {
-      await look();
-      onTrouble(undefined);
+      await attempt();
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof CimletError)) throw error;
-      onTrouble(error);
+      report(error);
     }
   };
 
-  await restore();
-  await lookAndTell();
-  for await (const _ of source.changes(signal)) await lookAndTell();
+  await tell(restore, ({ code, hint, message }) => log.warn({ source: source.name, code, hint }, message));
+  await tell(lookAndClear, onTrouble);
+  for await (const _ of source.changes(signal)) await tell(lookAndClear, onTrouble);
 }
 
 function unsound(name: string, revision: Revision, problems: readonly Problem[]): CimletError {
