@@ -9,7 +9,7 @@ import { Backoffs } from '../reconciler/backoff.ts';
 import type { Engine, PlanRequest } from '../reconciler/engine.ts';
 import type { Unfinished } from '../reconciler/execute.ts';
 import { abandon } from '../reconciler/schedule.ts';
-import type { ExecutionEvent, Plan } from '../reconciler/types.ts';
+import type { DeclaredSource, ExecutionEvent, Plan } from '../reconciler/types.ts';
 import type { State } from '../state/state.ts';
 import { collectSources, type FollowedSource, type SourceWarning } from './declared-sources.ts';
 import { type Declaration, followSource } from './follow-source.ts';
@@ -94,7 +94,7 @@ export class Agent {
       throw new CimletError('unavailable', 'the agent has not looked at all of its sources yet', {
         hint: 'ask again in a moment',
       });
-    return (await this.#options.engine.plan(this.#request().request, signal)).plan;
+    return (await this.#options.engine.plan(this.#requestOf(this.#collect().sources), signal)).plan;
   }
 
   /** True once every source was looked at and a round was had. */
@@ -162,9 +162,10 @@ export class Agent {
 
   async #round(signal: AbortSignal): Promise<Plan> {
     const { engine, resyncMs, log } = this.#options;
-    const { request, warnings } = this.#request();
+    const { sources, warnings } = this.#collect();
     this.#tellNew(warnings);
-    const planned = await engine.plan(request, signal);
+    this.#backoffs.letThrough(sources.flatMap(({ resources }) => resources));
+    const planned = await engine.plan(this.#requestOf(sources), signal);
     const started = performance.now();
     let alarm: NodeJS.Timeout | undefined;
     // A build may take long: what is due meanwhile, drift or a retry, doesn't wait for it.
@@ -194,12 +195,13 @@ export class Agent {
     return planned.plan;
   }
 
-  #request(): { request: PlanRequest; warnings: SourceWarning[] } {
+  #collect(): { sources: DeclaredSource[]; warnings: SourceWarning[] } {
     const { sources: followed, state, largestPrune } = this.#options;
-    const { resources } = state.records();
-    const { sources, warnings } = collectSources(followed, this.#declared, resources, largestPrune);
-    const held = this.#backoffs.held(sources.flatMap((source) => source.resources));
-    return { request: { sources, held }, warnings };
+    return collectSources(followed, this.#declared, state.records().resources, largestPrune);
+  }
+
+  #requestOf(sources: readonly DeclaredSource[]): PlanRequest {
+    return { sources, held: this.#backoffs.held(sources.flatMap(({ resources }) => resources)) };
   }
 
   /** What was true in the round before as well was told then. */

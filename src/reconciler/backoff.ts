@@ -62,16 +62,26 @@ export class Backoffs {
     else this.#waits.delete(key);
   }
 
-  /** What of these, which are all there are, must not be tried yet, and why. */
-  held(resources: readonly Resource[]): Map<ResourceKey, Obstacle> {
+  /** Lets through what is due, of these, which are all there are; forgets what is gone or another one now. */
+  letThrough(resources: readonly Resource[]): void {
     const now = this.#now();
-    const held = new Map<ResourceKey, Obstacle>();
     const current = new Map(resources.map((resource) => [resourceKey(resource), resource]));
     for (const [key, wait] of this.#waits) {
       const resource = current.get(key);
       if (resource === undefined || wait.intent !== intentDigest(resource)) this.#waits.delete(key);
       else if (wait.until <= now) wait.isOver = true;
-      else held.set(key, wait.obstacle);
+    }
+  }
+
+  /** What of these must not be tried yet, and why. Changes nothing. */
+  held(resources: readonly Resource[]): Map<ResourceKey, Obstacle> {
+    const now = this.#now();
+    const held = new Map<ResourceKey, Obstacle>();
+    for (const resource of resources) {
+      const key = resourceKey(resource);
+      const wait = this.#waits.get(key);
+      if (wait === undefined || wait.until <= now || wait.intent !== intentDigest(resource)) continue;
+      held.set(key, wait.obstacle);
     }
     return held;
   }

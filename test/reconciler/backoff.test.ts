@@ -45,7 +45,15 @@ describe('a resource that failed', () => {
     ]);
     now += 1000;
     expect(backoffs.held([image('app')]).size).toBe(0);
+    backoffs.letThrough([image('app')]);
     expect(backoffs.nextInMs()).toBeUndefined();
+  });
+
+  it('is still due when somebody has only asked what is held', () => {
+    backoffs.failed(image('app'), down);
+    now += 1000;
+    expect(backoffs.held([image('app')]).size).toBe(0);
+    expect(backoffs.nextInMs()).toBe(0);
   });
 
   it('is tried at once when its manifest changes or it is released', () => {
