@@ -29,7 +29,10 @@ export async function withLowerVolume<T>(
   if (parent === undefined) return use(undefined, undefined);
   const guid = lowerVolumeGuid(workshop.layout.root, layerFolder(request));
   const shown = await shownLayers(workshop, parents, folder, context);
-  return holding(workshop.volumes.resource(shown, guid), () => use(volumePath(guid), parent));
+  // Images hold files that only SYSTEM may read; an administrator reads them as a backup does.
+  return holding(workshop.volumes.resource(shown, guid), () =>
+    workshop.privileges.withPrivileges(['SeBackupPrivilege'], () => use(volumePath(guid), parent)),
+  );
 }
 
 async function requireParents(

@@ -282,7 +282,8 @@ class WindowsHost implements Host {
 
   async #workshop(): Promise<Workshop> {
     const { build } = await this.#probe();
-    return { layout: this.#layout, build, volumes: this.#volumes, locks: this.#locks };
+    const { advapi32: privileges } = this.#api;
+    return { layout: this.#layout, build, volumes: this.#volumes, locks: this.#locks, privileges };
   }
 
   async #gallery(): Promise<Gallery> {

@@ -1,3 +1,4 @@
+import type { Advapi32 } from '../../native/windows/advapi32.ts';
 import type { KeyedLock } from '../keyed-lock.ts';
 import type { Store } from './store.ts';
 import type { Volumes } from './volumes.ts';
@@ -7,4 +8,5 @@ export interface Workshop extends Store {
   volumes: Volumes;
   /** Of the folder that forked images share. */
   locks: KeyedLock;
+  privileges: Pick<Advapi32, 'withPrivileges'>;
 }

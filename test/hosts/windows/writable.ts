@@ -17,7 +17,18 @@ await mkdir('C:\\doubles', { recursive: true });
 const host = createWindowsHost({ root: 'C:\\store' });
 const makeLayer = (files: typeof BASE) => writeLayerBlob('C:\\blobs', layerItems(files));
 const requests = await stack({ makeLayer } as never, BASE, UPPER);
-await build(host, requests);
+
+// What only SYSTEM may read of the layers below is read with a privilege that is on no longer than that.
+const { advapi32, cimfs, computestorage, vmcompute } = openWindowsApi();
+const backup = () => advapi32.privilegeState('SeBackupPrivilege');
+const states: string[] = [];
+await build(host, requests.slice(0, 1));
+for (const upper of requests.slice(1)) {
+  await host.unpackLayer(upper, { ...context, progress: () => states.push(backup()) });
+  await host.commitLayer(upper, context);
+}
+assert.deepEqual([[...new Set(states)], backup()], [['enabled'], 'disabled']);
+
 const volumeGuid = mountVolumeGuid('writable');
 const request: MountRequest = {
   volumeGuid,
@@ -42,7 +53,6 @@ assert.deepEqual(
 await rejects(host.removeLayer(requests[0] as never, context), 'failed-precondition');
 
 // As after a restart of Windows: volume and disk are gone, the mount point leads nowhere; what was written is there again.
-const { cimfs, computestorage, vmcompute } = openWindowsApi();
 const scratch = `C:\\store\\scratches\\${volumeGuid}`;
 const volume = await vmcompute.getLayerMountPath(scratch);
 await computestorage.detachOverlayFilter(volume, {
