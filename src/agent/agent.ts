@@ -3,7 +3,7 @@
  * time to look for drift. Level, not edge: each round plans from what is declared, recorded and observed now.
  */
 
-import { CimletError } from '../errors.ts';
+import { CimletError, disposition } from '../errors.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
 import { Backoffs } from '../reconciler/backoff.ts';
 import type { Engine, PlanRequest } from '../reconciler/engine.ts';
@@ -67,7 +67,7 @@ export class Agent {
 
   /**
    * Runs until the signal aborts: what runs is told and waited for, what is mounted stays mounted. Rejects on a bug or
-   * when the state database fails; what runs has ended then too. Once only.
+   * when the state database is damaged; what runs has ended then too. Once only.
    */
   async run(signal: AbortSignal): Promise<void> {
     const stop = new AbortController();
@@ -113,7 +113,7 @@ export class Agent {
   }
 
   async #follow({ source }: FollowedSource, signal: AbortSignal): Promise<void> {
-    const { state, log } = this.#options;
+    const { log } = this.#options;
     await followSource(source, {
       signal,
       log,
@@ -126,14 +126,14 @@ export class Agent {
         this.#troubles.set(source.name, trouble);
         if (trouble === undefined) return;
         const { code, hint, message } = trouble;
-        state.recordEvent({ key: `Source/${source.name}`, type: 'Warning', reason: 'SyncFailed', message });
+        this.#warn(`Source/${source.name}`, 'SyncFailed', message);
         if (!isKnown) log.warn({ source: source.name, code, hint }, message);
       },
     });
   }
 
   async #loop(signal: AbortSignal): Promise<void> {
-    const { state, log, onRound } = this.#options;
+    const { log, onRound } = this.#options;
     for (;;) {
       await this.#wakeup.sleep(this.#nextInMs(), signal);
       if (signal.aborted) return;
@@ -147,7 +147,7 @@ export class Agent {
         if (signal.aborted) return;
         if (!(error instanceof CimletError)) throw error;
         this.#failures++;
-        state.recordEvent({ key: 'Host', type: 'Warning', reason: 'RoundFailed', message: error.message });
+        this.#warn('Host', 'RoundFailed', error.message);
         log.error({ code: error.code, hint: error.hint }, error.message);
         onRound?.({ durationMs: performance.now() - started, error });
       }
@@ -156,8 +156,9 @@ export class Agent {
 
   #nextInMs(): number {
     const { resyncMs } = this.#options;
-    const retryMs = this.#failures === 0 ? resyncMs : ROUND_RETRY_MS * 2 ** (this.#failures - 1);
-    return Math.min(resyncMs, retryMs, this.#backoffs.nextInMs() ?? resyncMs);
+    const nextMs =
+      this.#failures === 0 ? this.#backoffs.nextInMs() : ROUND_RETRY_MS * 2 ** (this.#failures - 1);
+    return Math.min(resyncMs, nextMs ?? resyncMs);
   }
 
   async #round(signal: AbortSignal): Promise<Plan> {
@@ -206,12 +207,23 @@ export class Agent {
 
   /** What was true in the round before as well was told then. */
   #tellNew(warnings: readonly SourceWarning[]): void {
-    const { state, log } = this.#options;
+    const { log } = this.#options;
     for (const { source, reason, message } of warnings) {
       if (this.#told.has(message)) continue;
-      state.recordEvent({ key: `Source/${source}`, type: 'Warning', reason, message });
+      this.#warn(`Source/${source}`, reason, message);
       log.warn({ source, reason }, message);
     }
     this.#told = new Set(warnings.map(({ message }) => message));
+  }
+
+  /** A full disk takes no events, and must not end the agent: what is said here is logged as well. */
+  #warn(key: string, reason: string, message: string): void {
+    const { state, log } = this.#options;
+    try {
+      state.recordEvent({ key, type: 'Warning', reason, message });
+    } catch (error) {
+      if (!(error instanceof CimletError) || disposition(error.code) !== 'retry') throw error;
+      log.warn({ code: error.code, hint: error.hint }, error.message);
+    }
   }
 }

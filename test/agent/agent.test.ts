@@ -231,6 +231,20 @@ describe('the agent', () => {
     expect(running.logged.filter(({ message }) => message === 'mount /mnt/a: in use')).toHaveLength(3);
   });
 
+  it('outlives a full disk: what cannot be recorded is made up for', async () => {
+    save('a.yaml', app('a'));
+    const transaction = world.state.transaction;
+    const recordEvent = world.state.recordEvent;
+    const full = () => {
+      throw new CimletError('no-space', 'write state database: the disk is full');
+    };
+    Object.assign(world.state, { transaction: full, recordEvent: full });
+    running = start({ resyncMs: 10 });
+    await running.until(() => running?.logged.some(({ level }) => level === 'error') === true);
+    Object.assign(world.state, { transaction, recordEvent });
+    await running.until(() => isReady('Mount/a'));
+  });
+
   it('goes on when the host cannot be observed for a while', async () => {
     save('a.yaml', app('a'));
     const observe = world.host.observe.bind(world.host);
