@@ -4,9 +4,8 @@
  */
 
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { EventEmitter, on } from 'node:events';
 import { chmod, rm } from 'node:fs/promises';
-import { Readable } from 'node:stream';
+import { PassThrough } from 'node:stream';
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
 import type { Agent, Round } from '../agent/agent.ts';
 import { CimletError, classify, disposition } from '../errors.ts';
@@ -35,9 +34,12 @@ const KINDS: Record<string, Kind> = { images: 'Image', chains: 'LayerChain', mou
 
 const RESOURCE_KEY = { type: 'string', pattern: '^(Image|LayerChain|Mount)/.+$' };
 
+/** Bytes that a watcher may leave unread before it is cut off. */
+const MOST_UNREAD = 2 ** 20;
+
 export class AgentServer {
   readonly #options: ServerOptions;
-  readonly #notices = new EventEmitter();
+  readonly #watchers = new Set<PassThrough>();
   readonly #closing = new AbortController();
   readonly #servers: FastifyInstance[] = [];
   readonly #metrics;
@@ -45,7 +47,6 @@ export class AgentServer {
 
   constructor(options: ServerOptions) {
     this.#options = options;
-    this.#notices.setMaxListeners(0);
     this.#metrics = createMetrics(options.state, () => this.#agent?.sourceStatuses() ?? []);
   }
 
@@ -81,6 +82,8 @@ export class AgentServer {
 
   async close(): Promise<void> {
     this.#closing.abort();
+    for (const watcher of this.#watchers) watcher.end();
+    this.#watchers.clear();
     await Promise.all(this.#servers.map((server) => server.close()));
   }
 
@@ -96,7 +99,10 @@ export class AgentServer {
   }
 
   #tell(notice: Notice): void {
-    this.#notices.emit('notice', notice);
+    for (const watcher of this.#watchers) {
+      if (watcher.writableLength + watcher.readableLength > MOST_UNREAD) watcher.destroy();
+      else watcher.write(`data: ${JSON.stringify(notice)}\n\n`);
+    }
   }
 
   #running(): Agent {
@@ -127,13 +133,18 @@ export class AgentServer {
     }));
     server.get('/api/v1/sources', async () => ({ items: this.#running().sourceStatuses() }));
     server.get('/api/v1/plan', async () => this.#running().plan(this.#closing.signal));
-    server.get<{ Querystring: { key?: string } }>('/api/v1/events', async ({ query }) => ({
-      items: state.events(query.key),
-    }));
+    server.get<{ Querystring: { key?: string } }>(
+      '/api/v1/events',
+      { schema: { querystring: { type: 'object', properties: { key: { type: 'string' } } } } },
+      async ({ query }) => ({ items: state.events(query.key) }),
+    );
     server.get('/api/v1/watch', async (_request, reply) => {
       // Listening has begun when the headers are there: nothing is missed between a look and the watch.
-      const notices = on(this.#notices, 'notice', { signal: this.#closing.signal });
-      return reply.type('text/event-stream').send(Readable.from(serverSentEvents(notices)));
+      const watcher = new PassThrough();
+      this.#watchers.add(watcher);
+      watcher.once('close', () => this.#watchers.delete(watcher));
+      watcher.write(': watching\n\n');
+      return reply.type('text/event-stream').send(watcher);
     });
     this.#addCommands(server);
   }
@@ -175,16 +186,6 @@ export class AgentServer {
         return { wasSuspended };
       },
     );
-  }
-}
-
-async function* serverSentEvents(notices: AsyncIterable<Notice[]>): AsyncGenerator<string> {
-  yield ': watching\n\n';
-  try {
-    for await (const [notice] of notices) yield `data: ${JSON.stringify(notice)}\n\n`;
-  } catch (error) {
-    // The end of the agent ends the stream.
-    if (!(error instanceof Error) || error.name !== 'AbortError') throw error;
   }
 }
 
