@@ -45,9 +45,15 @@ export async function connectAgent(socketPath: string): Promise<AgentClient | un
 async function* readNotices(response: IncomingMessage): AsyncGenerator<Notice> {
   let rest = '';
   response.setEncoding('utf8');
-  for await (const chunk of response) {
-    const events = `${rest}${chunk}`.split('\n\n');
-    rest = events.pop() ?? '';
-    for (const event of events) if (event.startsWith('data: ')) yield JSON.parse(event.slice(6)) as Notice;
+  try {
+    for await (const chunk of response) {
+      const events = `${rest}${chunk}`.split('\n\n');
+      rest = events.pop() ?? '';
+      for (const event of events) if (event.startsWith('data: ')) yield JSON.parse(event.slice(6)) as Notice;
+    }
+  } catch (error) {
+    // An agent that is killed breaks off.
+    const classified = classify(error, 'watch the agent');
+    if (!isErrorCode(classified, 'unavailable')) throw classified;
   }
 }

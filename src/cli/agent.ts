@@ -8,7 +8,7 @@ import type { FollowedSource } from '../agent/declared-sources.ts';
 import { CimletError } from '../errors.ts';
 import { type LoadedConfig, loadAgentConfig } from '../manifests/agent-config.ts';
 import { findUnsupportedSettings } from '../manifests/features.ts';
-import { parseDuration } from '../manifests/quantities.ts';
+import { timerMs } from '../reconciler/retry-policy.ts';
 import { sourceIdOf } from '../reconciler/sources.ts';
 import { AgentServer } from '../server/server.ts';
 import { createFolderSource } from '../sources/folder-source.ts';
@@ -94,7 +94,7 @@ function withFlags(given: AgentCommandOptions, loaded: Configuration, command: C
 async function run(context: CliContext, options: AgentCommandOptions, loaded: Configuration): Promise<void> {
   const { config } = loaded;
   const log = pino({ name: 'cimlet', level: config.logLevel ?? 'info' }, pino.destination({ sync: true }));
-  const deadline = parseDuration(options.stopTimeout);
+  const deadline = timerMs(options.stopTimeout);
   const work = async ({ engine, state }: Session) => {
     const sources = openSources(loaded, options.root);
     const interruption = listenForInterruption((message) => {
@@ -116,7 +116,7 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
         engine,
         state,
         sources,
-        resyncMs: parseDuration(config.intervals?.resync ?? DEFAULT_RESYNC),
+        resyncMs: timerMs(config.intervals?.resync ?? DEFAULT_RESYNC),
         largestPrune: LARGEST_PRUNE,
         log,
         onEvent: (event) => server.onEvent(event),

@@ -3,8 +3,8 @@
 import { hostname, userInfo } from 'node:os';
 import { Argument } from 'commander';
 import { CimletError } from '../errors.ts';
-import { parseDuration } from '../manifests/quantities.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
+import { timerMs } from '../reconciler/retry-policy.ts';
 import type { ResourceRecord } from '../state/records.ts';
 import { requireResource, type State } from '../state/state.ts';
 import { type AgentClient, connectAgent } from './agent-client.ts';
@@ -99,8 +99,9 @@ async function waitUntilReady(
   options: GlobalOptions & { timeout: string },
   interrupted: AbortSignal,
 ): Promise<void> {
-  const timeout = AbortSignal.timeout(parseDuration(options.timeout));
-  const signal = AbortSignal.any([interrupted, timeout]);
+  const timeout = AbortSignal.timeout(timerMs(options.timeout));
+  const done = new AbortController();
+  const signal = AbortSignal.any([interrupted, timeout, done.signal]);
   const client = await connectAgent(context.services.agentAddress(options.root));
   // Watching begins first, so that nothing is missed in between.
   const notices = await client?.watch(signal);
@@ -113,6 +114,9 @@ async function waitUntilReady(
     }
   } catch (error) {
     if (!timeout.aborted) throw error;
+  } finally {
+    // A watch that goes on would keep this process alive.
+    done.abort();
   }
   const why = timeout.aborted ? `not ready within ${options.timeout}` : 'not ready, and no agent is at work';
   throw new CimletError('unavailable', `wait for ${key}: ${why}`, { hint: `see cimlet describe ${key}` });

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { request } from 'node:http';
+import { createServer as createHttpServer, type IncomingMessage, request } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +8,7 @@ import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Agent } from '../../src/agent/agent.ts';
 import { connectAgent } from '../../src/cli/agent-client.ts';
+import { CimletError } from '../../src/errors.ts';
 import { mountVolumeGuid } from '../../src/hosts/identity.ts';
 import { agentSocket } from '../../src/server/address.ts';
 import { AgentServer, type ServerOptions } from '../../src/server/server.ts';
@@ -29,6 +30,7 @@ spec: {image: app, path: /mnt/app}
 let root: string;
 let world: World;
 let end: () => Promise<void>;
+let server: AgentServer;
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'cimlet-server-'));
   writeFileSync(join(root, 'app.yaml'), MANIFEST);
@@ -50,7 +52,7 @@ async function start(tcp?: ServerOptions['tcp']): Promise<void> {
     { name: 'here', folder: { path: root, include: ['*.yaml'] } },
     { cacheDirectory: join(root, 'cache'), baseDirectory: root },
   );
-  const server = new AgentServer({ engine, state, version: '1.2.3', socket: agentSocket(root), tcp });
+  server = new AgentServer({ engine, state, version: '1.2.3', socket: agentSocket(root), tcp });
   const nothing = () => undefined;
   const agent = new Agent({
     engine,
@@ -151,6 +153,15 @@ describe('the API', () => {
     expect(seen).toEqual(['action.started Mount/app', 'action.succeeded Mount/app', 'round']);
   });
 
+  it('cuts off a watcher that does not read, rather than keep all it was told', async () => {
+    await start();
+    const watching = request({ path: '/api/v1/watch', socketPath: agentSocket(root) }).end();
+    const [response] = (await once(watching, 'response')) as [IncomingMessage];
+    const error = new CimletError('unavailable', 'x'.repeat(100_000));
+    for (let round = 0; round < 50; round++) server.onRound({ durationMs: 1, error });
+    await expect(text(response)).rejects.toThrow('aborted');
+  });
+
   it('suspends and resumes', async () => {
     await start();
     const api = await client();
@@ -174,6 +185,7 @@ describe('the API', () => {
     await expect(api.post('/api/v1/suspend', { key: 'Mount/app' })).rejects.toThrow(/reason/);
     await expect(api.post('/api/v1/reconcile', { key: 'Pod/x' })).rejects.toThrow(/key/);
     expect((await fetchPlain('/nowhere')).status).toBe(404);
+    expect((await fetchPlain('/api/v1/events?key=Mount/a&key=Mount/b')).status).toBe(400);
   });
 
   it('is served over TCP to those who have the token only', async () => {
@@ -196,4 +208,17 @@ describe('the API', () => {
 it('a client finds no agent where none runs', async () => {
   end = async () => undefined;
   expect(await connectAgent(agentSocket(root))).toBeUndefined();
+});
+
+it('a watch ends with an agent that is killed', async () => {
+  const dying = createHttpServer((incoming, response) => {
+    if (incoming.url === '/healthz') return response.end('{}');
+    response.write(': watching\n\ndata: {"type":"round","durationMs":1,"actions":0}\n\n');
+    return setImmediate(() => response.destroy());
+  }).listen(agentSocket(root));
+  await once(dying, 'listening');
+  end = async () => void dying.close();
+  const seen: string[] = [];
+  for await (const { type } of await (await client()).watch(new AbortController().signal)) seen.push(type);
+  expect(seen).toEqual(['round']);
 });
