@@ -3,37 +3,72 @@
 import { CimletError } from '../../errors.ts';
 import type { FilterLibrary } from '../../native/windows/fltlib.ts';
 import { isWin32Error } from '../../native/windows/native-error.ts';
+import type { RestartManager } from '../../native/windows/rstrtmgr.ts';
 import { Win32Error } from '../../native/windows/status.ts';
 
 export interface Circumstances {
   filters: Pick<FilterLibrary, 'minifilters'>;
+  restartManager: Pick<RestartManager, 'processesHolding'>;
   /** `26100.2314` */
   version: string;
 }
 
-/** The error with the build and the file-system filters that are loaded in its hint; any other error as it is. */
-export async function explain(error: unknown, { filters, version }: Circumstances): Promise<unknown> {
-  if (!(error instanceof CimletError) || !isDenial(error)) return error;
-  const hint = [error.hint, `this is Windows ${version}`, await describeFilters(filters)];
-  const { code, message } = error;
-  return new CimletError(code, message, {
+/** More than these say no more. */
+const MOST_NAMED = 10;
+/** What Node makes of 0x20 and 0x5. */
+const NODE_CODES = ['EBUSY', 'EPERM', 'EACCES'];
+
+/**
+ * The error with the build, the processes that hold the file and the file-system filters that are loaded in its hint, as
+ * far as Windows tells; any other error as it is.
+ */
+export async function explain(
+  error: unknown,
+  { filters, restartManager, version }: Circumstances,
+): Promise<unknown> {
+  if (!(error instanceof CimletError)) return error;
+  const refusal = refusalIn(error);
+  if (refusal === undefined) return error;
+  const holders = await known(async () => {
+    if (refusal.files.length === 0) return [];
+    const processes = await restartManager.processesHolding(refusal.files);
+    return processes.map(({ name, processId }) => `${name} (process ${processId})`);
+  });
+  const loaded = await known(async () => (await filters.minifilters()).map(({ name }) => name));
+  const hint = [
+    error.hint,
+    `this is Windows ${version}`,
+    ...listed('held by', holders),
+    ...listed('file-system filters loaded:', loaded),
+  ];
+  return new CimletError(error.code, error.message, {
     hint: hint.filter((part) => part !== undefined).join('; '),
     cause: error,
   });
 }
 
-function isDenial(error: unknown): boolean {
-  if (isWin32Error(error, Win32Error.ACCESS_DENIED, Win32Error.SHARING_VIOLATION)) return true;
-  return error instanceof Error && error.cause !== undefined && isDenial(error.cause);
+/** What was refused, by the first cause that says so: a call, or what Node was to do with a file. */
+function refusalIn(error: unknown): { files: string[] } | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if (isWin32Error(error, Win32Error.ACCESS_DENIED, Win32Error.SHARING_VIOLATION)) return { files: [] };
+  const { code = '', path } = error as NodeJS.ErrnoException;
+  if (path !== undefined && NODE_CODES.includes(code)) return { files: [path] };
+  return refusalIn(error.cause);
 }
 
-/** Where they can't be listed, the error is worth telling all the same. */
-async function describeFilters(filters: Circumstances['filters']): Promise<string | undefined> {
+/** Nothing where Windows doesn't tell: the error is worth telling all the same. */
+async function known(ask: () => Promise<string[]>): Promise<string[]> {
   try {
-    const names = (await filters.minifilters()).map(({ name }) => name);
-    return names.length === 0 ? undefined : `file-system filters loaded: ${names.join(', ')}`;
+    return await ask();
   } catch (error) {
-    if (error instanceof CimletError) return undefined;
+    if (error instanceof CimletError) return [];
     throw error;
   }
+}
+
+function listed(what: string, names: readonly string[]): string[] {
+  if (names.length === 0) return [];
+  const rest = names.length - MOST_NAMED;
+  const more = rest > 0 ? ` and ${rest} more` : '';
+  return [`${what} ${names.slice(0, MOST_NAMED).join(', ')}${more}`];
 }

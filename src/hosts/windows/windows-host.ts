@@ -75,7 +75,7 @@ class WindowsHost implements Host {
   readonly #locks = new KeyedLock();
   readonly #scratches: Scratches;
   readonly #effects = new Effects(this.#locks, async (error) =>
-    explain(error, { filters: this.#api.filters, version: (await this.#probe()).version }),
+    explain(error, { ...this.#api, version: (await this.#probe()).version }),
   );
   #probed: Promise<WindowsCapabilities> | undefined;
 

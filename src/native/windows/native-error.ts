@@ -13,8 +13,6 @@ export interface FailedCall {
   status: number;
   /** What Windows says about the number, where it says anything. */
   text: string | undefined;
-  /** What an operator can do, where that is more than the number says. */
-  hint?: string;
   /** The arguments, without what errors must not repeat. */
   args: readonly string[];
 }
@@ -31,13 +29,12 @@ export class NativeError extends CimletError {
   readonly statusName: string;
   readonly win32: number | undefined;
   readonly args: readonly string[];
-  readonly #call: FailedCall;
 
   constructor(call: FailedCall) {
     const { name, code, win32, hint } = describeStatus(call.kind, call.status);
     const said = call.text ?? 'Windows has no words for it';
     super(code, `${call.operation}: ${said.replace(/\.$/, '')} (${call.function} in ${call.dll}: ${name})`, {
-      hint: call.hint ?? hint,
+      hint,
     });
     this.dll = call.dll;
     this.function = call.function;
@@ -46,13 +43,6 @@ export class NativeError extends CimletError {
     this.statusName = name;
     this.win32 = win32;
     this.args = call.args;
-    this.#call = call;
-  }
-
-  /** The same error, its hint followed by more. */
-  withHint(more: string): NativeError {
-    const hint = this.hint === undefined ? more : `${this.hint}; ${more}`;
-    return new NativeError({ ...this.#call, hint });
   }
 }
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { CimletError } from '../../../src/errors.ts';
+import { CimletError, classify } from '../../../src/errors.ts';
 import { explain } from '../../../src/hosts/windows/explain.ts';
 import { NativeError } from '../../../src/native/windows/native-error.ts';
 
@@ -10,6 +10,10 @@ function failure(status: number): NativeError {
   return new NativeError({ ...call, kind: 'HRESULT', status, text: undefined, args: [] });
 }
 
+const ask = async () => {
+  throw new CimletError('unsupported-host', 'not on this build');
+};
+const restartManager = { processesHolding: ask };
 const filters = {
   minifilters: async () => [{ name: 'WdFilter' }, { name: 'wcifs' }] as never,
 };
@@ -18,7 +22,7 @@ it.each(['denied', 'inUse'] as const)(
   'says which Windows it was and what filters are loaded: %s',
   async (what) => {
     const error = failure(HRESULT_OF[what]);
-    const explained = (await explain(error, { filters, version: '26100.1' })) as CimletError;
+    const explained = (await explain(error, { filters, restartManager, version: '26100.1' })) as CimletError;
     expect(explained).toMatchObject({ code: error.code, message: error.message, cause: error });
     expect(explained.hint).toContain(error.hint);
     expect(explained.hint).toMatch(/this is Windows 26100\.1; file-system filters loaded: WdFilter, wcifs$/);
@@ -27,7 +31,7 @@ it.each(['denied', 'inUse'] as const)(
 
 it('sees through what the error was wrapped in', async () => {
   const wrapped = new CimletError('busy', 'dismount: in use', { cause: failure(HRESULT_OF.inUse) });
-  expect(await explain(wrapped, { filters, version: '26100.1' })).toMatchObject({
+  expect(await explain(wrapped, { filters, restartManager, version: '26100.1' })).toMatchObject({
     code: 'busy',
     hint: expect.stringContaining('WdFilter'),
   });
@@ -36,13 +40,35 @@ it('sees through what the error was wrapped in', async () => {
 it('leaves every other error as it is, and tells one whose circumstances are unknown', async () => {
   const invalid = failure(HRESULT_OF.invalid);
   const bug = new Error('bug');
-  expect(await explain(invalid, { filters, version: '26100.1' })).toBe(invalid);
-  expect(await explain(bug, { filters, version: '26100.1' })).toBe(bug);
-  const refusing = {
-    minifilters: async () => {
-      throw new CimletError('unsupported-host', 'no fltlib.dll');
-    },
-  };
-  const explained = await explain(failure(HRESULT_OF.denied), { filters: refusing, version: '26100.1' });
+  expect(await explain(invalid, { filters, restartManager, version: '26100.1' })).toBe(invalid);
+  expect(await explain(bug, { filters, restartManager, version: '26100.1' })).toBe(bug);
+  const refusing = { minifilters: ask };
+  const explained = await explain(failure(HRESULT_OF.denied), {
+    filters: refusing,
+    restartManager,
+    version: '26100.1',
+  });
   expect((explained as CimletError).hint).toMatch(/this is Windows 26100\.1$/);
+});
+
+it('names who holds a file that Node was refused, though not everybody of many', async () => {
+  const refused = Object.assign(new Error('EBUSY: resource busy or locked'), {
+    code: 'EBUSY',
+    syscall: 'unlink',
+    path: 'C:\\root\\x.cim',
+  });
+  const asked: (readonly string[])[] = [];
+  const holding = (count: number) => ({
+    processesHolding: async (files: readonly string[]) => {
+      asked.push(files);
+      return Array.from({ length: count }, (_, index) => ({ processId: index + 1, name: 'scan' })) as never;
+    },
+  });
+  const hintWith = async (count: number) => {
+    const circumstances = { filters, restartManager: holding(count), version: '26100.1' };
+    return ((await explain(classify(refused, 'remove x.cim'), circumstances)) as CimletError).hint;
+  };
+  expect(await hintWith(1)).toMatch(/this is Windows 26100\.1; held by scan \(process 1\); file-system/);
+  expect(await hintWith(12)).toMatch(/scan \(process 10\) and 2 more; file-system/);
+  expect(asked).toEqual([['C:\\root\\x.cim'], ['C:\\root\\x.cim']]);
 });

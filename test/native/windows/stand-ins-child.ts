@@ -3,8 +3,6 @@
 import { C } from '../../../src/native/library.ts';
 import { BOOL } from '../../../src/native/windows/ctypes.ts';
 import { Dlls, systemFolders } from '../../../src/native/windows/dll.ts';
-import { explainRefusal } from '../../../src/native/windows/explain.ts';
-import type { NativeError } from '../../../src/native/windows/native-error.ts';
 import { AttachFlag } from '../../../src/native/windows/virtdisk.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
 import { printCases } from './print-cases.ts';
@@ -89,17 +87,6 @@ await printCases({
     return { type: value?.type, data: Buffer.from(value?.data ?? []).toString('hex'), absent };
   },
   brokenHive: () => offreg.openHive('C:\\broken'),
-
-  explained: async () => {
-    const busy = await modifying().catch((error: unknown) => error);
-    const explained = (await explainRefusal(api, busy, ['C:\\a', 'C:\\b'])) as NativeError;
-    const other = new Error('another');
-    return {
-      hint: explained.hint,
-      same: explained.message === (busy as NativeError).message && explained.code === 'busy',
-      other: (await explainRefusal(api, other)) === other,
-    };
-  },
 
   filters: () => filters.minifilters(),
   holders: () => restartManager.processesHolding(['C:\\a', 'C:\\b é']),
