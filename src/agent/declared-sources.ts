@@ -31,27 +31,29 @@ export function collectSources(
   largestShare: number,
 ): { sources: DeclaredSource[]; warnings: SourceWarning[] } {
   const owners = new Map<ResourceKey, string>();
-  const sources: DeclaredSource[] = [];
   const warnings: SourceWarning[] = [];
-  for (const { source, id, prune, isSuspended } of followed) {
-    const declaration = declared.get(source.name);
-    if (declaration === undefined || isSuspended) continue;
+  const inForce = followed.flatMap(({ source: { name }, id, prune, isSuspended }) => {
+    const declaration = declared.get(name);
+    if (declaration === undefined || isSuspended) return [];
     const resources = declaration.resources.filter((resource) => {
       const key = resourceKey(resource);
       const owner = owners.get(key);
-      if (owner === undefined) owners.set(key, source.name);
+      if (owner === undefined) owners.set(key, name);
       else {
-        const message = `${key} of source ${source.name} is left out: source ${owner} declares it too`;
-        warnings.push({ source: source.name, reason: 'Duplicate', message });
+        const message = `${key} of source ${name} is left out: source ${owner} declares it too`;
+        warnings.push({ source: name, reason: 'Duplicate', message });
       }
       return owner === undefined;
     });
+    return [{ name, id, revision: declaration.revision, resources, prune }];
+  });
+  const isDeclared = (key: ResourceKey) => owners.has(key);
+  const sources = inForce.map(({ name, id, revision, resources, prune }) => {
     const obstacle = prune
-      ? findPruneObstacle({ sourceId: id, resources, records, largestShare })
+      ? findPruneObstacle({ sourceId: id, resources, isDeclared, records, largestShare })
       : undefined;
-    if (obstacle !== undefined)
-      warnings.push({ source: source.name, reason: 'PruneRefused', message: obstacle });
-    sources.push({ id, revision: declaration.revision, resources, prune: prune && obstacle === undefined });
-  }
+    if (obstacle !== undefined) warnings.push({ source: name, reason: 'PruneRefused', message: obstacle });
+    return { id, revision, resources, prune: prune && obstacle === undefined };
+  });
   return { sources, warnings };
 }

@@ -1,6 +1,6 @@
 /** Whether what a source no longer declares may really go: an emptied or renamed folder must not empty a host. */
 
-import { type Resource, resourceKey } from '../manifests/resources.ts';
+import type { Resource, ResourceKey } from '../manifests/resources.ts';
 import type { ResourceRecord } from '../state/records.ts';
 
 /** On a resource of the source: the revision that all that is pruned was last declared in. */
@@ -12,6 +12,8 @@ const ALWAYS_ALLOWED = 2;
 export interface PruneQuestion {
   sourceId: string;
   resources: readonly Resource[];
+  /** Whether any source declares it: what has moved to another one isn't pruned. */
+  isDeclared: (key: ResourceKey) => boolean;
   records: readonly ResourceRecord[];
   /** The largest share of a source's resources that one revision may prune without confirmation, from 0 to 1. */
   largestShare: number;
@@ -19,11 +21,10 @@ export interface PruneQuestion {
 
 /** Undefined when it may; otherwise why not and what to do, as a sentence without a full stop. */
 export function findPruneObstacle(question: PruneQuestion): string | undefined {
-  const { sourceId, resources, records, largestShare } = question;
-  const declared = new Set<string>(resources.map(resourceKey));
+  const { sourceId, resources, isDeclared, records, largestShare } = question;
   const owned = records.filter((record) => record.sourceId === sourceId);
-  const leaving = owned.filter(({ kind, name, prune }) => prune && !declared.has(`${kind}/${name}`));
-  if (leaving.length <= ALWAYS_ALLOWED && declared.size > 0) return undefined;
+  const leaving = owned.filter(({ kind, name, prune }) => prune && !isDeclared(`${kind}/${name}`));
+  if (leaving.length <= ALWAYS_ALLOWED && resources.length > 0) return undefined;
   if (leaving.length === 0 || leaving.length <= owned.length * largestShare) return undefined;
   const revisions = new Set(leaving.map(({ revision }) => revision));
   const [revision = ''] = revisions;

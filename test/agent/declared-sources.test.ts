@@ -1,0 +1,39 @@
+import { expect, it } from 'vitest';
+import { collectSources } from '../../src/agent/declared-sources.ts';
+import type { Source } from '../../src/sources/source.ts';
+import type { ResourceRecord } from '../../src/state/records.ts';
+import { image } from '../reconciler/support.ts';
+
+const followed = (name: string) => ({
+  source: { name } as Source,
+  id: name,
+  prune: true,
+  isSuspended: false,
+});
+const recorded = (name: string, sourceId: string) =>
+  ({ kind: 'Image', name, prune: true, sourceId, revision: 'first' }) as ResourceRecord;
+const names = ['a', 'b', 'c', 'd'];
+
+/** What comes of two sources, all of whose images were declared by `one` before. */
+const collect = (one: string[], two: string[]) =>
+  collectSources(
+    [followed('one'), followed('two')],
+    new Map([
+      ['one', { revision: 'second', resources: one.map((name) => image(name)) }],
+      ['two', { revision: 'second', resources: two.map((name) => image(name)) }],
+    ]),
+    names.map((name) => recorded(name, 'one')),
+    0.5,
+  );
+
+it('what moves to another source is not taken for pruned', () => {
+  const { sources, warnings } = collect(['a'], ['b', 'c', 'd']);
+  expect(warnings).toEqual([]);
+  expect(sources.map(({ prune }) => prune)).toEqual([true, true]);
+});
+
+it('what no source declares any more counts as pruned', () => {
+  const { sources, warnings } = collect(['a'], []);
+  expect(warnings).toMatchObject([{ source: 'one', reason: 'PruneRefused' }]);
+  expect(sources.map(({ prune }) => prune)).toEqual([false, true]);
+});
