@@ -70,9 +70,9 @@ export class AgentServer {
     this.#agent = agent;
     const { socket, tcp } = this.#options;
     try {
-      if (!socket.startsWith('\\\\')) await rm(socket, { force: true });
-      await this.#serve(undefined, (server) => server.listen({ path: socket }));
-      if (!socket.startsWith('\\\\')) await chmod(socket, 0o600);
+      if (socket.startsWith('\\\\'))
+        await this.#serve(undefined, (server) => server.listen({ path: socket }));
+      else await this.#servePrivately(socket);
       if (tcp !== undefined) await this.#serve(tcp.token, (server) => server.listen(tcp));
     } catch (error) {
       await this.close();
@@ -85,6 +85,18 @@ export class AgentServer {
     for (const watcher of this.#watchers) watcher.end();
     this.#watchers.clear();
     await Promise.all(this.#servers.map((server) => server.close()));
+  }
+
+  /** Nobody else may connect, also not before the mode of the socket is set. */
+  async #servePrivately(socket: string): Promise<void> {
+    await rm(socket, { force: true });
+    const mask = process.umask(0o077);
+    try {
+      await this.#serve(undefined, (server) => server.listen({ path: socket }));
+    } finally {
+      process.umask(mask);
+    }
+    await chmod(socket, 0o600);
   }
 
   async #serve(
