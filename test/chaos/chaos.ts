@@ -197,7 +197,7 @@ class Chaos {
   async #kill(): Promise<void> {
     const child = this.#agent;
     this.#agent = undefined;
-    if (child === undefined || child.exitCode !== null) return;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, 'close');
     child.kill('SIGKILL');
     await ended;
