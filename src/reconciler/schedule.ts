@@ -182,10 +182,14 @@ export async function runActions(
   return { ...result, unfinished: [] };
 }
 
+/** Signals tied together by hand: on Node 22 one that lives long keeps something of each `AbortSignal.any` made of it. */
 function startAction(action: PlannedAction, { perform, signal }: ScheduleOptions): RunningAction {
   const own = new AbortController();
-  const done = perform(action, AbortSignal.any([signal, own.signal]));
-  return { action, done, abort: () => own.abort() };
+  const abort = (): void => own.abort();
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort, { once: true });
+  const done = perform(action, own.signal).finally(() => signal.removeEventListener('abort', abort));
+  return { action, done, abort };
 }
 
 /** Of what still runs, by id, what is planned again as it is; aborts the rest and waits until it has ended. */
