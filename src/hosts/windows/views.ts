@@ -64,7 +64,8 @@ export async function showView(gallery: Gallery, request: MountRequest): Promise
   try {
     await acquireAll(resourcesOf(gallery, record, shown));
   } catch (error) {
-    if (!isAgain) await forget(gallery, record);
+    // Where not all could be given back, the record is what tells of it; the volume is what goes last.
+    if (!isAgain && !(await isMounted(request.volumeGuid))) await forget(gallery, record);
     throw error;
   }
   return recordedView(record);

@@ -92,4 +92,16 @@ for (const call of [
   assert.equal(await readFile(`${PATH}\\a.txt`, 'utf8'), 'A');
   await next.dismount(volumeGuid, context);
 }
+
+// A step and taking back what was done before it failing: what is left is known, so that the next try gets past it.
+await plan('SetVolumeMountPointW 1 fail 80004005\nCimDismountImage 1 fail 80004005\n');
+await assert.rejects(next.mount(request, context), /taking back/);
+assert.deepEqual(
+  (await look(next)).mounts.map((mount) => mount.state),
+  ['missing'],
+);
+await next.mount(request, context);
+assert.equal(await readFile(`${PATH}\\a.txt`, 'utf8'), 'A');
+await next.dismount(volumeGuid, context);
+assert.deepEqual((await look(next)).mounts, []);
 console.log('done');
