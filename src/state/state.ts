@@ -78,7 +78,8 @@ export function openState(root: string, options: { readOnly: boolean }): State {
 
 function createState(db: Database): State {
   const now = () => new Date().toISOString();
-  let eventsSinceTrim = 0;
+  /** The first one trims: a process may end before it has recorded as many. */
+  let eventsSinceTrim = EVENTS_TRIM_EVERY - 1;
 
   const resource = (key: ResourceKey): ResourceRecord | undefined => {
     const row = db.all('SELECT * FROM resources WHERE kind = ? AND name = ?', ...splitKey(key))[0];

@@ -132,7 +132,12 @@ describe('records', () => {
     });
     expect(state.events().length).toBeLessThanOrEqual(5200);
     expect(state.events('Mount/b')[0]?.message).toBe('5399');
+    expect(state.events().length).toBeGreaterThan(5000);
     state.close();
+    const nextCommand = openState(root, { readOnly: false });
+    nextCommand.recordEvent(event);
+    expect(nextCommand.events()).toHaveLength(5000);
+    nextCommand.close();
   });
 });
 
