@@ -169,7 +169,7 @@ function writtenBlock(facts: WindowsFacts, rule: BuildRule, functions: readonly 
   if (isUsable(find(facts, 'cimwriter.dll'))) return has(facts, 'cimwriter.dll', functions);
   const state = byBuild(facts, rule, () => has(facts, 'cimfs.dll', functions));
   if (state.available) return state;
-  return { ...state, hint: `${state.hint ?? 'update Windows'}, or put cimwriter.dll beside the program` };
+  return { ...state, hint: `${state.hint ?? 'update Windows'}, or put cimwriter.dll beside node.exe` };
 }
 
 /** Forked CIMs too are written by cimwriter.dll where it is. */

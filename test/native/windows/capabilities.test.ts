@@ -79,7 +79,7 @@ describe('what a build can do', () => {
         'CimFS needs build 20348 with revision 2031 or later, or build 26100 or later; this is 20348.2000',
       hint: 'update Windows',
     });
-    expect(old['verifiedCim.write'].hint).toBe('update Windows, or put cimwriter.dll beside the program');
+    expect(old['verifiedCim.write'].hint).toBe('update Windows, or put cimwriter.dll beside node.exe');
     const bare = windowsFeatures(machine(27800, 0, ['cimfs.dll', 'cimwriter.dll', 'vmcompute.dll']));
     expect(bare['blockCim.mount'].reason).toBe('cimfs.dll is not available on this build (27800.0)');
     expect(bare.wcifs.hint).toBe('enable the Containers feature of Windows');
