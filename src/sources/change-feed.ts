@@ -20,9 +20,12 @@ export interface ChangeFeed {
 const QUIET = 100;
 const LONGEST = 1000;
 
-/** An interval give or take a tenth; `random` is from 0 up to 1. */
+/** A longer timer goes off at once (https://nodejs.org/api/timers.html#settimeoutcallback-delay-args). */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+/** An interval give or take a tenth, as a timer can take it; `random` is from 0 up to 1. */
 export function withJitter(interval: number, random: number): number {
-  return interval * (0.9 + 0.2 * random);
+  return Math.min(LONGEST_TIMER, interval * (0.9 + 0.2 * random));
 }
 
 export function createChangeFeed({

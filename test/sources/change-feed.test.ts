@@ -69,3 +69,7 @@ it('keeps an interval within a tenth', () => {
     }),
   );
 });
+
+it('an interval longer than a timer can take is the longest one, not none', () => {
+  expect(withJitter(60 * 24 * HOUR, 0.5)).toBe(2 ** 31 - 1);
+});
