@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { CimletError, classify } from '../errors.ts';
 import { formatField } from './field-path.ts';
+import { parseDuration } from './quantities.ts';
 import type { AgentConfig } from './types.gen.ts';
 import { checkDocument } from './validate.ts';
 import { parseYaml, type YamlDocument } from './yaml-stream.ts';
@@ -54,9 +55,16 @@ function findProblems(path: string, document: YamlDocument): string[] {
     return `${path}:${line}:${column}: ${name}${message}${hint}`;
   });
   if (problems.length > 0) return problems;
-  const { sources = [] } = document.data as AgentConfig;
+  const { sources = [], intervals } = document.data as AgentConfig;
   const seen = new Set<string>();
-  for (const [index, { name }] of sources.entries()) {
+  const requireSome = (field: (string | number)[], duration: string | undefined): void => {
+    if (duration === undefined || parseDuration(duration) > 0) return;
+    const { line, column } = document.placeOf(field);
+    problems.push(`${path}:${line}:${column}: ${formatField(field)}: must be more than 0`);
+  };
+  requireSome(['intervals', 'resync'], intervals?.resync);
+  for (const [index, { name, interval }] of sources.entries()) {
+    requireSome(['sources', index, 'interval'], interval);
     const { line, column } = document.placeOf(['sources', index, 'name']);
     if (seen.has(name)) problems.push(`${path}:${line}:${column}: another source is named ${name} too`);
     seen.add(name);

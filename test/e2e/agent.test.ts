@@ -208,6 +208,10 @@ describe('as a process', () => {
     const wrong = await runProgram(['agent', '--config', misspelt]);
     expect(wrong).toMatchObject({ code: 1, stdout: '' });
     expect(wrong.stderr).toMatch(/cimlet\.yaml:2:\d+: .*foldr/);
+    const restless = world.write('cimlet.yaml', 'intervals: {resync: 0s}\n');
+    expect((await runProgram(['agent', '--config', restless])).stderr).toMatch(
+      /cimlet\.yaml:1:\d+: intervals\.resync: must be more than 0/,
+    );
     const early = world.write('cimlet.yaml', 'gc: {enabled: true}\n');
     expect((await runProgram(['agent', '--config', early])).stderr).toContain('gc is not supported yet');
     rmSync(misspelt);
