@@ -180,6 +180,10 @@ export interface MountRequest {
   format: LayerFormat;
   access: MountAccess;
   view: ViewKind;
+  /** With `ReadWrite`: key of the active snapshot, prepared on the same chain and format, whose scratch takes the writes. */
+  snapshot?: string | undefined;
+  /** Attach it to this running utility VM instead of showing it to processes of the host. */
+  utilityVM?: string | undefined;
   /** Root hash that what is shown must have: the merged CIM's, or a single layer's. */
   expectedRootHash?: string | undefined;
 }
@@ -235,6 +239,7 @@ export interface HostState {
   layers: ObservedLayer[];
   merges: ObservedMerge[];
   mounts: ObservedMount[];
+  snapshots: ObservedSnapshot[];
   /** One entry for each path asked for. */
   paths: Record<string, PathState>;
   leftovers: Leftover[];
@@ -242,13 +247,49 @@ export interface HostState {
   freeBytes?: number | undefined;
 }
 
-/** A writable snapshot (active) or a read-only one handed out by key (view). */
+/** Where an active snapshot's writes go. */
+export interface ScratchOptions {
+  /** The most it can hold. Default: what the host's formats have by custom; without custom, what the file system holds. */
+  bytes?: number | undefined;
+  /** Without a file system: whoever attaches it makes one. */
+  unformatted?: boolean | undefined;
+  /** Absolute path of an existing directory that holds it instead of the root. */
+  location?: string | undefined;
+  /** Key of another active snapshot, in whose scratch it is kept. */
+  shareWith?: string | undefined;
+}
+
+/** A snapshot that isn't a layer yet: writable (active), or a read-only one handed out by key (view). */
 export interface SnapshotRequest {
   key: string;
   kind: 'active' | 'view';
+  /** Base first; all committed in `format`. Empty: parentless. */
   chain: readonly ChainId[];
   format: LayerFormat;
-  scratchBytes?: number | undefined;
+  scratch?: ScratchOptions | undefined;
+}
+
+export interface ObservedSnapshot extends SnapshotRequest {
+  chain: ChainId[];
+  /** What it takes on disk itself, without its chain. */
+  bytes: number;
+  /** Files, directories and whiteouts that it holds itself. */
+  files: number;
+  /** Why it can't be mounted or committed, as a sentence without a full stop. */
+  fault?: string | undefined;
+}
+
+/** What commit makes of an active snapshot besides the layer itself; as in UnpackRequest. */
+export interface CommitOptions {
+  seal?: boolean | undefined;
+  vhdFooter?: boolean | undefined;
+}
+
+/** How others would mount a snapshot, as containerd's snapshotters say it. */
+export interface SnapshotMount {
+  type: string;
+  source: string;
+  options: string[];
 }
 
 export interface Host {
@@ -301,9 +342,25 @@ export interface Host {
    */
   exportLayer(ref: LayerRef, file: string, context: EffectContext): Promise<void>;
 
+  /**
+   * Makes an active snapshot or a view on a chain. One of that key with the same request is left alone; with another
+   * request: `already-exists`. Throws `failed-precondition` when a layer isn't committed, or is damaged.
+   */
   prepareSnapshot(request: SnapshotRequest, context: EffectContext): Promise<void>;
-  /** Turns an active snapshot into a committed layer of its chain's format. */
-  commitSnapshot(key: string, chainId: ChainId, context: EffectContext): Promise<CommittedLayer>;
+
+  /** How others would mount it. Throws `not-found`. */
+  snapshotMounts(key: string, context: EffectContext): Promise<SnapshotMount[]>;
+
+  /** Writes what an active snapshot changed in its chain as an uncompressed layer tar, as `exportLayer` does. */
+  exportSnapshot(key: string, file: string, context: EffectContext): Promise<DiffId>;
+
+  /**
+   * Turns an active snapshot into a committed layer of its chain's format, named by the chain ID that its diff gives,
+   * and removes it. Refuses (`failed-precondition`) while it is mounted, and views. Throws `not-found`.
+   */
+  commitSnapshot(key: string, options: CommitOptions, context: EffectContext): Promise<CommittedLayer>;
+
+  /** Its scratch goes with it. Refuses (`failed-precondition`) while a mount or another's scratch needs it. Missing is fine. */
   removeSnapshot(key: string, context: EffectContext): Promise<void>;
 
   /**

@@ -89,6 +89,7 @@ function hostState(change: Partial<HostState> = {}): HostState {
     layers: [layer(base), layer(top)],
     merges: [],
     mounts: [mounted],
+    snapshots: [],
     paths: {},
     leftovers: [],
     ...change,

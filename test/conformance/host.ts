@@ -190,7 +190,7 @@ export const hostCases: readonly ConformanceCase[] = [
           () => host.exportLayer({ chainId, format: FORMAT }, `${fixture.workspace}/x.tar`, context),
         ],
         ['active', () => host.prepareSnapshot({ key: 'k', kind: 'active', chain, format: FORMAT }, context)],
-        ['commit', () => host.commitSnapshot('k', chainId, context)],
+        ['commit', () => host.commitSnapshot('k', {}, context)],
         ['view.Kernel', () => host.mount({ ...mountOf(fixture, [request]), view: 'Kernel' }, context)],
         ['view.Extracted', () => host.mount({ ...mountOf(fixture, [request]), view: 'Extracted' }, context)],
       ];

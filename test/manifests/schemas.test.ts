@@ -727,6 +727,18 @@ describe('host states', () => {
         message: 'm',
       },
     ],
+    snapshots: [
+      {
+        key: 'k',
+        kind: 'active',
+        chain: [chainId],
+        format: 'LCOW',
+        scratch: { bytes: 1, unformatted: true, location: '/l', shareWith: 'o' },
+        bytes: 1,
+        files: 1,
+        fault: 'f',
+      },
+    ],
     paths: { '/m': { kind: 'own-mount', detail: 'd' } },
     leftovers: [{ path: '/x', reason: 'r', bytes: 1 }],
     freeBytes: 1,

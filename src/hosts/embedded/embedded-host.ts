@@ -12,7 +12,9 @@ import type {
   Capabilities,
   Capability,
   ChainId,
+  CommitOptions,
   CommittedLayer,
+  DiffId,
   EffectContext,
   Host,
   HostState,
@@ -22,6 +24,7 @@ import type {
   MergeRequest,
   MountedView,
   MountRequest,
+  SnapshotMount,
   SnapshotRequest,
   UnpackRequest,
   VolumeGuid,
@@ -108,6 +111,7 @@ class EmbeddedHost implements Host {
       layers,
       merges: await observeMerges(this.#layout, records.merges, records.layers, layers, signal),
       mounts: await observeMounts(records.mounts, table),
+      snapshots: [],
       paths,
       leftovers: await findLeftovers(this.#layout, records, this.#running),
       freeBytes: await freeBytesAt(this.root),
@@ -271,7 +275,19 @@ class EmbeddedHost implements Host {
     return this.#notYet('active', `prepare snapshot ${request.key}`);
   }
 
-  async commitSnapshot(key: string, _chainId: ChainId, _context: EffectContext): Promise<CommittedLayer> {
+  async snapshotMounts(key: string, _context: EffectContext): Promise<SnapshotMount[]> {
+    return this.#notYet('active', `mounts of snapshot ${key}`);
+  }
+
+  async exportSnapshot(key: string, _file: string, _context: EffectContext): Promise<DiffId> {
+    return this.#notYet('commit', `export snapshot ${key}`);
+  }
+
+  async commitSnapshot(
+    key: string,
+    _options: CommitOptions,
+    _context: EffectContext,
+  ): Promise<CommittedLayer> {
     return this.#notYet('commit', `commit snapshot ${key}`);
   }
 

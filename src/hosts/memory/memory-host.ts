@@ -9,8 +9,9 @@ import { capabilityTable, requireCapability } from '../capability.ts';
 import type {
   Capabilities,
   Capability,
-  ChainId,
+  CommitOptions,
   CommittedLayer,
+  DiffId,
   EffectContext,
   Host,
   HostState,
@@ -23,6 +24,7 @@ import type {
   MountedView,
   MountRequest,
   PathState,
+  SnapshotMount,
   SnapshotRequest,
   UnpackRequest,
   VolumeGuid,
@@ -171,6 +173,7 @@ export class MemoryHost implements Host {
         .all()
         .sort((a, b) => compareText(`${a.format} ${a.chain.at(-1)}`, `${b.format} ${b.chain.at(-1)}`)),
       mounts: this.#mounts.all(),
+      snapshots: [],
       paths: Object.fromEntries((options.paths ?? []).map((path) => [path, this.#mounts.pathState(path)])),
       leftovers: this.#layers.leftovers(this.root),
     }));
@@ -275,7 +278,19 @@ export class MemoryHost implements Host {
     return this.#refuse('prepareSnapshot', 'active', request.key, context);
   }
 
-  async commitSnapshot(key: string, _chainId: ChainId, context: EffectContext): Promise<CommittedLayer> {
+  async snapshotMounts(key: string, context: EffectContext): Promise<SnapshotMount[]> {
+    return this.#refuse('snapshotMounts', 'active', key, context);
+  }
+
+  async exportSnapshot(key: string, _file: string, context: EffectContext): Promise<DiffId> {
+    return this.#refuse('exportSnapshot', 'commit', key, context);
+  }
+
+  async commitSnapshot(
+    key: string,
+    _options: CommitOptions,
+    context: EffectContext,
+  ): Promise<CommittedLayer> {
     return this.#refuse('commitSnapshot', 'commit', key, context);
   }
 

@@ -16,8 +16,9 @@ import { readLayerRecord, readLayerRecords } from '../embedded/records.ts';
 import type {
   Capabilities,
   Capability,
-  ChainId,
+  CommitOptions,
   CommittedLayer,
+  DiffId,
   EffectContext,
   Host,
   HostState,
@@ -27,6 +28,7 @@ import type {
   MergeRequest,
   MountedView,
   MountRequest,
+  SnapshotMount,
   SnapshotRequest,
   UnpackRequest,
   VolumeGuid,
@@ -117,6 +119,7 @@ class WindowsHost implements Host {
       layers: await observeLayers(store, signal),
       merges: await observeMerges(store, signal),
       mounts: await observeMounts(store, mounts),
+      snapshots: [],
       paths: states,
       leftovers: (await findLeftovers(store, this.#effects.running)).map(withoutGuid),
       freeBytes: await freeBytesAt(this.root),
@@ -258,7 +261,19 @@ class WindowsHost implements Host {
     return this.#notYet('active', `prepare snapshot ${request.key}`);
   }
 
-  async commitSnapshot(key: string, _chainId: ChainId, _context: EffectContext): Promise<CommittedLayer> {
+  async snapshotMounts(key: string, _context: EffectContext): Promise<SnapshotMount[]> {
+    return this.#notYet('active', `mounts of snapshot ${key}`);
+  }
+
+  async exportSnapshot(key: string, _file: string, _context: EffectContext): Promise<DiffId> {
+    return this.#notYet('commit', `export snapshot ${key}`);
+  }
+
+  async commitSnapshot(
+    key: string,
+    _options: CommitOptions,
+    _context: EffectContext,
+  ): Promise<CommittedLayer> {
     return this.#notYet('commit', `commit snapshot ${key}`);
   }
 
