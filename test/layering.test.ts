@@ -52,7 +52,7 @@ const OWNERS: Record<string, RegExp> = {
   yaml: /^(manifests\/[a-z-]+|cli\/output)\.ts$/,
   'fastest-levenshtein': /^manifests\/suggest\.ts$/,
   commander: /^cli\//,
-  pino: /^cli\/agent\.ts$/,
+  pino: /^cli\/run-agent\.ts$/,
   fastify: /^server\/server\.ts$/,
   'prom-client': /^server\/metrics\.ts$/,
   'log-update': /^cli\/progress[a-z-]*\.ts$/,

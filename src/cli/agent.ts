@@ -1,23 +1,8 @@
 /** `cimlet agent` */
 
-import { join, resolve } from 'node:path';
-import { type Command, Option } from 'commander';
-import { pino } from 'pino';
-import { Agent } from '../agent/agent.ts';
-import type { FollowedSource } from '../agent/declared-sources.ts';
-import { CimletError } from '../errors.ts';
-import { type LoadedConfig, loadAgentConfig } from '../manifests/agent-config.ts';
-import { findUnsupportedSettings } from '../manifests/features.ts';
-import { timerMs } from '../reconciler/retry-policy.ts';
-import { sourceIdOf } from '../reconciler/sources.ts';
-import { AgentServer } from '../server/server.ts';
-import { createFolderSource } from '../sources/folder-source.ts';
-import { createGitSource } from '../sources/git-source.ts';
-import { openOrRecoverState } from '../state/recover.ts';
-import type { AddCommand, CliContext } from './context.ts';
+import { Option } from 'commander';
+import type { AddCommand } from './context.ts';
 import type { GlobalOptions } from './options.ts';
-import { type Session, withWriter } from './session.ts';
-import { listenForInterruption } from './signals.ts';
 
 const HELP = `
 Runs until it is told to stop (Ctrl-C, SIGTERM): keeps this host as the
@@ -33,10 +18,7 @@ Examples:
   cimlet agent -f manifests/
   cimlet agent --config /etc/cimlet/cimlet.yaml`;
 
-const DEFAULT_RESYNC = '5m';
-const LARGEST_PRUNE = 0.5;
-
-interface AgentCommandOptions extends GlobalOptions {
+export interface AgentCommandOptions extends GlobalOptions {
   config?: string;
   filename?: string;
   stopTimeout: string;
@@ -51,112 +33,8 @@ export const addAgent: AddCommand = (program, context) => {
     .option('--stop-timeout <duration>', 'how long to wait for what is running when stopped', '30s')
     .addHelpText('after', HELP)
     .action(async (_options, command) => {
-      const given = command.optsWithGlobals() as AgentCommandOptions;
-      const loaded = await configOf(given);
-      await run(context, withFlags(given, loaded, command), loaded);
+      // What only the agent needs takes a while to load.
+      const { runAgent } = await import('./run-agent.ts');
+      await runAgent(context, command);
     });
 };
-
-/** `file` is undefined when it is made up from flags. */
-type Configuration = Omit<LoadedConfig, 'file'> & { file: string | undefined };
-
-async function configOf({ config, filename }: AgentCommandOptions): Promise<Configuration> {
-  if (config !== undefined) {
-    const loaded = await loadAgentConfig(config);
-    const [unsupported] = findUnsupportedSettings(loaded.config);
-    if (unsupported === undefined) return loaded;
-    throw new CimletError('invalid-manifest', `${config}: ${unsupported} is not supported yet`, {
-      hint: 'leave it out until a later release supports it',
-    });
-  }
-  if (filename === undefined) {
-    throw new CimletError('failed-precondition', 'agent: nothing to follow', {
-      hint: 'name a folder with -f, or a configuration with --config',
-    });
-  }
-  const source = { name: 'manifests', folder: { path: resolve(filename) } };
-  return { config: { sources: [source] }, file: undefined, baseDirectory: process.cwd() };
-}
-
-/** A flag or variable that was given wins over the configuration. */
-function withFlags(given: AgentCommandOptions, loaded: Configuration, command: Command): AgentCommandOptions {
-  const { config, baseDirectory } = loaded;
-  const isGiven = (name: string) => command.getOptionValueSourceWithGlobals(name) !== 'default';
-  return {
-    ...given,
-    root: isGiven('root') || config.root === undefined ? given.root : resolve(baseDirectory, config.root),
-    host: isGiven('host') ? given.host : (config.host ?? given.host),
-    configuredRegistry:
-      config.registry === undefined ? undefined : { registry: config.registry, baseDirectory },
-  };
-}
-
-async function run(context: CliContext, options: AgentCommandOptions, loaded: Configuration): Promise<void> {
-  const { config } = loaded;
-  const log = pino({ name: 'cimlet', level: config.logLevel ?? 'info' }, pino.destination({ sync: true }));
-  const deadline = timerMs(options.stopTimeout);
-  const work = async ({ engine, state }: Session) => {
-    const sources = openSources(loaded, options.root);
-    const interruption = listenForInterruption((message) => {
-      log.info({}, message);
-      // Whatever is cut off here is found and finished, or cleaned up, by the next start.
-      setTimeout(() => {
-        log.error({ after: options.stopTimeout }, 'what is running takes too long; stopped without it');
-        process.exit(1);
-      }, deadline).unref();
-    });
-    try {
-      const server = new AgentServer({
-        engine,
-        state,
-        version: context.version,
-        socket: context.services.agentAddress(options.root),
-      });
-      const agent = new Agent({
-        engine,
-        state,
-        sources,
-        resyncMs: timerMs(config.intervals?.resync ?? DEFAULT_RESYNC),
-        largestPrune: LARGEST_PRUNE,
-        log,
-        onEvent: (event) => server.onEvent(event),
-        onRound: (round) => server.onRound(round),
-      });
-      await server.open(agent);
-      log.info({ version: context.version, root: options.root, sources: sources.length }, 'started');
-      try {
-        await agent.run(interruption.signal);
-      } finally {
-        await server.close();
-      }
-      log.info({}, 'stopped');
-    } finally {
-      interruption.stop();
-      await Promise.all(sources.map(({ source }) => source.close()));
-    }
-  };
-  await withWriter(context, options, 'agent', work, (root) => {
-    const { state, setAside } = openOrRecoverState(root);
-    if (setAside !== undefined) {
-      const message = `the state database was damaged; it is ${setAside} now, and what is declared is found again on the host`;
-      state.recordEvent({ key: 'Host', type: 'Warning', reason: 'StateRebuilt', message });
-      log.error({}, message);
-    }
-    return state;
-  });
-}
-
-/** Sources keep what is theirs in `<root>/sources/<name>`. What `-f` names is the source that it is for `apply -f`. */
-function openSources({ config, file, baseDirectory }: Configuration, root: string): FollowedSource[] {
-  return (config.sources ?? []).map(({ name, folder, git, interval, prune = true, suspend = false }) => {
-    const options = { cacheDirectory: join(root, 'sources', name), baseDirectory };
-    const isSuspended = suspend !== false;
-    if (folder !== undefined) {
-      const id = file === undefined ? sourceIdOf([folder.path]) : name;
-      return { source: createFolderSource({ name, folder, interval }, options), id, prune, isSuspended };
-    }
-    if (git !== undefined)
-      return { source: createGitSource({ name, git, interval }, options), id: name, prune, isSuspended };
-    throw new CimletError('invalid-manifest', `source ${name}: it has neither folder nor git`);
-  });
-}

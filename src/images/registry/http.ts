@@ -5,7 +5,7 @@
 
 import type { Readable } from 'node:stream';
 import { getCACertificates } from 'node:tls';
-import { Agent, type Dispatcher, ProxyAgent } from 'undici';
+import type { Dispatcher } from 'undici';
 import { CimletError } from '../../errors.ts';
 import type { TlsSettings } from './endpoints.ts';
 import { explainNetworkError } from './network-errors.ts';
@@ -46,9 +46,13 @@ const CONNECT_TIMEOUT_MS = 30_000;
 const SILENCE_TIMEOUT_MS = 60_000;
 
 export function createHttpClient(proxies: ProxySettings): HttpClient {
-  const dispatchers = new Map<string, Dispatcher>();
+  const dispatchers = new Map<string, Promise<Dispatcher>>();
 
-  const dispatcherFor = (url: URL, tls: TlsSettings, connectTimeoutMs = CONNECT_TIMEOUT_MS): Dispatcher => {
+  const dispatcherFor = (
+    url: URL,
+    tls: TlsSettings,
+    connectTimeoutMs = CONNECT_TIMEOUT_MS,
+  ): Promise<Dispatcher> => {
     const proxy = proxyFor(url, proxies);
     const key = JSON.stringify([proxy, tls, connectTimeoutMs]);
     const known = dispatchers.get(key);
@@ -64,7 +68,7 @@ export function createHttpClient(proxies: ProxySettings): HttpClient {
       for (let redirects = 0; ; redirects++) {
         const response = await sendOnce(
           { ...request, url, headers },
-          dispatcherFor(url, tls, request.connectTimeoutMs),
+          await dispatcherFor(url, tls, request.connectTimeoutMs),
           signal,
         );
         const location = REDIRECTS.includes(response.status) ? response.headers.location : undefined;
@@ -82,7 +86,7 @@ export function createHttpClient(proxies: ProxySettings): HttpClient {
       }
     },
     async close() {
-      await Promise.all([...dispatchers.values()].map((dispatcher) => dispatcher.destroy()));
+      await Promise.all([...dispatchers.values()].map(async (dispatcher) => (await dispatcher).destroy()));
       dispatchers.clear();
     },
   };
@@ -103,7 +107,13 @@ export function abandon(body: Readable): void {
   body.destroy();
 }
 
-function createDispatcher(proxy: string | undefined, tls: TlsSettings, connectTimeoutMs: number): Dispatcher {
+/** undici takes a while to load, and most commands never ask a registry. */
+async function createDispatcher(
+  proxy: string | undefined,
+  tls: TlsSettings,
+  connectTimeoutMs: number,
+): Promise<Dispatcher> {
+  const { Agent, ProxyAgent } = await import('undici');
   const secure = {
     rejectUnauthorized: !tls.skipVerify,
     ...(tls.ca.length === 0 ? {} : { ca: [...getCACertificates('default'), ...tls.ca] }),
