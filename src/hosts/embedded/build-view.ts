@@ -5,11 +5,12 @@ import { dirname } from 'node:path';
 import { type CimReader, openCim } from '../../cim/reader.ts';
 import { writeErofs } from '../../erofs/writer.ts';
 import { syncFilesystem } from '../../native/linux/sync.ts';
+import { ensureDirectory, syncDirectory } from '../directories.ts';
+import type { JobControl } from '../job-thread.ts';
 import { chooseDevices, openCimView } from './cim-view.ts';
 import { verifySeals } from './containers.ts';
-import { ensureDirectory, syncDirectory } from './directories.ts';
 import { extractTree } from './extract-tree.ts';
-import type { ExtractJob, JobControl, JobResults, ShownCim, ViewJob } from './jobs.ts';
+import type { ExtractJob, JobResults, ShownCim, ViewJob } from './jobs.ts';
 import { isViewImage, temporaryName, VIEW_VOLUME_NAME } from './view-image.ts';
 
 /**

@@ -11,8 +11,8 @@ import { sealContainer } from '../../cim/seal.ts';
 import { addVhdFooter } from '../../cim/vhd-footer.ts';
 import { CimletError, isErrorCode } from '../../errors.ts';
 import { hexOf } from '../identity.ts';
+import type { StoredFile } from '../records.ts';
 import type { ShownCim, SourceContainer, WrittenContainer } from './jobs.ts';
-import type { StoredFile } from './records.ts';
 import { checkSeal, keepSealed } from './seal-check.ts';
 
 export interface Completion {

@@ -7,8 +7,8 @@ import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { writeDurable } from '../../cim/durable-files.ts';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
-import { type Layout, layerFolder, mergeFolder, snapshotPath } from './layout.ts';
-import { readLayerRecords, readMergeRecords, type StoredFile } from './records.ts';
+import { type Layout, layerFolder, mergeFolder, snapshotPath } from '../layout.ts';
+import { readLayerRecords, readMergeRecords, type StoredFile } from '../records.ts';
 
 /** How errors about a file begin: what is wrong in it (src/cim/faults.ts), or that it is gone. */
 const BEGINNINGS = { corrupt: 'read CIM: ', 'not-found': 'open ' } as const;

@@ -8,6 +8,8 @@ import { resolve } from 'node:path';
 import { CimletError, classify, describeError, isErrorCode } from '../../errors.ts';
 import { throwIfAborted } from '../abort.ts';
 import { requireCapability } from '../capability.ts';
+import { removeTree } from '../directories.ts';
+import { freeBytesAt } from '../free-space.ts';
 import type {
   Capabilities,
   Capability,
@@ -30,25 +32,8 @@ import type {
   VolumeGuid,
 } from '../host.ts';
 import { KeyedLock } from '../keyed-lock.ts';
+import { type Layout, layerFolder, layoutOf, mergeFolder } from '../layout.ts';
 import { checkMergeRequest } from '../merge-request.ts';
-import { noteDamage } from './damage.ts';
-import { removeTree } from './directories.ts';
-import { exportLayerTar } from './export-layer.ts';
-import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
-import { type Layout, layerFolder, layoutOf, mergeFolder } from './layout.ts';
-import { commitMerge, removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
-import { readMountInfo } from './mount-info.ts';
-import { checkMountPath, takeAway } from './mounting.ts';
-import {
-  findLeftovers,
-  freeBytesAt,
-  observeLayers,
-  observeMerges,
-  observeMounts,
-  type Records,
-} from './observe.ts';
-import { mountStateOf, pathStateOf } from './own-mounts.ts';
-import { type EmbeddedFeatures, type ProbeOptions, probeFeatures } from './probe.ts';
 import {
   readLayerRecord,
   readLayerRecords,
@@ -56,7 +41,16 @@ import {
   readMountRecord,
   readMountRecords,
   writeMountRecord,
-} from './records.ts';
+} from '../records.ts';
+import { noteDamage } from './damage.ts';
+import { exportLayerTar } from './export-layer.ts';
+import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
+import { commitMerge, removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
+import { readMountInfo } from './mount-info.ts';
+import { checkMountPath, takeAway } from './mounting.ts';
+import { findLeftovers, observeLayers, observeMerges, observeMounts, type Records } from './observe.ts';
+import { mountStateOf, pathStateOf } from './own-mounts.ts';
+import { type EmbeddedFeatures, type ProbeOptions, probeFeatures } from './probe.ts';
 import { showView, type ViewPlace } from './show-view.ts';
 
 /** As OCI platforms spell them, where Node spells them differently. */

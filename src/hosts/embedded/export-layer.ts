@@ -2,9 +2,9 @@
 
 import { CimletError } from '../../errors.ts';
 import type { EffectContext, LayerRef } from '../host.ts';
+import { cimPath, containerPath, type Layout, layerFolder } from '../layout.ts';
 import { whileRecorded } from './exports.ts';
 import { soundLayer } from './layer-store.ts';
-import { cimPath, containerPath, type Layout, layerFolder } from './layout.ts';
 import { runJob } from './run-job.ts';
 
 export async function exportLayerTar(

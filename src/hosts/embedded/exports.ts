@@ -4,9 +4,9 @@ import { randomUUID } from 'node:crypto';
 import { rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
-import { ensureDirectory, exists, listDirectory } from './directories.ts';
-import type { Layout } from './layout.ts';
-import { readRecord, writeRecord } from './records.ts';
+import { ensureDirectory, exists, listDirectory } from '../directories.ts';
+import type { Layout } from '../layout.ts';
+import { readRecord, writeRecord } from '../records.ts';
 
 interface ExportRecord {
   formatVersion: 1;

@@ -18,8 +18,9 @@ import { setImmediate } from 'node:timers/promises';
 import type { ErofsInode, ErofsTime } from '../../erofs/source.ts';
 import { CimletError, classify } from '../../errors.ts';
 import { setXattr } from '../../native/linux/xattr.ts';
+import type { JobControl } from '../job-thread.ts';
 import type { CimView } from './cim-view.ts';
-import type { JobControl, JobResults } from './jobs.ts';
+import type { JobResults } from './jobs.ts';
 
 const INODES_PER_TURN = 64;
 

@@ -1,10 +1,8 @@
 /** The work done in a worker thread: plain data in, plain data out, so that it crosses the thread's border. */
 
 import type { DiffId, LayerBlob } from '../host.ts';
-import type { StoredFile } from './records.ts';
+import type { StoredFile } from '../records.ts';
 import type { SealCheck, SealedContainer } from './seal-check.ts';
-
-export type { JobControl } from '../job-thread.ts';
 
 interface UnpackInput {
   blob: LayerBlob;

@@ -4,11 +4,9 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { publishCim } from '../../cim/publish.ts';
 import { CimletError } from '../../errors.ts';
+import { ensureDirectory, listDirectory } from '../directories.ts';
 import type { CommittedLayer, EffectContext, LayerRef, UnpackRequest } from '../host.ts';
 import { blockRegionGuid, layerRegionGuid } from '../identity.ts';
-import { layerBuilder } from './builders.ts';
-import { ensureDirectory, listDirectory } from './directories.ts';
-import type { SourceContainer, WrittenCim, WrittenContainer } from './jobs.ts';
 import {
   containerPath,
   isLayerFile,
@@ -17,11 +15,8 @@ import {
   layerFolder,
   layerName,
   viewPath,
-} from './layout.ts';
-import { layerFaults } from './observe.ts';
-import { type LayerRecord, readLayerRecord, writeLayerRecord } from './records.ts';
-import { runJob } from './run-job.ts';
-import { layerSealFaults } from './seal-faults.ts';
+} from '../layout.ts';
+import { type LayerRecord, readLayerRecord, writeLayerRecord } from '../records.ts';
 import {
   beginFolder,
   cleanUpAfterFailure,
@@ -29,7 +24,12 @@ import {
   putInPlace,
   removeAside,
   setAside,
-} from './snapshot-folders.ts';
+} from '../snapshot-folders.ts';
+import { layerBuilder } from './builders.ts';
+import type { SourceContainer, WrittenCim, WrittenContainer } from './jobs.ts';
+import { layerFaults } from './observe.ts';
+import { runJob } from './run-job.ts';
+import { layerSealFaults } from './seal-faults.ts';
 import { temporaryName } from './view-image.ts';
 
 /** The layer's record, when it is committed and nothing of it or its parent is missing. Its seal is not verified. */

@@ -6,8 +6,9 @@ import { syncDirectory } from '../../cim/durable-files.ts';
 import { type CimReader, openCim } from '../../cim/reader.ts';
 import { classify } from '../../errors.ts';
 import { exportLayer } from '../../layers/export-layer.ts';
+import type { JobControl } from '../job-thread.ts';
 import { readingSealed } from './containers.ts';
-import type { ExportJob, JobControl, JobResults } from './jobs.ts';
+import type { ExportJob, JobResults } from './jobs.ts';
 
 const WRITE_BYTES = 1024 * 1024;
 

@@ -2,8 +2,9 @@
 
 import { mergeBlockCims } from '../../cim/merge.ts';
 import { openCim } from '../../cim/reader.ts';
+import type { JobControl } from '../job-thread.ts';
 import { completeContainer, readingSealed } from './containers.ts';
-import type { JobControl, MergeJob, WrittenContainer } from './jobs.ts';
+import type { MergeJob, WrittenContainer } from './jobs.ts';
 
 /** Leaves the container durable. What is left of it on failure is the caller's to remove. */
 export async function mergeLayers(job: MergeJob, control: JobControl): Promise<WrittenContainer> {

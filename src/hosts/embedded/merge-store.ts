@@ -4,20 +4,15 @@ import { join } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import type { ChainId, EffectContext, MergedChain, MergeRequest } from '../host.ts';
 import { mergedRegionGuid } from '../identity.ts';
+import { type Layout, layerFolder, MERGED_FILE, mergeFolder } from '../layout.ts';
 import { checkMergeRequest } from '../merge-request.ts';
-import { MERGE_BUILDER } from './builders.ts';
-import { removeView, soundLayer, sourceContainer } from './layer-store.ts';
-import { type Layout, layerFolder, MERGED_FILE, mergeFolder } from './layout.ts';
-import { mergeFaults } from './observe.ts';
 import {
   type LayerRecord,
   type MergeRecord,
   readMergeRecord,
   sourceIdentity,
   writeMergeRecord,
-} from './records.ts';
-import { runJob } from './run-job.ts';
-import { mergeSealFaults } from './seal-faults.ts';
+} from '../records.ts';
 import {
   beginFolder,
   cleanUpAfterFailure,
@@ -25,7 +20,12 @@ import {
   putInPlace,
   removeAside,
   setAside,
-} from './snapshot-folders.ts';
+} from '../snapshot-folders.ts';
+import { MERGE_BUILDER } from './builders.ts';
+import { removeView, soundLayer, sourceContainer } from './layer-store.ts';
+import { mergeFaults } from './observe.ts';
+import { runJob } from './run-job.ts';
+import { mergeSealFaults } from './seal-faults.ts';
 
 /** The merged CIM of this very chain, when it is there and has no faults. */
 export async function soundMerge(

@@ -4,19 +4,19 @@ import { mkdir, readlink, rename, rm, rmdir, symlink } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import { mountErofs, unmount } from '../../native/linux/mount.ts';
+import { ensureDirectory, exists, removeEmptyDirectories, removeTree } from '../directories.ts';
 import type { VolumeGuid } from '../host.ts';
-import { ensureDirectory, exists, removeEmptyDirectories, removeTree } from './directories.ts';
-import { describeHolders } from './holders.ts';
-import type { Layout } from './layout.ts';
-import { readMountInfo } from './mount-info.ts';
-import { mountStateOf, realLocation } from './own-mounts.ts';
+import type { Layout } from '../layout.ts';
 import {
   changeMountRecord,
   type MountRecord,
   readMountRecords,
   removeMountRecord,
   writeMountRecord,
-} from './records.ts';
+} from '../records.ts';
+import { describeHolders } from './holders.ts';
+import { readMountInfo } from './mount-info.ts';
+import { mountStateOf, realLocation } from './own-mounts.ts';
 
 export async function checkMountPath(path: string, root: string): Promise<void> {
   const refuse = (why: string) => new CimletError('invalid-manifest', `mount ${path}: ${why}`);

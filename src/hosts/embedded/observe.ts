@@ -1,9 +1,10 @@
 /** Looking without touching: committed layers and their faults, mounts, paths, and what a crash left behind. */
 
-import { lstat, readdir, stat, statfs } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { lstat, readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
 import { throwIfAborted } from '../abort.ts';
+import { listDirectory } from '../directories.ts';
 import type {
   ChainId,
   LayerFault,
@@ -14,10 +15,6 @@ import type {
   ObservedMount,
   VolumeGuid,
 } from '../host.ts';
-import { layerBuilder, MERGE_BUILDER } from './builders.ts';
-import { damageFaults } from './damage.ts';
-import { listDirectory } from './directories.ts';
-import { findExportLeftovers } from './exports.ts';
 import {
   isCimFileName,
   isLayerFile,
@@ -28,9 +25,7 @@ import {
   parseFolderName,
   parseViewName,
   snapshotPath,
-} from './layout.ts';
-import type { MountInfoEntry } from './mount-info.ts';
-import { mountStateOf } from './own-mounts.ts';
+} from '../layout.ts';
 import {
   type LayerRecord,
   type MergeRecord,
@@ -38,7 +33,12 @@ import {
   recordedView,
   type StoredFile,
   sourceIdentity,
-} from './records.ts';
+} from '../records.ts';
+import { layerBuilder, MERGE_BUILDER } from './builders.ts';
+import { damageFaults } from './damage.ts';
+import { findExportLeftovers } from './exports.ts';
+import type { MountInfoEntry } from './mount-info.ts';
+import { mountStateOf } from './own-mounts.ts';
 import { layerSealFaults, mergeSealFaults } from './seal-faults.ts';
 
 /** What the host itself is doing right now, which therefore isn't left over. */
@@ -251,20 +251,6 @@ async function findForkedLeftovers(
     found.push({ path: join(layout.cimLayers, name), reason });
   }
   return found;
-}
-
-/** Free bytes where `path` is or would be made; undefined where the file system doesn't say. */
-export async function freeBytesAt(path: string): Promise<number | undefined> {
-  for (let directory = path; ; directory = dirname(directory)) {
-    try {
-      const { bavail, bsize } = await statfs(directory);
-      return bavail * bsize;
-    } catch (error) {
-      const classified = classify(error, `look at ${directory}`);
-      if (!isErrorCode(classified, 'not-found', 'failed-precondition', 'access-denied')) throw classified;
-      if (directory === dirname(directory)) return undefined;
-    }
-  }
 }
 
 async function sizeOf(path: string): Promise<number | undefined> {

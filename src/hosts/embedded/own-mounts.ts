@@ -4,8 +4,8 @@ import { lstat, readdir, readFile, readlink, realpath, stat } from 'node:fs/prom
 import { basename, dirname, join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
 import type { ObservedMount, PathState } from '../host.ts';
+import type { MountRecord } from '../records.ts';
 import { type MountInfoEntry, topMountAt } from './mount-info.ts';
-import type { MountRecord } from './records.ts';
 
 /** Longer sources are given to the kernel as an open file (src/native/linux/mount.ts). */
 const LONGEST_SOURCE = 255;

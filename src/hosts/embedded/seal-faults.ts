@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
 import type { ChainId } from '../host.ts';
 import { hexOf } from '../identity.ts';
-import { type Layout, layerFolder, mergeFolder, snapshotPath } from './layout.ts';
-import type { LayerRecord, MergeRecord, StoredFile } from './records.ts';
+import { type Layout, layerFolder, mergeFolder, snapshotPath } from '../layout.ts';
+import type { LayerRecord, MergeRecord, StoredFile } from '../records.ts';
 import { runJob } from './run-job.ts';
 import { readCheck, type SealCheck, type SealedContainer, stampOf } from './seal-check.ts';
 

@@ -2,22 +2,22 @@
 
 import { rename } from 'node:fs/promises';
 import { CimletError, classify, describeError } from '../../errors.ts';
+import { ensureDirectory, missingDirectories, removeTree, syncDirectory } from '../directories.ts';
 import type { EffectContext, LayerRef, MountedView, MountRequest } from '../host.ts';
+import { extractedPath, type Layout, viewPath } from '../layout.ts';
 import { isSameView, viewOf } from '../mounted-view.ts';
-import { ensureDirectory, missingDirectories, removeTree, syncDirectory } from './directories.ts';
-import type { ShownCim } from './jobs.ts';
-import { extractedPath, type Layout, viewPath } from './layout.ts';
-import { readMountInfo } from './mount-info.ts';
-import { linkExtractedView, mountKernelView, removeExtracted, removeOwnLink, takeAway } from './mounting.ts';
-import { mountStateOf, pathStateOf } from './own-mounts.ts';
-import type { EmbeddedFeatures } from './probe.ts';
 import {
   type MountRecord,
   readMountRecord,
   readMountRecords,
   recordedView,
   writeMountRecord,
-} from './records.ts';
+} from '../records.ts';
+import type { ShownCim } from './jobs.ts';
+import { readMountInfo } from './mount-info.ts';
+import { linkExtractedView, mountKernelView, removeExtracted, removeOwnLink, takeAway } from './mounting.ts';
+import { mountStateOf, pathStateOf } from './own-mounts.ts';
+import type { EmbeddedFeatures } from './probe.ts';
 import { runJob } from './run-job.ts';
 import { requireChain, type ShownChain } from './shown-chain.ts';
 import { viewUuid } from './view-image.ts';

@@ -2,11 +2,11 @@
 
 import { CimletError } from '../../errors.ts';
 import type { ChainId, MountRequest } from '../host.ts';
+import { cimPath, containerPath, type Layout, mergedPath } from '../layout.ts';
+import type { LayerRecord } from '../records.ts';
 import type { ShownCim } from './jobs.ts';
 import { soundLayer } from './layer-store.ts';
-import { cimPath, containerPath, type Layout, mergedPath } from './layout.ts';
 import { soundMerge } from './merge-store.ts';
-import type { LayerRecord } from './records.ts';
 
 export interface ShownChain {
   top: ChainId;

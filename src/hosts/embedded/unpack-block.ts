@@ -5,9 +5,10 @@ import { createBlockCimWriter } from '../../cim/block-writer.ts';
 import { type CimReader, openCim } from '../../cim/reader.ts';
 import { importBlockLayer } from '../../layers/import-layer.ts';
 import { lowerViewOf } from '../../layers/lower-view.ts';
+import type { JobControl } from '../job-thread.ts';
+import { nameCulprit, openJobTar } from '../unpack-input.ts';
 import { completeContainer, readingSealed } from './containers.ts';
-import type { JobControl, UnpackBlockJob, WrittenContainer } from './jobs.ts';
-import { nameCulprit, openJobTar } from './unpack-input.ts';
+import type { UnpackBlockJob, WrittenContainer } from './jobs.ts';
 
 /** Leaves the container durable. What is left of it on failure is the caller's to remove. */
 export async function unpackBlockLayer(job: UnpackBlockJob, control: JobControl): Promise<WrittenContainer> {

@@ -5,8 +5,9 @@ import { openCim } from '../../cim/reader.ts';
 import { createCimWriter } from '../../cim/writer.ts';
 import { importLayer } from '../../layers/import-layer.ts';
 import { lowerViewOf } from '../../layers/lower-view.ts';
-import type { JobControl, UnpackForkedJob, WrittenCim } from './jobs.ts';
-import { nameCulprit, openJobTar } from './unpack-input.ts';
+import type { JobControl } from '../job-thread.ts';
+import { nameCulprit, openJobTar } from '../unpack-input.ts';
+import type { UnpackForkedJob, WrittenCim } from './jobs.ts';
 
 /** Leaves the CIM durable under temporary names, or nothing. */
 export async function unpackForkedLayer(job: UnpackForkedJob, control: JobControl): Promise<WrittenCim> {

@@ -1,8 +1,9 @@
 /** Entry of the worker thread: runs one job and ends. Imported by nothing; `run-job.ts` starts it. */
 
+import type { JobControl } from '../job-thread.ts';
 import { serveJob } from '../serve-job.ts';
 import { extractView, writeView } from './build-view.ts';
-import type { Job, JobControl, JobResults } from './jobs.ts';
+import type { Job, JobResults } from './jobs.ts';
 import { writeLayerTar } from './layer-tar.ts';
 import { mergeLayers } from './merge-layers.ts';
 import { verifyContainerSeal } from './seal-check.ts';

@@ -7,9 +7,9 @@
 import { rm } from 'node:fs/promises';
 import { uptime } from 'node:os';
 import { dirname } from 'node:path';
-import { ensureDirectory } from '../embedded/directories.ts';
-import { readRecord, writeRecord } from '../embedded/records.ts';
+import { ensureDirectory } from '../directories.ts';
 import type { CapabilityState } from '../host.ts';
+import { readRecord, writeRecord } from '../records.ts';
 
 const CRASHES_THAT_STOP = 3;
 const WITHIN_MS = 24 * 60 * 60 * 1000;

@@ -1,9 +1,9 @@
 /** The work done in a thread: plain data in, plain data out. Cimfs' calls on entries block, and there are many. */
 
 import type { CimImagePath } from '../../native/windows/cimfs.ts';
-import type { StoredFile } from '../embedded/records.ts';
 import type { DiffId, EffectContext, LayerBlob } from '../host.ts';
 import { runInThread, threadEntry } from '../job-thread.ts';
+import type { StoredFile } from '../records.ts';
 
 interface UnpackInput {
   blob: LayerBlob;

@@ -3,23 +3,12 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
-import { ensureDirectory, listDirectory } from '../embedded/directories.ts';
-import { LAYER_FILE, layerFolder, layerName, parseFolderName } from '../embedded/layout.ts';
-import {
-  type LayerRecord,
-  readLayerRecord,
-  readLayerRecords,
-  writeLayerRecord,
-} from '../embedded/records.ts';
-import {
-  beginFolder,
-  discardFolder,
-  putInPlace,
-  removeAside,
-  setAside,
-} from '../embedded/snapshot-folders.ts';
+import { ensureDirectory, listDirectory } from '../directories.ts';
 import type { CommittedLayer, EffectContext, LayerRef, UnpackRequest } from '../host.ts';
 import { lowerVolumeGuid } from '../identity.ts';
+import { LAYER_FILE, layerFolder, layerName, parseFolderName } from '../layout.ts';
+import { type LayerRecord, readLayerRecord, readLayerRecords, writeLayerRecord } from '../records.ts';
+import { beginFolder, discardFolder, putInPlace, removeAside, setAside } from '../snapshot-folders.ts';
 import { afterFailure } from './acquire.ts';
 import { builderOf } from './builders.ts';
 import { isForkedFile, LAYER_IMAGE } from './cim-paths.ts';

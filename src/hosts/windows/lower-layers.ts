@@ -3,9 +3,9 @@
 import { join } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import { volumePath } from '../../native/windows/guid.ts';
-import { layerFolder } from '../embedded/layout.ts';
 import type { ChainId, EffectContext, UnpackRequest } from '../host.ts';
 import { lowerVolumeGuid } from '../identity.ts';
+import { layerFolder } from '../layout.ts';
 import { holding } from './acquire.ts';
 import { LOWER_FILE, LOWER_IMAGE } from './cim-paths.ts';
 import { runJob } from './jobs.ts';

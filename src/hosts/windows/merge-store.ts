@@ -2,18 +2,12 @@
 
 import { join } from 'node:path';
 import { CimletError } from '../../errors.ts';
-import { MERGED_FILE, mergeFolder } from '../embedded/layout.ts';
-import { readMergeRecord, writeMergeRecord } from '../embedded/records.ts';
-import {
-  beginFolder,
-  discardFolder,
-  putInPlace,
-  removeAside,
-  setAside,
-} from '../embedded/snapshot-folders.ts';
 import type { ChainId, EffectContext, MergedChain, MergeRequest } from '../host.ts';
 import { lowerVolumeGuid } from '../identity.ts';
+import { MERGED_FILE, mergeFolder } from '../layout.ts';
 import { checkMergeRequest } from '../merge-request.ts';
+import { readMergeRecord, writeMergeRecord } from '../records.ts';
+import { beginFolder, discardFolder, putInPlace, removeAside, setAside } from '../snapshot-folders.ts';
 import { afterFailure, holding } from './acquire.ts';
 import { builderOf } from './builders.ts';
 import { MERGED_IMAGE } from './cim-paths.ts';

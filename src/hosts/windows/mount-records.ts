@@ -2,11 +2,11 @@
 
 import { rm } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { ensureDirectory, listDirectory, syncDirectory } from '../embedded/directories.ts';
-import { type Layout, mountRecordPath } from '../embedded/layout.ts';
-import { readRecord, writeRecord } from '../embedded/records.ts';
+import { ensureDirectory, listDirectory, syncDirectory } from '../directories.ts';
 import type { MountedView, MountRequest, VolumeGuid } from '../host.ts';
+import { type Layout, mountRecordPath } from '../layout.ts';
 import { viewOf } from '../mounted-view.ts';
+import { readRecord, writeRecord } from '../records.ts';
 
 export interface MountRecord {
   formatVersion: 1;

@@ -9,7 +9,7 @@ import { classify, isErrorCode } from '../../errors.ts';
 import type { ComputeStorage } from '../../native/windows/computestorage.ts';
 import type { VirtDisk } from '../../native/windows/virtdisk.ts';
 import type { VmCompute } from '../../native/windows/vmcompute.ts';
-import { ensureDirectory, exists, listDirectory } from '../embedded/directories.ts';
+import { ensureDirectory, exists, listDirectory } from '../directories.ts';
 import type { VolumeGuid } from '../host.ts';
 import type { KeyedLock } from '../keyed-lock.ts';
 import type { Resource } from './acquire.ts';

@@ -3,22 +3,15 @@
 import { join } from 'node:path';
 import { fileSize } from '../../cim/image.ts';
 import type { CimImagePath } from '../../native/windows/cimfs.ts';
-import {
-  containerPath,
-  type Layout,
-  layerFolder,
-  mergedPath,
-  mergeFolder,
-  snapshotPath,
-} from '../embedded/layout.ts';
+import type { ChainId, LayerFault, LayerRef, MergeFault } from '../host.ts';
+import { containerPath, type Layout, layerFolder, mergedPath, mergeFolder, snapshotPath } from '../layout.ts';
 import {
   type LayerRecord,
   type MergeRecord,
   readLayerRecord,
   readMergeRecord,
   type StoredFile,
-} from '../embedded/records.ts';
-import type { ChainId, LayerFault, LayerRef, MergeFault } from '../host.ts';
+} from '../records.ts';
 import { builderOf } from './builders.ts';
 import { forkedImage, LAYER_IMAGE, MERGED_IMAGE } from './cim-paths.ts';
 

@@ -8,7 +8,7 @@ import { resolve } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import { type BindFilter, BindFlag } from '../../native/windows/bindfltapi.ts';
 import type { Kernel32 } from '../../native/windows/kernel32.ts';
-import { ensureDirectory, missingDirectories, removeEmptyDirectories } from '../embedded/directories.ts';
+import { ensureDirectory, missingDirectories, removeEmptyDirectories } from '../directories.ts';
 import type { MountedView, MountRequest, ObservedMount, PathState } from '../host.ts';
 import { isSameView, viewOf } from '../mounted-view.ts';
 import { acquireAll, type Resource, releaseAll } from './acquire.ts';

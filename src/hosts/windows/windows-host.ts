@@ -9,10 +9,7 @@ import { CimletError, isErrorCode } from '../../errors.ts';
 import { openWindowsApi, type WindowsApi } from '../../native/windows/windows.ts';
 import { throwIfAborted } from '../abort.ts';
 import { requireCapability } from '../capability.ts';
-import { type Layout, layerFolder, layoutOf, mergeFolder } from '../embedded/layout.ts';
-import { freeBytesAt } from '../embedded/observe.ts';
-import { readLayerRecord, readLayerRecords } from '../embedded/records.ts';
-
+import { freeBytesAt } from '../free-space.ts';
 import type {
   Capabilities,
   Capability,
@@ -34,8 +31,10 @@ import type {
   VolumeGuid,
 } from '../host.ts';
 import { KeyedLock } from '../keyed-lock.ts';
+import { type Layout, layerFolder, layoutOf, mergeFolder } from '../layout.ts';
 import { Limiter } from '../limiter.ts';
 import { checkMergeRequest } from '../merge-request.ts';
+import { readLayerRecord, readLayerRecords } from '../records.ts';
 import { probeCapabilities, type WindowsCapabilities } from './capabilities.ts';
 import { CimfsGuard } from './cimfs-guard.ts';
 import { Effects } from './effects.ts';

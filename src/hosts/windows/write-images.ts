@@ -14,9 +14,9 @@ import {
   type CimWriteCalls,
 } from '../../native/windows/cim-calls.ts';
 import type { CimImagePath } from '../../native/windows/cimfs.ts';
-import type { StoredFile } from '../embedded/records.ts';
-import { nameCulprit, openJobTar } from '../embedded/unpack-input.ts';
 import type { JobControl } from '../job-thread.ts';
+import type { StoredFile } from '../records.ts';
+import { nameCulprit, openJobTar } from '../unpack-input.ts';
 import { sourcePath } from './cim-paths.ts';
 import { BlockImageWriter, ForkedImageWriter } from './image-writers.ts';
 import type { MergeJob, UnpackBlockJob, UnpackForkedJob, WrittenImage } from './jobs.ts';

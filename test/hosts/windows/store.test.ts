@@ -4,8 +4,8 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { layerFolder, layoutOf, snapshotPath } from '../../../src/hosts/embedded/layout.ts';
 import type { ChainId, DiffId, LayerFormat } from '../../../src/hosts/host.ts';
+import { layerFolder, layoutOf, snapshotPath } from '../../../src/hosts/layout.ts';
 import { builderOf } from '../../../src/hosts/windows/builders.ts';
 import {
   layerFaults,

@@ -1,9 +1,9 @@
 /** What all unpacking has in common: the blob as a verified tar, and whose fault an error is. */
 
-import { CimletError, isErrorCode } from '../../errors.ts';
-import { openLayerStream } from '../../images/decode.ts';
-import type { DiffId, LayerBlob } from '../host.ts';
-import type { JobControl } from './jobs.ts';
+import { CimletError, isErrorCode } from '../errors.ts';
+import { openLayerStream } from '../images/decode.ts';
+import type { DiffId, LayerBlob } from './host.ts';
+import type { JobControl } from './job-thread.ts';
 
 interface JobInput {
   blob: LayerBlob;

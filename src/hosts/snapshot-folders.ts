@@ -1,9 +1,9 @@
 /** Folders of snapshots: filled under a temporary name, put in place by a rename, renamed again before they are deleted. */
 
 import { rename } from 'node:fs/promises';
-import { classify, describeError, isErrorCode } from '../../errors.ts';
-import type { EffectContext } from '../host.ts';
+import { classify, describeError, isErrorCode } from '../errors.ts';
 import { ensureDirectory, removeTree, syncDirectory } from './directories.ts';
+import type { EffectContext } from './host.ts';
 import { type Layout, snapshotPath } from './layout.ts';
 
 /** Makes the folder anew, under its temporary name. Returns its path. */

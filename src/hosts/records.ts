@@ -2,7 +2,8 @@
 
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { classify, isErrorCode } from '../../errors.ts';
+import { classify, isErrorCode } from '../errors.ts';
+import { ensureDirectory, listDirectory, syncDirectory } from './directories.ts';
 import type {
   ChainId,
   CommittedLayer,
@@ -11,10 +12,8 @@ import type {
   MountedView,
   MountRequest,
   VolumeGuid,
-} from '../host.ts';
-import { KeyedLock } from '../keyed-lock.ts';
-import { viewOf } from '../mounted-view.ts';
-import { ensureDirectory, listDirectory, syncDirectory } from './directories.ts';
+} from './host.ts';
+import { KeyedLock } from './keyed-lock.ts';
 import {
   type FolderName,
   type FolderPrefix,
@@ -25,6 +24,7 @@ import {
   parseFolderName,
   snapshotPath,
 } from './layout.ts';
+import { viewOf } from './mounted-view.ts';
 
 export interface StoredFile {
   name: string;

@@ -2,7 +2,7 @@
 
 import { chmod, lstat, mkdir, open, readdir, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { classify, isErrorCode } from '../../errors.ts';
+import { classify, isErrorCode } from '../errors.ts';
 
 /** Names in a directory, sorted; none when it doesn't exist. */
 export async function listDirectory(directory: string): Promise<string[]> {

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
-import { CimletError } from '../../../src/errors.ts';
-import { cleanUpAfterFailure } from '../../../src/hosts/embedded/snapshot-folders.ts';
-import { context } from './fixture.ts';
+import { CimletError } from '../../src/errors.ts';
+import { cleanUpAfterFailure } from '../../src/hosts/snapshot-folders.ts';
+import { context } from './embedded/fixture.ts';
 
 it('a clean-up that fails is warned of, and does not stand in for the failure it followed', async () => {
   const warnings: string[] = [];

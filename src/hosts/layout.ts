@@ -1,5 +1,5 @@
 /**
- * Where the embedded host keeps things under its root:
+ * Where hosts keep things under their root:
  *
  *   cim-layers/<id>.cim, region_<guid>_<i>, objectid_<guid>_<i>   the bytes of forked layers; `tmp-` names until published
  *   snapshots/<id>/layer.json                                     what makes a forked layer committed
@@ -16,9 +16,9 @@
  */
 
 import { join } from 'node:path';
-import { CimletError } from '../../errors.ts';
-import type { ChainId, LayerFormat, LayerRef, VolumeGuid } from '../host.ts';
-import { hexOf, layerRegionGuid } from '../identity.ts';
+import { CimletError } from '../errors.ts';
+import type { ChainId, LayerFormat, LayerRef, VolumeGuid } from './host.ts';
+import { hexOf, layerRegionGuid } from './identity.ts';
 
 export interface Layout {
   root: string;
