@@ -1,11 +1,9 @@
 import type { CimReader } from '../cim/reader.ts';
-import type { FileId, FileInfo } from '../cim/types.ts';
+import type { FileId } from '../cim/types.ts';
 import { CimletError } from '../errors.ts';
-import { decodeExtendedAttributes } from './extended-attributes.ts';
 import { type LayerChange, listChanges } from './layer-changes.ts';
-import { type LayerMetadata, LayerTarWriter } from './layer-tar.ts';
-import { decodeReparse } from './reparse.ts';
-import { quoteName } from './tar-format.ts';
+import { LayerTarWriter } from './layer-tar.ts';
+import { type EntrySource, writeEntry } from './write-entry.ts';
 
 export interface ExportOptions {
   /** The CIM that a forked CIM was forked from: only what differs is exported. Base layers and block CIMs have none. */
@@ -49,77 +47,17 @@ function* writeChange(cim: CimReader, tar: LayerTarWriter, change: LayerChange):
       tar.hardLink(change.path, change.target);
       break;
     case 'entry':
-      yield* writeEntry(cim, tar, change.path, change.id);
+      yield* writeEntry(tar, change.path, entryOf(cim, change.id));
       break;
   }
   yield;
 }
 
-function* writeEntry(cim: CimReader, tar: LayerTarWriter, path: string, id: FileId): Generator<void> {
-  const info = cim.stat(id);
-  const metadata = metadataOf(cim, path, info);
-  if (info.reparseTag !== 0) writeLink(cim, tar, path, info, metadata);
-  else if (info.isDirectory) tar.directory(path, metadata);
-  else {
-    tar.beginFile(path, info.size, metadata);
-    yield* writeData(cim, tar, id, undefined);
-  }
-  for (const { name, size } of cim.streams(id)) {
-    tar.beginStream(path, name, size);
-    yield* writeData(cim, tar, id, name);
-  }
-}
-
-function* writeData(
-  cim: CimReader,
-  tar: LayerTarWriter,
-  id: FileId,
-  stream: string | undefined,
-): Generator<void> {
-  for (const chunk of cim.streamChunks(id, stream)) {
-    tar.write(chunk);
-    yield;
-  }
-}
-
-function writeLink(
-  cim: CimReader,
-  tar: LayerTarWriter,
-  path: string,
-  info: FileInfo,
-  metadata: LayerMetadata,
-): void {
-  const link = info.reparseData && decodeReparse(info.reparseData);
-  if (link === undefined) {
-    const tag = `0x${info.reparseTag.toString(16)}`;
-    throw refuse(cim, path, `its reparse point (tag ${tag}) is no symlink or mount point`);
-  }
-  if (link.isMountPoint) tar.mountPoint(path, link.target, metadata);
-  else tar.symlink(path, link.target, metadata, info.isDirectory);
-}
-
-function metadataOf(cim: CimReader, path: string, info: FileInfo): LayerMetadata {
-  const { attributes, creationTime, lastWriteTime, changeTime, lastAccessTime, securityDescriptor } = info;
-  const chain = info.extendedAttributes;
-  const extendedAttributes = chain === undefined ? [] : decodeExtendedAttributes(chain);
-  if (extendedAttributes === undefined) throw refuse(cim, path, 'its extended attributes are malformed');
-  for (const { name } of extendedAttributes) {
-    if (name.includes('='))
-      throw refuse(cim, path, `its extended attribute ${quoteName(name)} has a '=' in its name`);
-  }
+function entryOf(cim: CimReader, id: FileId): EntrySource {
   return {
-    attributes,
-    creationTime,
-    lastWriteTime,
-    changeTime,
-    lastAccessTime,
-    extendedAttributes,
-    ...(securityDescriptor && { securityDescriptor }),
+    from: cim.path,
+    info: cim.stat(id),
+    streams: cim.streams(id),
+    read: (stream) => cim.streamChunks(id, stream),
   };
-}
-
-function refuse(cim: CimReader, path: string, reason: string): CimletError {
-  return new CimletError('failed-precondition', `export ${quoteName(path)} from ${cim.path}: ${reason}`, {
-    hint: 'a layer tar has no place for it',
-  });
 }
