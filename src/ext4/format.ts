@@ -54,7 +54,12 @@ export const EntryType = {
   symlink: 7,
 } as const;
 
-export const Compat = { extendedAttributes: 0x8, directoryIndex: 0x20, sparseSuper2: 0x200 } as const;
+export const Compat = {
+  journal: 0x4,
+  extendedAttributes: 0x8,
+  directoryIndex: 0x20,
+  sparseSuper2: 0x200,
+} as const;
 
 export const Incompat = {
   fileType: 0x2,
@@ -63,6 +68,7 @@ export const Incompat = {
   extents: 0x40,
   large: 0x80,
   flexGroups: 0x200,
+  xattrInodes: 0x400,
   checksumSeed: 0x2000,
   largeDirectories: 0x4000,
   inlineData: 0x8000,

@@ -34,6 +34,8 @@ export interface Superblock {
   inodesPerGroup: number;
   uuid: Buffer;
   inlineData: boolean;
+  /** Of a file system that is written to; without it, it says that it is only ever read. */
+  journal?: { inode: number; extents: Uint8Array; size: number } | undefined;
 }
 
 export function encodeSuperblock(superblock: Superblock): Buffer {
@@ -56,20 +58,28 @@ export function encodeSuperblock(superblock: Superblock): Buffer {
   u32(0x4c, DYNAMIC_REVISION);
   u32(0x54, FIRST_INODE);
   u16(0x58, INODE_SIZE);
-  u32(0x5c, Compat.extendedAttributes | Compat.directoryIndex | Compat.sparseSuper2);
+  const { journal } = superblock;
+  u32(
+    0x5c,
+    Compat.extendedAttributes |
+      Compat.directoryIndex |
+      Compat.sparseSuper2 |
+      (journal === undefined ? 0 : Compat.journal),
+  );
   u32(
     0x60,
     Incompat.fileType |
       Incompat.extents |
       Incompat.flexGroups |
-      (superblock.inlineData ? Incompat.inlineData : 0),
+      (superblock.inlineData ? Incompat.inlineData : 0) |
+      (journal === undefined ? 0 : Incompat.xattrInodes),
   );
   u32(
     0x64,
     ReadOnlyCompat.largeFile |
       ReadOnlyCompat.directoryLinks |
       ReadOnlyCompat.extraInodeSize |
-      ReadOnlyCompat.readOnly,
+      (journal === undefined ? ReadOnlyCompat.readOnly : 0),
   );
   superblock.uuid.copy(bytes, 0x68);
   bytes.writeUInt8(HALF_MD4, 0xfc);
@@ -78,6 +88,14 @@ export function encodeSuperblock(superblock: Superblock): Buffer {
   u32(0x160, UNSIGNED_HASH);
   bytes.writeUInt8(LOG_GROUPS_PER_FLEX, 0x174);
   u32(0x268, LOST_AND_FOUND);
+  if (journal !== undefined) {
+    u32(0xe0, journal.inode);
+    // A copy of the journal's inode, for repairs.
+    bytes.writeUInt8(1, 0xfd);
+    bytes.set(journal.extents, 0x10c);
+    u32(0x148, Math.floor(journal.size / 2 ** 32));
+    u32(0x14c, journal.size % 2 ** 32);
+  }
   return bytes;
 }
 

@@ -1,6 +1,6 @@
-/** Loop devices: a regular file as a read-only block device. https://man7.org/linux/man-pages/man4/loop.4.html */
+/** Loop devices: a regular file as a block device. https://man7.org/linux/man-pages/man4/loop.4.html */
 
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, readdir, readFile, realpath } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { CimletError, classify } from '../../errors.ts';
 import { Errno, systemError } from './errno.ts';
@@ -27,16 +27,20 @@ export interface LoopDevice {
 }
 
 /**
- * Attaches a file, read-only, to a free loop device that detaches by itself after its last use. `access-denied`
+ * Attaches a file, read-only unless `writable`, to a free loop device that detaches by itself after its last use. `access-denied`
  * for who may not open loop devices, `unsupported-host` where there are none, `busy` when none stays free long enough.
  */
-export async function attachLoop(file: string): Promise<LoopDevice> {
+export async function attachLoop(
+  file: string,
+  { writable = false }: { writable?: boolean } = {},
+): Promise<LoopDevice> {
   const operation = `attach ${file} to a loop device`;
-  const backing = await openOr(file, operation);
+  const backing = await openOr(file, operation, writable);
   try {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const device = await openFree(operation);
-      const result = await ioctl(device.handle.fd, LOOP_CONFIGURE, configuration(backing.fd, file));
+      const device = await openFree(operation, writable);
+      const config = configuration(backing.fd, file, writable);
+      const result = await ioctl(device.handle.fd, LOOP_CONFIGURE, config);
       if (result >= 0) return { path: device.path, close: () => device.handle.close() };
       await device.handle.close();
       if (result !== -Errno.EBUSY) throw systemError(operation, -result);
@@ -47,21 +51,54 @@ export async function attachLoop(file: string): Promise<LoopDevice> {
   throw new CimletError('busy', `${operation}: ${ATTEMPTS} devices that were free have been taken`);
 }
 
-async function openFree(operation: string): Promise<{ path: string; handle: FileHandle }> {
-  const control = await openOr('/dev/loop-control', operation);
+/**
+ * The loop device that a file is attached to already, held open; undefined when there is none. Two devices of one file
+ * don't know of one another: what is written through both is lost.
+ */
+export async function findLoop(file: string): Promise<LoopDevice | undefined> {
+  const operation = `look for the loop device of ${file}`;
+  try {
+    const path = await realpath(file);
+    for (const name of await readdir('/sys/block')) {
+      if (!name.startsWith('loop') || (await backingFile(name)) !== path) continue;
+      const handle = await openOr(`/dev/${name}`, operation, true);
+      // It may have been detached, and attached to something else, before it was opened.
+      if ((await backingFile(name)) === path) return { path: `/dev/${name}`, close: () => handle.close() };
+      await handle.close();
+    }
+  } catch (error) {
+    throw classify(error, operation);
+  }
+  return undefined;
+}
+
+/** What a loop device (`loop0`) is attached to, undefined when to nothing. */
+export async function backingFile(name: string): Promise<string | undefined> {
+  const file = `/sys/block/${name}/loop/backing_file`;
+  try {
+    return (await readFile(file, 'utf8')).trimEnd().replace(/ \(deleted\)$/, '');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENXIO' || code === 'ENODEV') return undefined;
+    throw classify(error, `read ${file}`);
+  }
+}
+
+async function openFree(operation: string, writable: boolean): Promise<{ path: string; handle: FileHandle }> {
+  const control = await openOr('/dev/loop-control', operation, false);
   try {
     const number = await ioctl(control.fd, LOOP_CTL_GET_FREE, null);
     if (number < 0) throw systemError(operation, -number);
     const path = `/dev/loop${number}`;
-    return { path, handle: await openOr(path, operation) };
+    return { path, handle: await openOr(path, operation, writable) };
   } finally {
     await control.close();
   }
 }
 
-async function openOr(path: string, operation: string): Promise<FileHandle> {
+async function openOr(path: string, operation: string, writable: boolean): Promise<FileHandle> {
   try {
-    return await open(path, 'r');
+    return await open(path, writable ? 'r+' : 'r');
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (path.startsWith('/dev/loop') && (code === 'ENOENT' || code === 'ENXIO'))
@@ -73,10 +110,10 @@ async function openOr(path: string, operation: string): Promise<FileHandle> {
   }
 }
 
-function configuration(fd: number, file: string): Buffer {
+function configuration(fd: number, file: string, writable: boolean): Buffer {
   const config = Buffer.alloc(CONFIG_SIZE);
   config.writeUInt32LE(fd, 0);
-  config.writeUInt32LE(LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR, FLAGS_AT);
+  config.writeUInt32LE(LO_FLAGS_AUTOCLEAR | (writable ? 0 : LO_FLAGS_READ_ONLY), FLAGS_AT);
   config.write(basename(file), FILE_NAME_AT, FILE_NAME_BYTES - 1);
   return config;
 }
