@@ -1,20 +1,13 @@
 /** `cimlet describe` */
 
-import type { ResourceStatus, SnapshotStatus, Status } from '../reconciler/status.ts';
-import type { ChainFacts, EventRecord } from '../state/records.ts';
+import type { Item, ResourceItem, SnapshotItem } from '../server/items.ts';
+import type { ChainFacts, Condition, EventRecord } from '../state/records.ts';
 import type { AddCommand } from './context.ts';
-import {
-  parseWanted,
-  resourceData,
-  selectStatus,
-  snapshotData,
-  summariseResource,
-  summariseSnapshot,
-} from './find-status.ts';
-import { platform } from './get.ts';
+import { parseWanted, selectItems } from './find-status.ts';
+import { withInventory } from './inventory.ts';
 import type { GlobalOptions } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
-import { withReader } from './session.ts';
+import { platform } from './render-items.ts';
 import { interruptible } from './signals.ts';
 import { renderTable } from './table.ts';
 import {
@@ -47,26 +40,34 @@ export const addDescribe: AddCommand = (program, context) => {
       const options = command.optsWithGlobals() as GlobalOptions;
       const wanted = parseWanted(word, name);
       const layout = { width: terminal.width, paint: terminal.paint, now: Date.now() };
-      await withReader(context, options, async ({ engine, state: { events } }) => {
-        const status = await interruptible(context, engine.status);
-        const { resources, snapshots } = selectStatus(status, wanted);
-        if (isDataFormat(options.output)) {
-          const items = [
-            ...resources.map((each) => ({ ...resourceData(each), events: events(each.key) })),
-            ...snapshots.map((each) => ({ ...snapshotData(each), events: events(snapshotKey(each)) })),
-          ];
-          terminal.print(formatData(items.length === 1 ? items[0] : { items }, options.output));
-          return;
-        }
-        const descriptions = [
-          ...resources.map((each) => describeResource(each, status, events(each.key), layout)),
-          ...snapshots.map((each) => describeSnapshot(each, events(snapshotKey(each)), layout)),
-        ];
-        if (descriptions.length === 0) terminal.printError(`Nothing found in ${options.root}.`);
-        descriptions.forEach((lines, index) => {
-          if (index > 0) terminal.print('');
-          terminal.print(lines);
-        });
+      const { snapshots, events } = await interruptible(context, (signal) =>
+        withInventory(context, options, async (inventory) => {
+          // The layers of a chain are snapshots.
+          const sections = new Set([...wanted.sections, 'Snapshot' as const]);
+          const items = await inventory.list([...sections], signal);
+          const found = selectItems(items, wanted);
+          const events = new Map<Item, EventRecord[]>();
+          for (const item of [...found.resources, ...found.snapshots])
+            events.set(item, await inventory.events(eventKey(item), signal));
+          return { snapshots: items.snapshots, events };
+        }),
+      );
+      const items = [...events.keys()];
+      const eventsOf = (item: Item) => events.get(item) ?? [];
+      if (isDataFormat(options.output)) {
+        const data = items.map((item) => ({ ...item, events: eventsOf(item) }));
+        terminal.print(formatData(data.length === 1 ? data[0] : { items: data }, options.output));
+        return;
+      }
+      const descriptions = items.map((item) =>
+        item.kind === 'Snapshot'
+          ? describeSnapshot(item, eventsOf(item), layout)
+          : describeResource(item, snapshots, eventsOf(item), layout),
+      );
+      if (descriptions.length === 0) terminal.printError(`Nothing found in ${options.root}.`);
+      descriptions.forEach((lines, index) => {
+        if (index > 0) terminal.print('');
+        terminal.print(lines);
       });
     });
 };
@@ -80,90 +81,79 @@ export interface DescribeLayout {
 
 type Fact = [label: string, value: string | number | undefined];
 
+/** `snapshots`: all there are, the layers of its chain among them. */
 export function describeResource(
-  resource: ResourceStatus,
-  status: Status,
+  { kind, name, status }: ResourceItem,
+  snapshots: readonly SnapshotItem[],
   events: readonly EventRecord[],
   layout: DescribeLayout,
 ): string[] {
-  const { image, chain, mount } = resource.facts;
-  const summary = summariseResource(resource);
+  const { image, chain, mount, mounted } = status;
   const facts: Fact[] = [
-    ['Name', resource.name],
-    ['Kind', resource.kind],
-    ['Ready', `${summary.ready} (${summary.reason})`],
-    ['Message', shortenDigests(summary.message)],
-    ['Generation', resource.generation],
-    ['Revision', resource.appliedRevision ?? 'none applied yet'],
-    ['Depends on', resource.dependencies.join(', ')],
+    ['Name', name],
+    ['Kind', kind],
+    ['Ready', `${status.ready} (${status.reason})`],
+    ['Message', shortenDigests(status.message)],
+    ['Generation', status.generation],
+    ['Revision', status.lastAppliedRevision ?? 'none applied yet'],
+    ['Depends on', status.dependencies.join(', ')],
     ['Platform', platform(image?.platform)],
     ['Digest', image?.digest],
     ['Size', image && formatBytes(image.bytes)],
     ['Format', chain?.format],
     ['Merged', chain?.merged === true ? 'yes' : undefined],
     ['Root hash', mount?.rootHash ?? chain?.rootHash],
-    ['VHD footer', chain && hasFooter(chain, status) ? 'yes' : undefined],
+    ['VHD footer', status.vhdFooter === true ? 'yes' : undefined],
     ['Path', mount?.path],
     ['Access', mount?.access],
     ['View', mount?.view],
     ['Volume GUID', mount?.volumeGuid],
     ['Mounted since', mount?.since],
-    ['On the host', mount && (resource.mounted?.message ?? resource.mounted?.state ?? 'not mounted')],
+    ['On the host', mount && (mounted?.message ?? mounted?.state ?? 'not mounted')],
   ];
+  const stateOf = (chainId: string, format: ChainFacts['format']) =>
+    snapshots.find((each) => each.name === chainId && each.status.format === format)?.status.reason;
   const layers =
     image?.layers.map(({ digest, bytes }) => `${digest}  ${formatBytes(bytes)}`) ??
-    chain?.chainIds.map((chainId) => {
-      const snapshot = status.snapshots.find(
-        (each) => each.chainId === chainId && each.format === chain.format,
-      );
-      return `${chainId}  ${snapshot === undefined ? 'Missing' : summariseSnapshot(snapshot).reason}`;
-    }) ??
+    chain?.chainIds.map((chainId) => `${chainId}  ${stateOf(chainId, chain.format) ?? 'Missing'}`) ??
     [];
   return [
     ...factLines(facts, layout),
     ...list('Layers (base first)', layers),
-    ...conditionLines(resource, layout),
+    ...conditionLines(status.conditions, layout),
     ...eventLines(events, layout),
   ];
 }
 
-/** Whether what the chain is shown through, its merged CIM or its only layer, ends with a VHD footer. */
-function hasFooter({ chainIds, format, merged }: ChainFacts, status: Status): boolean {
-  const top = chainIds.at(-1);
-  const isIt = (each: { format: string; vhdFooter?: boolean | undefined }) =>
-    each.format === format && each.vhdFooter === true;
-  return merged === true
-    ? status.host.merges.some((each) => each.chain.at(-1) === top && isIt(each))
-    : status.snapshots.some((each) => each.chainId === top && isIt(each));
-}
-
 export function describeSnapshot(
-  snapshot: SnapshotStatus,
+  { name, status }: SnapshotItem,
   events: readonly EventRecord[],
   layout: DescribeLayout,
 ): string[] {
-  const summary = summariseSnapshot(snapshot);
-  const files = snapshot.files === undefined ? '' : `, ${plural(snapshot.files, 'file')}`;
+  const files = status.files === undefined ? '' : `, ${plural(status.files, 'file')}`;
   const facts: Fact[] = [
-    ['Chain ID', snapshot.chainId],
+    ['Chain ID', name],
     ['Kind', 'Snapshot'],
-    ['Ready', `${summary.ready} (${summary.reason})`],
-    ['Format', snapshot.format],
-    ['Diff ID', snapshot.diffId],
-    ['Parent', snapshot.parent ?? 'none: a base layer'],
-    ['Size', `${formatBytes(snapshot.bytes)}${files}`],
-    ['Builder', snapshot.builder],
-    ['Root hash', snapshot.rootHash],
-    ['VHD footer', snapshot.vhdFooter === true ? 'yes' : undefined],
-    ['Made for', snapshot.neededBy],
-    ['Committed', snapshot.committedAt],
+    ['Ready', `${status.ready} (${status.reason})`],
+    ['Format', status.format],
+    ['Diff ID', status.diffId],
+    ['Parent', status.parent ?? 'none: a base layer'],
+    ['Size', `${formatBytes(status.bytes)}${files}`],
+    ['Builder', status.builder],
+    ['Root hash', status.rootHash],
+    ['VHD footer', status.vhdFooter === true ? 'yes' : undefined],
+    ['Made for', status.neededBy],
+    ['Committed', status.committedAt],
   ];
-  const faults = snapshot.faults.map(({ code, message }) => `${code}: ${message}`);
+  const faults = status.faults.map(({ code, message }) => `${code}: ${message}`);
   return [...factLines(facts, layout), ...list('Faults', faults), ...eventLines(events, layout)];
 }
 
-function snapshotKey({ format, chainId }: SnapshotStatus): string {
-  return `Snapshot/${format}/${chainId}`;
+/** What events of it are recorded under. */
+function eventKey(item: Item): string {
+  return item.kind === 'Snapshot'
+    ? `Snapshot/${item.status.format}/${item.name}`
+    : `${item.kind}/${item.name}`;
 }
 
 const LABEL_WIDTH = 15;
@@ -180,7 +170,7 @@ function list(title: string, items: readonly string[]): string[] {
   return items.length === 0 ? [] : [`${title}:`, ...items.map((item) => `  ${printable(item)}`)];
 }
 
-function conditionLines({ conditions }: ResourceStatus, { width, paint, now }: DescribeLayout): string[] {
+function conditionLines(conditions: readonly Condition[], { width, paint, now }: DescribeLayout): string[] {
   if (conditions.length === 0) return [];
   const columns = [
     { heading: 'TYPE', value: (each: Condition) => each.type },
@@ -191,8 +181,6 @@ function conditionLines({ conditions }: ResourceStatus, { width, paint, now }: D
   ];
   return ['Conditions:', ...indented(renderTable(conditions, columns, width - 2, paint))];
 }
-
-type Condition = ResourceStatus['conditions'][number];
 
 function eventLines(events: readonly EventRecord[], { width, paint, now }: DescribeLayout): string[] {
   if (events.length === 0) return ['Events:        none'];

@@ -4,9 +4,10 @@ import { Argument } from 'commander';
 import type { ResourceKey } from '../manifests/resources.ts';
 import type { EventRecord } from '../state/records.ts';
 import type { AddCommand } from './context.ts';
+import { withInventory } from './inventory.ts';
 import { type GlobalOptions, parseTarget } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
-import { withReader } from './session.ts';
+import { interruptible } from './signals.ts';
 import { type Column, renderTable } from './table.ts';
 import { formatAge, shortenDigests } from './text.ts';
 
@@ -33,7 +34,9 @@ export const addEvents: AddCommand = (program, context) => {
     .addHelpText('after', HELP)
     .action(async (key: ResourceKey | undefined, _options, command) => {
       const options = command.optsWithGlobals() as EventOptions;
-      const events = await withReader(context, options, async ({ state }) => state.events(key));
+      const events = await interruptible(context, (signal) =>
+        withInventory(context, options, (inventory) => inventory.events(key, signal)),
+      );
       const items = events.filter(({ type }) => options.warnings !== true || type === 'Warning').reverse();
       if (isDataFormat(options.output)) return terminal.print(formatData({ items }, options.output));
       if (items.length === 0) return terminal.print(`No events in ${options.root}.`);

@@ -6,8 +6,9 @@ import { CimletError } from '../errors.ts';
 import type { EffectContext, Host, LayerFormat, LayerRef } from '../hosts/host.ts';
 import { importLayer, LAYER_FORMATS } from '../reconciler/import-layer.ts';
 import type { Status } from '../reconciler/status.ts';
+import { itemsOf } from '../server/items.ts';
 import type { AddCommand, CliContext } from './context.ts';
-import { parseWanted, selectStatus } from './find-status.ts';
+import { parseWanted, selectItems } from './find-status.ts';
 import type { GlobalOptions } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
 import { withReader, withWriter } from './session.ts';
@@ -134,13 +135,13 @@ function refuseUsed({ chainId, format }: LayerRef, { snapshots }: Status): void 
 /** The layer that a name stands for. Throws `not-found`, and `failed-precondition` when there are several. */
 function findLayer(status: Status, name: string, format: LayerFormat | undefined): LayerRef {
   const wanted = name.includes('/') ? parseWanted(name, undefined) : parseWanted('snapshot', name);
-  const { resources, snapshots } = selectStatus(status, wanted);
+  const { resources, snapshots } = selectItems(itemsOf(status), wanted);
   const refs = [
-    ...resources.flatMap(({ facts: { chain } }): LayerRef[] => {
+    ...resources.flatMap(({ status: { chain } }): LayerRef[] => {
       const chainId = chain?.chainIds.at(-1);
       return chain === undefined || chainId === undefined ? [] : [{ chainId, format: chain.format }];
     }),
-    ...snapshots.filter(({ state }) => state !== 'missing'),
+    ...snapshots.map(({ status }) => status).filter(({ state }) => state !== 'missing'),
   ].filter((ref) => format === undefined || ref.format === format);
   const [ref, second] = refs;
   if (ref === undefined) {

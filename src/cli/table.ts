@@ -13,32 +13,49 @@ export interface Column<Row> {
 const GAP = 3;
 const NARROWEST = 12;
 
-/** One line per row, and the headings; cut to `width` columns by shortening what may shrink in its middle. */
+export interface Table<Row> {
+  headings: string;
+  /** Also of a row that came later: what doesn't fit its column then pushes the others aside. */
+  line(row: Row): string;
+}
+
+/** Columns as wide as these rows need; cut to `width` columns by shortening what may shrink in its middle. */
+export function fitTable<Row>(
+  rows: readonly Row[],
+  columns: readonly Column<Row>[],
+  width: number,
+  paint: Paint,
+): Table<Row> {
+  const cell = (row: Row, column: Column<Row>) => printable(column.value(row)) || '-';
+  const widths = columns.map((column) =>
+    rows.reduce((most, row) => Math.max(most, widthOf(cell(row, column))), widthOf(column.heading)),
+  );
+  shrink(widths, columns, width);
+  const join = (texts: string[]) => texts.join(' '.repeat(GAP)).trimEnd();
+  return {
+    headings: join(columns.map((column, index) => padEnd(column.heading, widths[index] ?? 0))),
+    line: (row) =>
+      join(
+        columns.map((column, index) => {
+          const columnWidth = widths[index] ?? 0;
+          const whole = cell(row, column);
+          const text = column.shrinks ? truncateMiddle(whole, columnWidth) : whole;
+          const painted = column.paint === undefined ? text : column.paint(text, row, paint);
+          return painted + ' '.repeat(Math.max(0, columnWidth - widthOf(text)));
+        }),
+      ),
+  };
+}
+
+/** The headings, then one line per row. */
 export function renderTable<Row>(
   rows: readonly Row[],
   columns: readonly Column<Row>[],
   width: number,
   paint: Paint,
 ): string[] {
-  const cells = rows.map((row) => columns.map((column) => printable(column.value(row)) || '-'));
-  const widths = columns.map((column, index) =>
-    cells.reduce((most, row) => Math.max(most, widthOf(row[index] ?? '')), widthOf(column.heading)),
-  );
-  shrink(widths, columns, width);
-  const join = (texts: string[]) => texts.join(' '.repeat(GAP)).trimEnd();
-  const headings = columns.map((column, index) => padEnd(column.heading, widths[index] ?? 0));
-  const lines = cells.map((row, at) =>
-    join(
-      columns.map((column, index) => {
-        const columnWidth = widths[index] ?? 0;
-        const text = truncateMiddle(row[index] ?? '', columnWidth);
-        const source = rows[at];
-        const painted = column.paint && source !== undefined ? column.paint(text, source, paint) : text;
-        return painted + ' '.repeat(Math.max(0, columnWidth - widthOf(text)));
-      }),
-    ),
-  );
-  return [join(headings), ...lines];
+  const table = fitTable(rows, columns, width, paint);
+  return [table.headings, ...rows.map(table.line)];
 }
 
 function shrink<Row>(widths: number[], columns: readonly Column<Row>[], width: number): void {

@@ -14,6 +14,8 @@ export interface ResourceStatus extends ResourceRecord {
   drift: string[];
   /** A Mount's view as it is now. */
   mounted?: ObservedMount | undefined;
+  /** Present and true when what its chain is shown through, the merged CIM or the only layer, ends with a VHD footer. */
+  vhdFooter?: true | undefined;
 }
 
 export interface SnapshotStatus {
@@ -54,6 +56,7 @@ export function mergeStatus(records: StateRecords, observed: HostState, now: str
       key: keyOfRecord(record),
       drift,
       mounted,
+      vhdFooter: hasFooter(record, layers, merges) ? true : undefined,
       conditions: withDrift(record, drift, now),
     };
   });
@@ -94,6 +97,18 @@ function findDrift(
     drift.push(mounted.message ?? `something is mounted over ${mount.path}`);
   else if (mounted.chainId !== top) drift.push(`${mount.path} shows ${mounted.chainId}`);
   return drift;
+}
+
+function hasFooter(
+  { facts: { chain } }: ResourceRecord,
+  layers: ReadonlyMap<string, ObservedLayer>,
+  merges: ReadonlyMap<string, ObservedMerge>,
+): boolean {
+  const chainId = chain?.chainIds.at(-1);
+  if (chain === undefined || chainId === undefined) return false;
+  const top = { chainId, format: chain.format };
+  const shown = chain.merged === true ? merges.get(mergeId(top)) : layers.get(snapshotId(top));
+  return shown?.vhdFooter === true;
 }
 
 function withDrift(record: ResourceRecord, drift: readonly string[], now: string): Condition[] {

@@ -9,10 +9,11 @@ import { PassThrough } from 'node:stream';
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
 import type { Agent, Round } from '../agent/agent.ts';
 import { CimletError, classify, disposition } from '../errors.ts';
-import type { Kind, ResourceKey } from '../manifests/resources.ts';
+import type { ResourceKey } from '../manifests/resources.ts';
 import type { Engine } from '../reconciler/engine.ts';
 import type { ExecutionEvent } from '../reconciler/types.ts';
 import { requireResource, type State } from '../state/state.ts';
+import { itemsOf, SECTIONS } from './items.ts';
 import { createMetrics } from './metrics.ts';
 
 export interface ServerOptions {
@@ -29,8 +30,6 @@ export interface ServerOptions {
 export type Notice =
   | { type: 'round'; durationMs: number; actions: number; error?: string | undefined }
   | { type: ExecutionEvent['type']; action: string; message?: string | undefined };
-
-const KINDS: Record<string, Kind> = { images: 'Image', chains: 'LayerChain', mounts: 'Mount' };
 
 const RESOURCE_KEY = { type: 'string', pattern: '^(Image|LayerChain|Mount)/.+$' };
 
@@ -134,15 +133,12 @@ export class AgentServer {
     server.get('/metrics', async (_request, reply) =>
       reply.type(this.#metrics.contentType).send(await this.#metrics.render()),
     );
-    for (const [path, kind] of Object.entries(KINDS)) {
+    for (const [path, section] of Object.entries(SECTIONS)) {
       server.get(`/api/v1/${path}`, async () => {
-        const { resources } = await engine.status(this.#closing.signal);
-        return { items: resources.filter((resource) => resource.kind === kind) };
+        const { resources, snapshots } = itemsOf(await engine.status(this.#closing.signal));
+        return { items: [...resources, ...snapshots].filter(({ kind }) => kind === section) };
       });
     }
-    server.get('/api/v1/snapshots', async () => ({
-      items: (await engine.status(this.#closing.signal)).snapshots,
-    }));
     server.get('/api/v1/sources', async () => ({ items: this.#running().sourceStatuses() }));
     server.get('/api/v1/plan', async () => this.#running().plan(this.#closing.signal));
     server.get<{ Querystring: { key?: string } }>(

@@ -1,17 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { describeResource } from '../../src/cli/describe.ts';
-import {
-  parseWanted,
-  selectStatus,
-  summariseResource,
-  summariseSnapshot,
-} from '../../src/cli/find-status.ts';
-import { resourceTable, snapshotTable } from '../../src/cli/get.ts';
+import { parseWanted, selectItems } from '../../src/cli/find-status.ts';
+import { itemTable } from '../../src/cli/render-items.ts';
 import { createPaint } from '../../src/cli/text.ts';
 import { capabilityTable } from '../../src/hosts/capability.ts';
 import type { DiffId, Digest, HostState, ObservedLayer, ObservedMount } from '../../src/hosts/host.ts';
 import { mountVolumeGuid } from '../../src/hosts/identity.ts';
 import { mergeStatus } from '../../src/reconciler/status.ts';
+import { itemsOf } from '../../src/server/items.ts';
 import type { ResourceRecord, SnapshotRecord, StateRecords } from '../../src/state/records.ts';
 import { chainIds } from './plans.ts';
 
@@ -113,32 +109,32 @@ const records: StateRecords = {
   mounts: [],
 };
 
-const statusAt = (what: StateRecords, state: HostState) => mergeStatus(what, state, since);
+const statusAt = (what: StateRecords, state: HostState) => itemsOf(mergeStatus(what, state, since));
 
 describe('what was applied, held against the host, in one word', () => {
   test('ready where the host agrees', () => {
     const { resources, snapshots } = statusAt(records, hostState());
     expect(
-      resources.map((each) => [each.key, summariseResource(each).ready, summariseResource(each).reason]),
+      resources.map(({ kind, name, status }) => [`${kind}/${name}`, status.ready, status.reason]),
     ).toEqual([
       ['Image/app', 'True', 'Created'],
       ['LayerChain/app', 'True', 'Created'],
       ['Mount/app', 'True', 'Created'],
     ]);
-    expect(snapshots.map((each) => summariseSnapshot(each).reason)).toEqual(['Committed', 'Committed']);
+    expect(snapshots.map(({ status }) => status.reason)).toEqual(['Committed', 'Committed']);
   });
 
   test('drifted where it does not', () => {
     const mount = statusAt(records, hostState({ mounts: [] })).resources.find(
       ({ kind }) => kind === 'Mount',
     )!;
-    expect(summariseResource(mount)).toMatchObject({ ready: 'False', reason: 'Drifted' });
-    expect(summariseResource(mount).message).toContain('/mnt/app');
+    expect(mount.status).toMatchObject({ ready: 'False', reason: 'Drifted' });
+    expect(mount.status.message).toContain('/mnt/app');
   });
 
   test('what never became ready says its own reason', () => {
     const failed = { ...records, resources: [record('Mount', { mount: mountFacts }, false)] };
-    expect(summariseResource(statusAt(failed, hostState({ mounts: [] })).resources[0]!)).toMatchObject({
+    expect(statusAt(failed, hostState({ mounts: [] })).resources[0]?.status).toMatchObject({
       ready: 'False',
       reason: 'DependencyFailed',
       message: 'LayerChain/app failed',
@@ -149,7 +145,7 @@ describe('what was applied, held against the host, in one word', () => {
     const half = { ...records, snapshots: [snapshot(base), snapshot(top, 'intended')] };
     const damaged = layer(base, [{ code: 'file-size', message: 'region is short' }]);
     const { snapshots } = statusAt(half, hostState({ layers: [damaged, layer(chainIds[2]!)] }));
-    expect(snapshots.map(summariseSnapshot)).toEqual([
+    expect(snapshots.map(({ status }) => status)).toMatchObject([
       { ready: 'False', reason: 'Damaged', message: 'region is short' },
       { ready: 'False', reason: 'Interrupted', message: '' },
       { ready: 'Unknown', reason: 'Unrecorded', message: '' },
@@ -163,23 +159,23 @@ describe('tables', () => {
     status.resources.filter((each) => each.kind === kind);
 
   test('images', () =>
-    expect(resourceTable(of('Image'), 'Image', layout)).toEqual([
+    expect(itemTable(of('Image'), 'Image', layout)).toEqual([
       'NAME   READY   STATUS    PLATFORM                        LAYERS   SIZE       AGE',
       'app    True    Created   windows/amd64 10.0.26100.1742   0        12.3 MiB   3h',
     ]));
 
   test('mounts, named with their kind', () =>
-    expect(resourceTable(of('Mount'), 'Mount', { ...layout, qualified: true })).toEqual([
+    expect(itemTable(of('Mount'), 'Mount', { ...layout, qualified: true })).toEqual([
       'NAME        READY   STATUS    PATH       VIEW     ACCESS     AGE',
       'Mount/app   True    Created   /mnt/app   Kernel   ReadOnly   3h',
     ]));
 
   test('snapshots', () =>
-    expect(snapshotTable(status.snapshots, layout)[1]).toBe(
+    expect(itemTable(status.snapshots, 'Snapshot', layout)[1]).toBe(
       '1a2b3c4d5e6f   True    Committed   ForkedCIM   -        4.0 KiB   3       3h',
     ));
 
-  test('nothing is no table', () => expect(resourceTable([], 'Mount', layout)).toEqual([]));
+  test('nothing is no table', () => expect(itemTable([], 'Mount', layout)).toEqual([]));
 });
 
 test('a description has facts, layers, conditions and events', () => {
@@ -195,7 +191,9 @@ test('a description has facts, layers, conditions and events', () => {
     lastTime: since,
   };
   expect(
-    describeResource(mount, status, [event], { width: 100, paint: createPaint(false), now }).join('\n'),
+    describeResource(mount, status.snapshots, [event], { width: 100, paint: createPaint(false), now }).join(
+      '\n',
+    ),
   ).toBe(`\
 Name:          app
 Kind:          Mount
@@ -243,7 +241,11 @@ test.each([80, 200])(
         { ...records, resources: [record('LayerChain', { chain: block })], snapshots },
         state,
       );
-      return describeResource(status.resources[0]!, status, [], { width, paint: createPaint(false), now });
+      return describeResource(status.resources[0]!, status.snapshots, [], {
+        width,
+        paint: createPaint(false),
+        now,
+      });
     };
     const facts = describeChain(true).filter((line) =>
       /^(Merged|Root hash|VHD footer| {2}sha256)/.test(line),
@@ -273,7 +275,7 @@ describe('kinds and names', () => {
 
   test('snapshots by the beginning of their chain ID, unknown names as errors', () => {
     const status = statusAt(records, hostState());
-    expect(selectStatus(status, parseWanted('snapshot/1a2b', undefined)).snapshots).toHaveLength(1);
-    expect(() => selectStatus(status, parseWanted('mount/x', undefined))).toThrow(/no Mount named x/);
+    expect(selectItems(status, parseWanted('snapshot/1a2b', undefined)).snapshots).toHaveLength(1);
+    expect(() => selectItems(status, parseWanted('mount/x', undefined))).toThrow(/no Mount named x/);
   });
 });

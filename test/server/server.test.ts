@@ -115,7 +115,13 @@ describe('the API', () => {
     expect(await api.get('/healthz')).toEqual({ status: 'ok', version: '1.2.3' });
     expect(await api.get('/readyz')).toMatchObject({ status: 'ready' });
     expect(await api.get('/api/v1/mounts')).toMatchObject({
-      items: [{ key: 'Mount/app', drift: [], conditions: [{ type: 'Ready', status: 'True' }] }],
+      items: [
+        {
+          kind: 'Mount',
+          name: 'app',
+          status: { drift: [], conditions: [{ type: 'Ready', status: 'True' }] },
+        },
+      ],
     });
     expect(await api.get('/api/v1/images')).toMatchObject({ items: [{ name: 'app' }] });
     expect(await api.get('/api/v1/chains')).toEqual({ items: [] });

@@ -1,0 +1,66 @@
+/** What `get`, `describe` and `events` show: asked of the agent that has the root, or else read from the root itself. */
+
+import { isErrorCode } from '../errors.ts';
+import { type Items, itemsOf, type ListName, SECTIONS, type Section } from '../server/items.ts';
+import type { EventRecord } from '../state/records.ts';
+import { type AgentClient, connectAgent } from './agent-client.ts';
+import type { CliContext } from './context.ts';
+import type { GlobalOptions } from './options.ts';
+import { type Session, withReader } from './session.ts';
+
+export interface Inventory {
+  /** At least what these sections hold. */
+  list(sections: readonly Section[], signal: AbortSignal): Promise<Items>;
+  /** The latest first; of all resources without a key. */
+  events(key: string | undefined, signal: AbortSignal): Promise<EventRecord[]>;
+}
+
+export async function withInventory<T>(
+  context: CliContext,
+  options: GlobalOptions,
+  use: (inventory: Inventory) => Promise<T>,
+): Promise<T> {
+  const client = await findAgent(context, options);
+  if (client !== undefined) return use(askAgent(client));
+  return withReader(context, options, (session) => use(readRoot(session)));
+}
+
+/** Undefined also when the agent is another user's: what may be read of its root still can be. */
+async function findAgent(
+  { services }: CliContext,
+  { root }: GlobalOptions,
+): Promise<AgentClient | undefined> {
+  try {
+    return await connectAgent(services.agentAddress(root));
+  } catch (error) {
+    if (isErrorCode(error, 'access-denied')) return undefined;
+    throw error;
+  }
+}
+
+function askAgent(client: AgentClient): Inventory {
+  const list = async <T>(path: string, signal: AbortSignal) =>
+    ((await client.get(path, signal)) as { items: T[] }).items;
+  return {
+    list: async (sections, signal) => {
+      const names = (Object.keys(SECTIONS) as ListName[]).filter((name) => sections.includes(SECTIONS[name]));
+      const lists = await Promise.all(
+        names.map((name) => list<Items[keyof Items][number]>(`/api/v1/${name}`, signal)),
+      );
+      const items = lists.flat();
+      return {
+        resources: items.filter((item) => item.kind !== 'Snapshot'),
+        snapshots: items.filter((item) => item.kind === 'Snapshot'),
+      };
+    },
+    events: (key, signal) =>
+      list(`/api/v1/events${key === undefined ? '' : `?key=${encodeURIComponent(key)}`}`, signal),
+  };
+}
+
+function readRoot({ engine, state }: Session): Inventory {
+  return {
+    list: async (_sections, signal) => itemsOf(await engine.status(signal)),
+    events: async (key) => state.events(key),
+  };
+}

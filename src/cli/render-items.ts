@@ -1,0 +1,120 @@
+/** Images, chains, mounts and snapshots as tables. */
+
+import type { Kind } from '../manifests/resources.ts';
+import type { Item, ResourceItem, Section, SnapshotItem } from '../server/items.ts';
+import { type Column, renderTable } from './table.ts';
+import { formatAge, formatBytes, type Paint, shortenDigests } from './text.ts';
+
+export interface Layout {
+  width: number;
+  paint: Paint;
+  wide: boolean;
+  /** Names carry their kind: several kinds are listed at once. */
+  qualified: boolean;
+  /** Milliseconds since 1970. */
+  now: number;
+}
+
+/** Of one kind; no lines for no rows. */
+export function itemTable(rows: readonly Item[], section: Section, layout: Layout): string[] {
+  if (rows.length === 0) return [];
+  return renderTable(rows, itemColumns(section, layout), layout.width, layout.paint);
+}
+
+/** For rows of that section only. */
+export function itemColumns(section: Section, layout: Layout): Column<Item>[] {
+  return (
+    section === 'Snapshot' ? snapshotColumns(layout) : resourceColumns(section, layout)
+  ) as Column<Item>[];
+}
+
+function resourceColumns(kind: Kind, layout: Layout): Column<ResourceItem>[] {
+  return [
+    { heading: 'NAME', value: (row) => (layout.qualified ? `${row.kind}/${row.name}` : row.name) },
+    ...conditionColumns,
+    ...columnsOf(kind, layout.wide),
+    { heading: 'AGE', value: (row) => age(row.status.createdAt, layout.now) },
+    ...(layout.wide ? [messageColumn] : []),
+  ];
+}
+
+const conditionColumns: Column<Item>[] = [
+  { heading: 'READY', value: (row) => row.status.ready, paint: paintReady },
+  { heading: 'STATUS', value: (row) => row.status.reason },
+];
+
+const messageColumn: Column<Item> = { heading: 'MESSAGE', value: (row) => row.status.message, shrinks: true };
+
+function columnsOf(kind: Kind, wide: boolean): Column<ResourceItem>[] {
+  switch (kind) {
+    case 'Image':
+      return [
+        { heading: 'PLATFORM', value: ({ status }) => platform(status.image?.platform) },
+        { heading: 'LAYERS', value: ({ status }) => String(status.image?.layers.length ?? '') },
+        { heading: 'SIZE', value: ({ status }) => size(status.image?.bytes) },
+        ...(wide
+          ? [{ heading: 'DIGEST', value: ({ status }: ResourceItem) => status.image?.digest ?? '' }]
+          : []),
+      ];
+    case 'LayerChain':
+      return [
+        { heading: 'FORMAT', value: ({ status }) => status.chain?.format ?? '' },
+        { heading: 'LAYERS', value: ({ status }) => String(status.chain?.chainIds.length ?? '') },
+        { heading: 'TOP', value: ({ status }) => identifier(status.chain?.chainIds.at(-1), wide) },
+        ...(wide
+          ? [{ heading: 'ROOT HASH', value: ({ status }: ResourceItem) => status.chain?.rootHash ?? '' }]
+          : []),
+      ];
+    case 'Mount':
+      return [
+        { heading: 'PATH', value: ({ status }) => status.mount?.path ?? '' },
+        { heading: 'VIEW', value: ({ status }) => status.mount?.view ?? '' },
+        { heading: 'ACCESS', value: ({ status }) => status.mount?.access ?? '' },
+        ...(wide
+          ? [{ heading: 'ROOT HASH', value: ({ status }: ResourceItem) => status.mount?.rootHash ?? '' }]
+          : []),
+      ];
+  }
+}
+
+function snapshotColumns(layout: Layout): Column<SnapshotItem>[] {
+  const prefix = layout.qualified ? 'Snapshot/' : '';
+  return [
+    { heading: 'NAME', value: (row) => prefix + identifier(row.name, layout.wide) },
+    ...conditionColumns,
+    { heading: 'FORMAT', value: ({ status }) => status.format },
+    { heading: 'PARENT', value: ({ status }) => identifier(status.parent, layout.wide) },
+    { heading: 'SIZE', value: ({ status }) => size(status.bytes) },
+    { heading: 'FILES', value: ({ status }) => String(status.files ?? '') },
+    { heading: 'AGE', value: ({ status }) => age(status.committedAt ?? status.createdAt, layout.now) },
+    ...(layout.wide
+      ? [{ heading: 'ROOT HASH', value: ({ status }: SnapshotItem) => status.rootHash ?? '' }, messageColumn]
+      : []),
+  ];
+}
+
+function paintReady(text: string, _row: unknown, paint: Paint): string {
+  if (text === 'True') return paint('green', text);
+  return paint(text === 'False' ? 'red' : 'yellow', text);
+}
+
+/** Twelve digits of a digest name it well enough, also for `describe`. */
+function identifier(digest: string | undefined, whole: boolean): string {
+  if (digest === undefined) return '';
+  return whole ? digest : shortenDigests(digest).replace(/^sha256:/, '');
+}
+
+function age(since: string | undefined, now: number): string {
+  return since === undefined ? '' : formatAge(now - Date.parse(since));
+}
+
+function size(bytes: number | undefined): string {
+  return bytes === undefined ? '' : formatBytes(bytes);
+}
+
+export function platform(
+  value: { os: string; architecture: string; osVersion?: string | undefined } | undefined,
+): string {
+  if (value === undefined) return '';
+  return `${value.os}/${value.architecture}${value.osVersion === undefined ? '' : ` ${value.osVersion}`}`;
+}
