@@ -1,11 +1,6 @@
 /** The registry hives of Windows layers. Source: hcsshim internal/wclayer/cim (common.go, process.go, registry.go). */
 
-import { FileAttribute, type FileMetadata } from '../cim/types.ts';
-import { CimletError } from '../errors.ts';
-import { mergeHives } from '../hive/merge.ts';
-import type { Hive } from '../hive/model.ts';
-import { readHive } from '../hive/reader.ts';
-import { writeHive } from '../hive/writer.ts';
+import { type CimStream, FileAttribute, type FileMetadata } from '../cim/types.ts';
 import type { LayerWriter } from './cim-writer.ts';
 import type { DeferredFile } from './deferred-entries.ts';
 import { addChild, childOf, foldName, type LayerNode } from './layer-tree.ts';
@@ -40,9 +35,6 @@ const DEFERRED = new Set(
   ].map(foldName),
 );
 
-/** Hives are merged in memory, which takes seven times their size: 2 GiB at most. Windows' own are below 200 MiB. */
-const MAX_HIVE = 256 << 20;
-
 const NORMAL = 0x80;
 
 /** True for the registry hives, their deltas and a utility VM's boot files. */
@@ -54,6 +46,20 @@ export function isDeferredFile(path: string): boolean {
 export function timeless(kind: 'directory' | 'file', size = 0): FileMetadata {
   const attributes = kind === 'directory' ? FileAttribute.directory : NORMAL;
   return { attributes, size, creationTime: 0n, lastWriteTime: 0n, changeTime: 0n, lastAccessTime: 0n };
+}
+
+/** A hive's file, wherever it is. */
+export interface HiveFile {
+  /** How errors and warnings call it. */
+  name: string;
+  size: number;
+  chunks: Iterable<Uint8Array>;
+}
+
+/** Merges registry hives: cimlet's own code (own-hives.ts), or Windows. */
+export interface HiveMerger {
+  /** Writes what `delta` over `base` gives to the stream that `create` returns for its size. Returns warnings. */
+  merge(base: HiveFile, delta: HiveFile, create: (size: number) => CimStream): string[];
 }
 
 /** A registry delta of a layer, and where the hive goes that it makes. */
@@ -90,33 +96,15 @@ export function writeMergedHive(
   deltaBytes: Iterable<Uint8Array>,
   lower: LowerView,
   writer: LayerWriter,
+  merger: HiveMerger,
 ): string[] {
   const info = lower.stat(base);
   if (info === undefined || info.isDirectory) {
     throw entryError(delta.place, `the layers below have no ${base} to merge this registry delta over`);
   }
-  const baseHive = parse(base, lower.read(base), info.size);
-  const deltaHive = parse(delta.path, deltaBytes, delta.file.size);
-  const merged = writeHive(mergeHives(baseHive, deltaHive));
-  const stream = writer.createFile(base, timeless('file', merged.length));
-  stream.write(merged);
-  stream.close();
-  return [
-    ...(baseHive.dirty ? [dirtyWarning(`${base} below`)] : []),
-    ...(deltaHive.dirty ? [dirtyWarning(delta.path)] : []),
-  ];
-}
-
-function parse(name: string, chunks: Iterable<Uint8Array>, size: number): Hive {
-  if (size > MAX_HIVE) {
-    throw new CimletError(
-      'corrupt',
-      `registry hive ${name} has ${size} bytes; at most ${MAX_HIVE} can be merged`,
-    );
-  }
-  return readHive(Buffer.concat([...chunks], size), name);
-}
-
-function dirtyWarning(what: string): string {
-  return `registry hive ${what} was saved in the middle of a write: changes that only its log has are lost`;
+  return merger.merge(
+    { name: `${base} below`, size: info.size, chunks: lower.read(base) },
+    { name: delta.path, size: delta.file.size, chunks: deltaBytes },
+    (size) => writer.createFile(base, timeless('file', size)),
+  );
 }

@@ -3,14 +3,17 @@ import { CimletError } from '../errors.ts';
 import { blockPolicy } from './block-policy.ts';
 import type { BlockCimWriter, CimWriter } from './cim-writer.ts';
 import { forkedPolicy } from './forked-policy.ts';
-import { DELTA_PATHS } from './hives.ts';
+import { DELTA_PATHS, type HiveMerger } from './hives.ts';
 import { LayerProcessor } from './layer-processor.ts';
 import type { LowerView } from './lower-view.ts';
+import { ownHiveMerger } from './own-hives.ts';
 import { TarReader } from './tar-reader.ts';
 
 export interface ImportOptions {
   /** Where the spool file of hives goes, nameless: beside the layer. The system's temporary directory unless told. */
   spoolDirectory?: string | undefined;
+  /** Merges registry deltas with the hives below. cimlet's own code unless told. */
+  hiveMerger?: HiveMerger | undefined;
   /** Looked at with every chunk; an abort becomes CimletError `cancelled`. */
   signal?: AbortSignal | undefined;
   /** Called after each tar entry's header with its name, as the tar spells it. */
@@ -53,7 +56,7 @@ export async function importLayer(
 ): Promise<ImportResult> {
   const processor = new LayerProcessor(writer, forkedPolicy(writer), {
     ...options,
-    spoolDirectory: spool(options),
+    ...defaults(options),
   });
   const result = await run(tar, processor, options);
   return options.isBase || options.lower !== undefined
@@ -75,7 +78,7 @@ export async function importBlockLayer(
   const processor = new LayerProcessor(writer, blockPolicy(writer, options.lower), {
     ...options,
     isBase,
-    spoolDirectory: spool(options),
+    ...defaults(options),
   });
   const result = await run(tar, processor, options);
   return isBase || processor.added('UtilityVM') === undefined ? result : withWarning(result, UVM_WARNING);
@@ -83,8 +86,8 @@ export async function importBlockLayer(
 
 const UVM_WARNING = 'utility VM files in a layer above the base are kept, but not merged with those below';
 
-function spool({ spoolDirectory = tmpdir() }: ImportOptions): string {
-  return spoolDirectory;
+function defaults({ spoolDirectory = tmpdir(), hiveMerger = ownHiveMerger }: ImportOptions) {
+  return { spoolDirectory, hiveMerger };
 }
 
 async function run(

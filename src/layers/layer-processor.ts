@@ -2,7 +2,7 @@ import type { CimStream, FileMetadata } from '../cim/types.ts';
 import { completeBaseLayer } from './base-layer.ts';
 import type { LayerWriter } from './cim-writer.ts';
 import { DeferredEntries, noSuchTarget } from './deferred-entries.ts';
-import { findDeltas, isDeferredFile, writeMergedHive } from './hives.ts';
+import { findDeltas, type HiveMerger, isDeferredFile, writeMergedHive } from './hives.ts';
 import { impliedDirectoryMetadata, type LayerEntry, readLayerEntry } from './layer-entry.ts';
 import { splitPath } from './layer-path.ts';
 import type { LayerPolicy } from './layer-policy.ts';
@@ -33,6 +33,7 @@ export class LayerProcessor implements TarHandler {
   readonly #policy: LayerPolicy;
   readonly #onEntry: ((path: string) => void) | undefined;
   readonly #isBase: boolean;
+  readonly #hiveMerger: HiveMerger;
   readonly #root: LayerNode;
   readonly #deferred: DeferredEntries;
 
@@ -47,12 +48,18 @@ export class LayerProcessor implements TarHandler {
   constructor(
     writer: LayerWriter,
     policy: LayerPolicy,
-    options: { isBase: boolean; spoolDirectory: string; onEntry?: ((path: string) => void) | undefined },
+    options: {
+      isBase: boolean;
+      spoolDirectory: string;
+      hiveMerger: HiveMerger;
+      onEntry?: ((path: string) => void) | undefined;
+    },
   ) {
     this.#writer = writer;
     this.#policy = policy;
     this.#onEntry = options.onEntry;
     this.#isBase = options.isBase;
+    this.#hiveMerger = options.hiveMerger;
     this.#deferred = new DeferredEntries(options.spoolDirectory);
     this.#root = { name: '', kind: 'directory', hasLower: !options.isBase, children: undefined };
   }
@@ -97,7 +104,8 @@ export class LayerProcessor implements TarHandler {
     const warnings = this.#isBase ? completeBaseLayer(this.#writer, (path) => this.added(path)) : [];
     if (lower !== undefined) {
       for (const hive of deltas) {
-        const merge = () => writeMergedHive(hive, this.#deferred.read(hive.delta), lower, this.#writer);
+        const delta = this.#deferred.read(hive.delta);
+        const merge = () => writeMergedHive(hive, delta, lower, this.#writer, this.#hiveMerger);
         warnings.push(...forEntry(hive.delta.place, merge));
       }
     }

@@ -12,11 +12,10 @@ import { createHive, createKey, createValue, type Hive, type HiveKey } from '../
 import { readHive } from '../../src/hive/reader.ts';
 import { writeHive } from '../../src/hive/writer.ts';
 import { exportLayer } from '../../src/layers/export-layer.ts';
-import { writeMergedHive } from '../../src/layers/hives.ts';
 import { type ImportResult, importBlockLayer, importLayer } from '../../src/layers/import-layer.ts';
 import type { LayerTarWriter } from '../../src/layers/layer-tar.ts';
 import { lowerViewOf } from '../../src/layers/lower-view.ts';
-import { MemoryCimWriter } from '../support/memory-cim-writer.ts';
+import { ownHiveMerger } from '../../src/layers/own-hives.ts';
 import { inChunks, makeLayer } from './tar-helpers.ts';
 
 let directory: string;
@@ -220,11 +219,10 @@ describe.each(['forked', 'block'])('hives of %s layers', (format) => {
 });
 
 it('hives that would take too much memory are refused', () => {
-  const stat = { ...new MemoryCimWriter().stat('')!, isDirectory: false, size: 600 * 2 ** 20 };
-  const lower = { stat: () => stat, entries: () => [], streams: () => [], read: () => [] };
-  const place = { name: 'Hives/SAM_DELTA', offset: 512 };
-  const delta = { path: 'Hives/SAM_DELTA', place, metadata: stat, file: { start: 0, size: 1 } };
-  expect(() => writeMergedHive({ base: 'Hives/SAM_BASE', delta }, [], lower, new MemoryCimWriter())).toThrow(
-    'registry hive Hives/SAM_BASE has 629145600 bytes; at most 268435456 can be merged',
+  const base = { name: 'Hives/SAM_BASE below', size: 600 * 2 ** 20, chunks: [] };
+  const delta = { name: 'Hives/SAM_DELTA', size: 1, chunks: [] };
+  const create = () => expect.unreachable();
+  expect(() => ownHiveMerger.merge(base, delta, create)).toThrow(
+    'registry hive Hives/SAM_BASE below has 629145600 bytes; at most 268435456 can be merged',
   );
 });

@@ -5,6 +5,7 @@ import {
   type FeatureState,
   probeWindows,
   type WindowsFacts,
+  type WindowsFeatures,
   windowsFeatures,
 } from '../../native/windows/capabilities.ts';
 import type { WindowsApi } from '../../native/windows/windows.ts';
@@ -42,10 +43,10 @@ function byFeatures(facts: WindowsFacts): Partial<Capabilities> {
   const features = windowsFeatures(facts);
   const blockMount = all(features['blockCim.mount'], features['mergedCim.mount']);
   return {
-    'ForkedCIM.write': all(features['forkedCim.write'], features['forkedCim.mount']),
+    'ForkedCIM.write': mergingHives(features, all(features['forkedCim.write'], features['forkedCim.mount'])),
     'ForkedCIM.mount': features['forkedCim.mount'],
     // What layers below hold is seen by mounting them.
-    'BlockCIM.write': all(features['blockCim.write'], blockMount),
+    'BlockCIM.write': mergingHives(features, all(features['blockCim.write'], blockMount)),
     'BlockCIM.mount': blockMount,
     merge: all(features['mergedCim.write'], features['mergedCim.mount']),
     seal: all(features['verifiedCim.write'], features['verifiedCim.mount']),
@@ -71,6 +72,12 @@ function refused(state: CapabilityState): Partial<Capabilities> {
   return Object.fromEntries(
     [...names, 'view.Kernel' as const, 'active' as const].map((name) => [name, state]),
   );
+}
+
+/** Says so where cimlet merges registry hives in the place of Windows. */
+function mergingHives({ hives }: WindowsFeatures, state: CapabilityState): CapabilityState {
+  if (!state.available || hives.available) return state;
+  return { available: true, reason: `cimlet merges registry hives itself: ${hives.reason}` };
 }
 
 /** The first that isn't available. */

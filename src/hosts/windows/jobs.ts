@@ -10,6 +10,8 @@ interface UnpackInput {
   diffId: DiffId;
   /** The volume that shows the layers below; absent for a base layer. */
   lower?: string | undefined;
+  /** The layer's own, for what is needed meanwhile. */
+  folder: string;
 }
 
 /** Decodes and verifies a blob into a forked image in `directory`. */

@@ -90,7 +90,7 @@ async function writeImage(
 ): Promise<WrittenImage> {
   const { blob, diffId, format, seal = false, vhdFooter = false } = request;
   const { layout } = workshop;
-  const input = { blob, diffId, lower: place.lower };
+  const input = { blob, diffId, lower: place.lower, folder: place.folder };
   if (format === 'BlockCIM') {
     const image = { container: join(place.folder, LAYER_FILE), name: LAYER_IMAGE };
     return runJob({ kind: 'unpack-block', ...input, image, seal, vhdFooter }, context);

@@ -3,14 +3,17 @@
 import type { CimWriteCalls } from '../../native/windows/cim-calls.ts';
 import { Dlls } from '../../native/windows/dll.ts';
 import { type FileFacts, fileFacts } from '../../native/windows/file-info.ts';
+import type { Offreg } from '../../native/windows/offreg.ts';
 import { openWindowsApi } from '../../native/windows/windows.ts';
 
 export interface WritingCalls {
   calls: CimWriteCalls;
   facts: FileFacts;
+  offreg: Offreg;
 }
 
 export function openWriting(): WritingCalls {
   const dlls = new Dlls();
-  return { calls: openWindowsApi(dlls).cimWriteCalls(), facts: fileFacts(dlls) };
+  const api = openWindowsApi(dlls);
+  return { calls: api.cimWriteCalls(), facts: fileFacts(dlls), offreg: api.offreg };
 }

@@ -21,6 +21,7 @@ import { sourcePath } from './cim-paths.ts';
 import { BlockImageWriter, ForkedImageWriter } from './image-writers.ts';
 import type { MergeJob, UnpackBlockJob, UnpackForkedJob, WrittenImage } from './jobs.ts';
 import { MountedLayers } from './mounted-layers.ts';
+import { hiveMerger } from './offline-hives.ts';
 import { openWriting, type WritingCalls } from './windows-calls.ts';
 
 /** A disk is whole sectors. */
@@ -38,8 +39,7 @@ export async function unpackForked(job: UnpackForkedJob, control: JobControl): P
         importLayer(openJobTar(job, control), new ForkedImageWriter(native.calls, handle, lower), {
           isBase: lower === undefined,
           lower,
-          spoolDirectory: directory,
-          signal: control.signal,
+          ...meanwhile(job, native, control),
         }),
       );
       return { files, warnings };
@@ -61,8 +61,7 @@ export async function unpackBlock(job: UnpackBlockJob, control: JobControl): Pro
       const { files, warnings } = await named(job, () =>
         importBlockLayer(openJobTar(job, control), new BlockImageWriter(native.calls, handle), {
           lower,
-          spoolDirectory: dirname(image.container),
-          signal: control.signal,
+          ...meanwhile(job, native, control),
         }),
       );
       return { files, warnings };
@@ -155,6 +154,14 @@ function writeDurably(file: string, bytes: Uint8Array): void {
   } finally {
     closeSync(descriptor);
   }
+}
+
+function meanwhile(
+  { folder }: UnpackForkedJob | UnpackBlockJob,
+  { offreg }: WritingCalls,
+  { signal }: JobControl,
+) {
+  return { spoolDirectory: folder, hiveMerger: hiveMerger(offreg, folder), signal };
 }
 
 function lowerOf({ lower }: { lower?: string | undefined }, native: WritingCalls): LowerView | undefined {

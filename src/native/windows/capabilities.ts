@@ -5,6 +5,7 @@
 
 import type { Privilege } from './advapi32.ts';
 import type { DllState } from './dll.ts';
+import { MERGE_HIVES } from './offreg.ts';
 import type { WindowsApi } from './windows.ts';
 
 export interface WindowsBuild {
@@ -148,7 +149,7 @@ export function windowsFeatures(facts: WindowsFacts): WindowsFeatures {
       CONTAINERS_HINT,
     ),
     wcifs: has(facts, 'vmcompute.dll', WCIFS, CONTAINERS_HINT),
-    hives: has(facts, 'offreg.dll', undefined, OFFREG_HINT),
+    hives: has(facts, 'offreg.dll', MERGE_HIVES, OFFREG_HINT),
     disks: has(facts, 'virtdisk.dll'),
     computeSystems: has(facts, 'computecore.dll', undefined, CONTAINERS_HINT),
     bindFilter: has(facts, 'bindfltapi.dll'),

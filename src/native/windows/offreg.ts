@@ -21,6 +21,9 @@ const CALLS = {
   ORSetValue: [WIN32_ERROR, [HANDLE, str16, uint32, pointer, uint32]],
 } satisfies Record<string, Signature>;
 
+/** What merging hives takes. */
+export const MERGE_HIVES = ['OROpenHive', 'ORCloseHive', 'ORMergeHives', 'ORSaveHive'] as const;
+
 export type HiveHandle = number & { readonly brand: 'HiveHandle' };
 /** A hive's handle is its root key's. */
 export type KeyHandle = number & { readonly brand: 'HiveHandle' | 'KeyHandle' };
@@ -31,9 +34,10 @@ export interface RegistryValue {
   data: Uint8Array;
 }
 
-/** The version of the hive format that `saveHive` writes: 6.1 for Windows 7 and later. */
-const FORMAT_VERSION = [6, 1] as const;
+/** The Windows that saved hives are for; hcsshim gives the running one's, which has been 10.0 throughout. */
+const FOR_WINDOWS = [10, 0] as const;
 
+/** What is done with whole hives blocks: it belongs into a job's thread. */
 export class Offreg {
   readonly dll: Dll<keyof typeof CALLS>;
 
@@ -41,34 +45,40 @@ export class Offreg {
     this.dll = dlls.open('offreg.dll', CALLS);
   }
 
-  async createHive(): Promise<HiveHandle> {
+  /** Whether this Windows has what it takes. */
+  canMergeHives(): boolean {
+    const { path, missing, problem } = this.dll.probe();
+    return path !== undefined && problem === undefined && !MERGE_HIVES.some((name) => missing.includes(name));
+  }
+
+  createHive(): HiveHandle {
     const hive = [0];
-    await this.dll.call('create a hive', 'ORCreateHive', hive);
+    this.dll.callNow('create a hive', 'ORCreateHive', hive);
     return hive[0] as HiveHandle;
   }
 
   /** Reads the whole file; it isn't kept open. */
-  async openHive(path: string): Promise<HiveHandle> {
+  openHive(path: string): HiveHandle {
     const hive = [0];
-    await this.dll.call(`open hive ${path}`, 'OROpenHive', path, hive);
+    this.dll.callNow(`open hive ${path}`, 'OROpenHive', path, hive);
     return hive[0] as HiveHandle;
   }
 
-  async closeHive(hive: HiveHandle): Promise<void> {
-    await this.dll.call('close a hive', 'ORCloseHive', hive);
+  closeHive(hive: HiveHandle): void {
+    this.dll.callNow('close a hive', 'ORCloseHive', hive);
   }
 
   /** Puts deltas over their base: the base first. The result is a hive of its own. */
-  async mergeHives(baseFirst: readonly HiveHandle[]): Promise<HiveHandle> {
+  mergeHives(baseFirst: readonly HiveHandle[]): HiveHandle {
     const merged = [0];
     const operation = `merge ${baseFirst.length} hives`;
-    await this.dll.call(operation, 'ORMergeHives', [...baseFirst], baseFirst.length, merged);
+    this.dll.callNow(operation, 'ORMergeHives', [...baseFirst], baseFirst.length, merged);
     return merged[0] as HiveHandle;
   }
 
   /** `already-exists` when the file is there. */
-  async saveHive(hive: HiveHandle, path: string): Promise<void> {
-    await this.dll.call(`save hive ${path}`, 'ORSaveHive', hive, path, ...FORMAT_VERSION);
+  saveHive(hive: HiveHandle, path: string): void {
+    this.dll.callNow(`save hive ${path}`, 'ORSaveHive', hive, path, ...FOR_WINDOWS);
   }
 
   async openKey(parent: KeyHandle, path: string): Promise<KeyHandle> {

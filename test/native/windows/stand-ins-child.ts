@@ -71,22 +71,22 @@ await printCases({
   },
 
   hives: async () => {
-    const base = await offreg.openHive('C:\\base');
-    const delta = await offreg.openHive('C:\\delta');
-    const merged = await offreg.mergeHives([base, delta]);
+    const base = offreg.openHive('C:\\base');
+    const delta = offreg.openHive('C:\\delta');
+    const merged = offreg.mergeHives([base, delta]);
     const key = await offreg.openKey(merged, 'Software\\x');
-    const made = await offreg.createKey(await offreg.createHive(), 'new');
+    const made = await offreg.createKey(offreg.createHive(), 'new');
     await offreg.setValue(made, 'v', { type: REG_SZ, data: Buffer.from('a\0b\0', 'latin1') });
     await offreg.deleteKey(made, 'old');
     await offreg.deleteKey(made, null);
     const value = await offreg.getValue(key, null, 'v');
     const absent = await offreg.getValue(key, 'sub', 'absent');
     await offreg.closeKey(key);
-    await offreg.saveHive(merged, 'C:\\merged');
-    await offreg.closeHive(merged);
+    offreg.saveHive(merged, 'C:\\merged');
+    offreg.closeHive(merged);
     return { type: value?.type, data: Buffer.from(value?.data ?? []).toString('hex'), absent };
   },
-  brokenHive: () => offreg.openHive('C:\\broken'),
+  brokenHive: async () => offreg.openHive('C:\\broken'),
 
   filters: () => filters.minifilters(),
   holders: () => restartManager.processesHolding(['C:\\a', 'C:\\b é']),

@@ -163,7 +163,7 @@ describe.runIf(canRunWindows())('calls into stand-ins', () => {
       'ORGetValue 14 null v 1 4',
       'ORGetValue 14 sub absent 0 0',
       'ORCloseKey 14',
-      'ORSaveHive 13 C:\\merged 6.1',
+      'ORSaveHive 13 C:\\merged 10.0',
       'ORCloseHive 13',
       'OROpenHive C:\\broken',
     ]);
