@@ -21,7 +21,7 @@ try {
     image.layers.map(({ blob }) => blob),
     { signal },
   );
-  await registries.recordImage(reference);
+  await registries.recordImage({ reference });
 } finally {
   await registries.close();
 }

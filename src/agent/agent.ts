@@ -14,6 +14,7 @@ import type { State } from '../state/state.ts';
 import { collectSources, type FollowedSource, type SourceWarning } from './declared-sources.ts';
 import { type Declaration, followSource } from './follow-source.ts';
 import { type AgentLog, logEvent } from './log.ts';
+import { resyncMsFor } from './resync.ts';
 import { Wakeup } from './wakeup.ts';
 
 export interface AgentOptions {
@@ -58,11 +59,13 @@ export class Agent {
   readonly #wakeup = new Wakeup();
   #told = new Set<string>();
   #unfinished: Unfinished | undefined;
+  #resyncMs: number;
   #failures = 0;
   #rounds = 0;
 
   constructor(options: AgentOptions) {
     this.#options = options;
+    this.#resyncMs = options.resyncMs;
   }
 
   /**
@@ -86,6 +89,11 @@ export class Agent {
   reconcile(key?: ResourceKey): void {
     this.#backoffs.release(key);
     this.#wakeup.wake();
+  }
+
+  /** A source is looked at soon, should somebody have changed it. One of that name must be followed. */
+  look(name: string): void {
+    this.#options.sources.find(({ source }) => source.name === name)?.source.touch();
   }
 
   /** What the next round would do. Changes nothing. Throws `unavailable` until it is ready: it would leave something out. */
@@ -155,15 +163,20 @@ export class Agent {
   }
 
   #nextInMs(): number {
-    const { resyncMs } = this.#options;
+    const resyncMs = this.#resyncMs;
     const nextMs =
       this.#failures === 0 ? this.#backoffs.nextInMs() : ROUND_RETRY_MS * 2 ** (this.#failures - 1);
     return Math.min(resyncMs, nextMs ?? resyncMs);
   }
 
   async #round(signal: AbortSignal): Promise<Plan> {
-    const { engine, resyncMs, log } = this.#options;
+    const { engine, log } = this.#options;
     const { sources, warnings } = this.#collect();
+    const resyncMs = resyncMsFor(
+      sources.flatMap(({ resources }) => resources),
+      this.#options.resyncMs,
+    );
+    this.#resyncMs = resyncMs;
     this.#tellNew(warnings);
     this.#backoffs.letThrough(sources.flatMap(({ resources }) => resources));
     const planned = await engine.plan(this.#requestOf(sources), signal);

@@ -98,6 +98,7 @@ export function describeResource(
     ['Revision', status.lastAppliedRevision ?? 'none applied yet'],
     ['Depends on', status.dependencies.join(', ')],
     ['Platform', platform(image?.platform)],
+    ['Reference', image?.reference],
     ['Digest', image?.digest],
     ['Size', image && formatBytes(image.bytes)],
     ['Format', chain?.format],

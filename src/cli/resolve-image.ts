@@ -7,6 +7,7 @@ import { openImageSource } from '../images/image-source.ts';
 import { openRegistries } from '../images/registry/registries.ts';
 import { resolveImage } from '../images/resolve-image.ts';
 import type { HostPlatform, ImageSource } from '../images/types.ts';
+import { parseDuration } from '../manifests/quantities.ts';
 import type { ImageResource } from '../manifests/resources.ts';
 import type { DiscardDamaged, FetchLayers, ResolveImage } from '../reconciler/perform.ts';
 import type { RegistrySettings } from './registry-settings.ts';
@@ -35,10 +36,22 @@ export function openImageAccess(options: ImageAccessOptions): ImageAccess {
   const registries = openRegistries({ ...options.registry, store, mayWrite: options.store === 'write' });
 
   const open = async (image: ImageResource, signal: AbortSignal): Promise<ImageSource> => {
-    const { source, pullPolicy = 'IfNotPresent', foreignLayers = 'registry-first', digest } = image.spec;
+    const {
+      source,
+      pullPolicy = 'IfNotPresent',
+      foreignLayers = 'registry-first',
+      digest,
+      interval,
+    } = image.spec;
     if (source.registry === undefined) return openImageSource(source, image.baseDirectory, signal);
-    const policy = options.offline === true ? 'Never' : pullPolicy;
-    return registries.source({ reference: source.registry, policy, foreignLayers, digest });
+    return registries.source({
+      reference: source.registry,
+      policy: options.offline === true ? 'Never' : pullPolicy,
+      foreignLayers,
+      intervalMs: interval === undefined ? undefined : parseDuration(interval),
+      tags: image.spec.policy,
+      digest,
+    });
   };
 
   return {
@@ -49,7 +62,7 @@ export function openImageAccess(options: ImageAccessOptions): ImageAccess {
     async fetchLayers(blobs, effect, image) {
       await registries.fetchLayers(blobs, effect);
       const reference = image?.spec.source.registry;
-      if (reference !== undefined) await registries.recordImage(reference);
+      if (reference !== undefined) await registries.recordImage({ reference, tags: image?.spec.policy });
     },
     async discardDamaged({ file, digest }, signal) {
       if (file === store.pathOf(digest)) await store.discardIfDamaged(digest, signal);

@@ -17,7 +17,7 @@ import { KeyedLock } from '../hosts/keyed-lock.ts';
 import { BlobIngest, syncDirectory } from './blob-store-ingest.ts';
 import { DigestCheck } from './digest.ts';
 import { parseIndex } from './documents.ts';
-import type { Descriptor } from './types.ts';
+import type { Descriptor, TaggedDescriptor } from './types.ts';
 
 export interface BlobStore {
   readonly directory: string;
@@ -40,14 +40,27 @@ export interface BlobStore {
   ): Promise<void>;
   /** Removes a blob whose bytes have another digest by now. */
   discardIfDamaged(digest: Digest, signal: AbortSignal): Promise<void>;
-  /** What a reference led to when its image was last fetched. */
-  findImage(reference: string): Promise<Descriptor | undefined>;
+  /** The images that are here, by reference. */
+  listImages(): Promise<StoredImage[]>;
+  findImage(reference: string): Promise<StoredImage | undefined>;
   /** Says that the image is here: after this, `findImage` finds it. */
-  recordImage(reference: string, descriptor: Descriptor): Promise<void>;
+  recordImage(image: StoredImage): Promise<void>;
+}
+
+/** What a reference led to when its image was last fetched. */
+export interface StoredImage {
+  /** As `parseReference` spells it. */
+  reference: string;
+  descriptor: TaggedDescriptor;
+  /** When a registry last said so, in milliseconds since 1970. */
+  resolvedAt?: number | undefined;
 }
 
 const READ_BYTES = 1 << 20;
 const REFERENCE = 'org.opencontainers.image.ref.name';
+const RESOLVED_AT = 'dev.cimlet.resolved-at';
+const ETAG = 'dev.cimlet.etag';
+const ETAG_HOST = 'dev.cimlet.etag-host';
 
 /** `isEmpty`: nothing is looked for, as when the store is another machine's. */
 export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?: boolean } = {}): BlobStore {
@@ -106,20 +119,16 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
         throw classify(error, `check blob ${path}`);
       }
     },
-    async findImage(reference) {
-      if (isEmpty) return undefined;
-      return (await readIndex()).find((entry) => entry.annotations[REFERENCE] === reference);
+    async listImages() {
+      return isEmpty ? [] : (await readIndex()).flatMap(fromEntry);
     },
-    async recordImage(reference, { mediaType, digest, size }) {
+    async findImage(reference) {
+      return (await store.listImages()).find((image) => image.reference === reference);
+    },
+    async recordImage(image) {
       await locks.run(indexFile, async () => {
-        const others = (await readIndex()).filter((entry) => entry.annotations[REFERENCE] !== reference);
-        const entries = [...others, { mediaType, digest, size, annotations: { [REFERENCE]: reference } }];
-        const manifests = entries.map((entry) => ({
-          mediaType: entry.mediaType,
-          digest: entry.digest,
-          size: entry.size,
-          annotations: entry.annotations,
-        }));
+        const others = (await store.listImages()).filter(({ reference }) => reference !== image.reference);
+        const manifests = [...others, image].map(toEntry);
         const layout = join(directory, 'oci-layout');
         await writeDurably(layout, `${layout}.tmp`, JSON.stringify({ imageLayoutVersion: '1.0.0' }));
         const index = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests };
@@ -128,6 +137,37 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
     },
   };
   return store;
+}
+
+function fromEntry({ annotations, ...descriptor }: Descriptor): StoredImage[] {
+  const { [REFERENCE]: reference, [RESOLVED_AT]: resolvedAt, [ETAG]: value, [ETAG_HOST]: host } = annotations;
+  if (reference === undefined) return [];
+  const at = resolvedAt === undefined ? Number.NaN : Date.parse(resolvedAt);
+  return [
+    {
+      reference,
+      descriptor: {
+        ...descriptor,
+        annotations: {},
+        ...(value === undefined || host === undefined ? {} : { etag: { host, value } }),
+      },
+      ...(Number.isNaN(at) ? {} : { resolvedAt: at }),
+    },
+  ];
+}
+
+function toEntry({ reference, descriptor, resolvedAt }: StoredImage): Record<string, unknown> {
+  const { mediaType, digest, size, etag } = descriptor;
+  return {
+    mediaType,
+    digest,
+    size,
+    annotations: {
+      [REFERENCE]: reference,
+      ...(resolvedAt === undefined ? {} : { [RESOLVED_AT]: new Date(resolvedAt).toISOString() }),
+      ...(etag === undefined ? {} : { [ETAG]: etag.value, [ETAG_HOST]: etag.host }),
+    },
+  };
 }
 
 /** Throws for what isn't a digest, so that no path can be smuggled in. */

@@ -67,6 +67,12 @@ export function parseConfig(bytes: Uint8Array, name: string): ImageConfig {
   };
 }
 
+/** Servers write null for a repository without tags. */
+export function parseTagList(bytes: Uint8Array, name: string): string[] {
+  const tags = document(bytes, name).member('tags');
+  return tags.isAbsent ? [] : tags.items().map((tag) => tag.string());
+}
+
 export function parseDockerManifest(bytes: Uint8Array, name: string): DockerArchiveEntry[] {
   return document(bytes, name)
     .items()

@@ -33,6 +33,11 @@ export interface Descriptor {
   platform?: Platform | undefined;
 }
 
+/** What a reference led to, and the entity tag with which that host answered. */
+export interface TaggedDescriptor extends Descriptor {
+  etag?: { host: string; value: string } | undefined;
+}
+
 /** One image among those a source holds. */
 export interface ImageOffer {
   /** Of its manifest; of its configuration in a docker archive, which has no manifest digests. */
@@ -64,6 +69,8 @@ export interface ResolvedImage {
   layers: { diffId: DiffId; blob: LayerBlob }[];
   /** Bytes of all layer blobs. */
   bytes: number;
+  /** What led to it, where a registry did: `docker.io/library/app:1.4.2`. */
+  reference?: string | undefined;
   /** True but worth knowing about the choice, as sentences without a full stop. */
   warnings?: string[] | undefined;
 }

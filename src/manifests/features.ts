@@ -19,8 +19,6 @@ const EVERY_KIND: readonly Kind[] = ['Image', 'LayerChain', 'Mount'];
 
 const PENDING: readonly PendingFeature[] = [
   { kinds: EVERY_KIND, field: ['hosts'] },
-  { kinds: ['Image'], field: ['interval'] },
-  { kinds: ['Image'], field: ['policy'] },
   { kinds: ['Image'], field: ['verify'] },
   { kinds: ['LayerChain'], field: ['format'], supported: ['ForkedCIM', 'BlockCIM'] },
   { kinds: ['Mount'], field: ['access'], supported: ['ReadOnly'] },
@@ -30,13 +28,11 @@ const PENDING: readonly PendingFeature[] = [
 
 /** The same of cimlet.yaml. */
 const PENDING_SETTINGS: readonly (readonly string[])[] = [
-  ['sources', '*', 'git', 'webhook'],
   ['gc'],
   ['labels'],
   ['notifications'],
   ['concurrency'],
   ['intervals', 'status'],
-  ['listen'],
 ];
 
 /** Settings of a valid cimlet.yaml whose behaviour isn't built yet. */

@@ -144,7 +144,8 @@ function draftImage(
     if (applied === undefined)
       return { verb: 'create', reason: { code: 'new', message: 'not on this host yet' } };
     if (applied.digest !== image.digest) {
-      return { verb: 'change', reason: { code: 'image-changed', message: `was ${applied.digest}` } };
+      const was = applied.reference === image.reference ? '' : ` (${applied.reference})`;
+      return { verb: 'change', reason: { code: 'image-changed', message: `was ${applied.digest}${was}` } };
     }
     const reason = findSpecChange(record, intentDigest(resource), sourceOf(key).id);
     return reason === undefined ? undefined : { verb: 'change', reason };
@@ -161,7 +162,7 @@ function draftImage(
     drift: false,
     reasons: [change.reason],
     bytes: 0,
-    detail: `${image.digest}, ${platform}, ${image.layers.length} layer${image.layers.length === 1 ? '' : 's'}`,
+    detail: `${image.reference === undefined ? '' : `${image.reference}, `}${image.digest}, ${platform}, ${image.layers.length} layer${image.layers.length === 1 ? '' : 's'}`,
     dependsOn: [],
     work: {
       do: 'resolveImage',

@@ -162,7 +162,7 @@ export async function resolveImages(
   const limit = pLimit(RESOLVING);
   const shared = new Map<string, Promise<ResolvedImage | CimletError>>();
   const resolveOnce = (image: ImageResource) => {
-    const { source, platform, digest, pullPolicy, foreignLayers } = image.spec;
+    const { source, platform, digest, pullPolicy, foreignLayers, interval, policy } = image.spec;
     const identity = canonicalJson([
       image.baseDirectory,
       source,
@@ -170,6 +170,8 @@ export async function resolveImages(
       digest,
       pullPolicy,
       foreignLayers,
+      interval,
+      policy,
     ]);
     const known = shared.get(identity);
     if (known !== undefined) return known;

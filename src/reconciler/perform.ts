@@ -114,9 +114,9 @@ async function performImage(work: WorkOf<'resolveImage'>, context: PerformContex
 }
 
 function factsOf(image: ResolvedImage): NonNullable<ResourceFacts['image']> {
-  const { digest, platform, bytes } = image;
+  const { reference, digest, platform, bytes } = image;
   const layers = image.layers.map(({ diffId, blob }) => ({ diffId, digest: blob.digest, bytes: blob.size }));
-  return { digest, platform, layers, bytes };
+  return { ...(reference === undefined ? {} : { reference }), digest, platform, layers, bytes };
 }
 
 async function checkBlob(blob: LayerBlob, image: string): Promise<void> {

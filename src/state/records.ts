@@ -24,6 +24,8 @@ export interface Condition {
 }
 
 export interface ImageFacts {
+  /** What led to it, where a registry did. */
+  reference?: string | undefined;
   digest: Digest;
   platform: { os: string; architecture: string; osVersion?: string | undefined };
   layers: { diffId: DiffId; digest: Digest; bytes: number }[];

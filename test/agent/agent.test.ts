@@ -205,6 +205,25 @@ describe('the agent', () => {
     expect(mounts()).toEqual(['a mounted']);
   });
 
+  it('looks at tags again when their interval is over, and replaces what it shows', async () => {
+    const text = app('a').replace('ociLayout: ./a}', 'registry: "example.com/a:v1"}, interval: 1s');
+    save('a.yaml', text);
+    running = start();
+    await running.until(() => isReady('Mount/a'));
+    const calls = world.host.effects().length;
+    const before = world.state.resource('Image/a')?.facts.image?.digest;
+    world.images.set('a', 'xb');
+    await running.until(() => world.state.resource('Image/a')?.facts.image?.digest !== before);
+    await running.until(() => isReady('Mount/a') && world.state.records().snapshots.length === 2);
+    // The old one stays until the new layers are there, and its layers until the new one is shown.
+    const effects = world.host
+      .effects()
+      .slice(calls)
+      .map(({ method }) => method);
+    expect(effects.lastIndexOf('commitLayer')).toBeLessThan(effects.indexOf('dismount'));
+    expect(effects.indexOf('mount')).toBeLessThan(effects.indexOf('removeLayer'));
+  });
+
   it('says that two sources declare the same, and keeps to the first', async () => {
     save('a.yaml', app('a'), 'one');
     save('a.yaml', app('a', { mount: 'timeout: 5m' }), 'two');

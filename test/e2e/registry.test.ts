@@ -110,6 +110,39 @@ describe.runIf(canRunRegistry)('images from a registry', () => {
     expect((await cimlet(['plan'], 1)).stdout).toContain('not a JSON object');
   });
 
+  it('follow the newest tag that a policy allows, saying which', async () => {
+    const { world, registry, proxy, cimlet } = await startWorld();
+    const manifest = readFileSync(world.manifest, 'utf8');
+    const policy = `registry: "${proxy.host}/windows/app"}, policy: {semver: 1.x}`;
+    writeFileSync(world.manifest, manifest.replace(/registry: "[^"]*"\}/, policy));
+    const creds = `--src-tls-verify=false --dest-tls-verify=false --src-creds ${USER}:${PASSWORD} --dest-creds ${USER}:${PASSWORD}`;
+    const tag = async (from: string, to: string) =>
+      run('skopeo', [
+        'copy',
+        ...creds.split(' '),
+        `docker://${registry.host}/windows/app:${from}`,
+        `docker://${registry.host}/windows/app:${to}`,
+      ]);
+    expect((await cimlet(['plan'], 1)).stdout).toContain('"1.x": it has 1 tag');
+    await tag('v1', 'v1.2.0');
+    await cimlet(['apply', '--yes']);
+    expect(readFileSync(join(world.mountPoint, 'dir/c.txt'), 'utf8')).toBe('gamma');
+
+    await world.image('app', [BASE]);
+    const target = `docker://${registry.host}/windows/app:1.10.0`;
+    const push = ['--dest-tls-verify=false', '--dest-creds', `${USER}:${PASSWORD}`];
+    await run('skopeo', ['copy', '--quiet', ...push, `oci:${world.path('images/app')}`, target]);
+    await tag('v1', '2.0.0');
+    const planned = await cimlet(['plan', '--detailed-exitcode'], 2);
+    expect(planned.stdout).toContain('windows/app:1.10.0');
+    expect(planned.stdout).toContain('windows/app:v1.2.0');
+    await cimlet(['apply', '--yes']);
+    expect(existsSync(join(world.mountPoint, 'dir/c.txt'))).toBe(false);
+    await cimlet(['plan', '--detailed-exitcode']);
+    const described = await world.run(['describe', 'image/app']);
+    expect(described.stdout).toContain(`${proxy.host}/windows/app:1.10.0`);
+  });
+
   it('are taken up where a killed run left them', async () => {
     const big = layerItems({ big: noise(6 << 20, 'big').toString('latin1') });
     const { world, proxy, env, cimlet } = await startWorld([big]);

@@ -206,7 +206,7 @@ describe('what is not supported yet', () => {
         verify: { cosign: { keys: ['k'] } },
         hosts: { matchLabels: {} },
       },
-      ['spec.hosts', 'spec.interval', 'spec.policy', 'spec.verify'],
+      ['spec.hosts', 'spec.verify'],
     ],
     [
       'LayerChain',
@@ -261,10 +261,10 @@ describe('what is not supported yet', () => {
 
   it('is placed at its key', async () => {
     const text =
-      'apiVersion: cimlet.dev/v1alpha1\nkind: Image\nmetadata: {name: a}\nspec:\n  source:\n    registry: x\n  interval: 1h\n';
+      'apiVersion: cimlet.dev/v1alpha1\nkind: Image\nmetadata: {name: a}\nspec:\n  source:\n    registry: x\n  verify: {cosign: {keys: [k]}}\n';
     const { resources } = await loadText(text);
     expect(resources[0]?.unsupported).toEqual([
-      { field: 'spec.interval', position: { file: '-', line: 7, column: 3 } },
+      { field: 'spec.verify', position: { file: '-', line: 7, column: 3 } },
     ]);
   });
 });

@@ -3,20 +3,21 @@
  * that are configured for a registry. Source: OCI distribution-spec v1.1, spec.md.
  */
 
-import type { Readable } from 'node:stream';
 import { CimletError } from '../../errors.ts';
 import type { Digest } from '../../hosts/host.ts';
 import { DigestCheck, digestOf, isDigest } from '../digest.ts';
 import { DOCUMENT_LIMIT } from '../documents.ts';
-import type { Descriptor } from '../types.ts';
+import type { Descriptor, TaggedDescriptor } from '../types.ts';
 import { type Answer, readAnswer, refuse, secretsOf, tooLong } from './answers.ts';
 import type { Authorizer, Refusal } from './authorizer.ts';
+import { type BlobPlace, rangeFrom, toStream } from './blob-stream.ts';
 import type { Endpoint } from './endpoints.ts';
 import { firstOf } from './first-of.ts';
 import { abandon, discard, type HttpClient, type HttpRequest } from './http.ts';
 import { guessMediaType, isKnownDocument } from './media-types.ts';
 import type { ImageReference } from './reference.ts';
-import { type Backoff, TransientError, WrongBytesError, withRetries } from './retry.ts';
+import { type Backoff, WrongBytesError, withRetries } from './retry.ts';
+import { nextPage, parseTags } from './tag-list.ts';
 
 export interface RegistryServices {
   http: HttpClient;
@@ -24,22 +25,6 @@ export interface RegistryServices {
   backoff: Backoff;
   /** In the order they are tried. */
   findEndpoints(registry: string): Promise<Endpoint[]>;
-}
-
-/** One place that a blob may be fetched from. */
-export interface BlobPlace {
-  host: string;
-  /** From `offset` on, or from an earlier byte. Throws as `refuse` does. */
-  open(offset: number, signal: AbortSignal): Promise<BlobStream>;
-}
-
-export interface BlobStream {
-  /** Must be read to its end or destroyed. */
-  body: Readable;
-  /** Where in the blob the body starts. */
-  start: number;
-  /** Bytes that the server means to send; undefined when it doesn't say. */
-  length: number | undefined;
 }
 
 export type ForeignLayers = 'registry-first' | 'urls-first' | 'never';
@@ -52,6 +37,9 @@ const ACCEPT = [
 ].join(', ');
 
 const USER_AGENT = 'cimlet';
+const TAGS_PER_PAGE = 1000;
+const MOST_TAGS = 100_000;
+const MOST_PAGES = 10_000;
 
 export class RegistryClient {
   readonly #reference: ImageReference;
@@ -62,13 +50,19 @@ export class RegistryClient {
     this.#services = services;
   }
 
-  /** What the reference leads to now. Throws `not-found`, `access-denied`, `unavailable`, `corrupt`. */
-  resolve(signal: AbortSignal): Promise<Descriptor> {
+  /**
+   * What the reference leads to now; `known` spares the server an answer in full. `once`: whoever doesn't answer isn't
+   * asked again. Throws `not-found`, `access-denied`, `unavailable`, `corrupt`.
+   */
+  resolve(
+    signal: AbortSignal,
+    { known, once = false }: { known?: TaggedDescriptor | undefined; once?: boolean } = {},
+  ): Promise<TaggedDescriptor> {
     const { digest, tag } = this.#reference;
-    return this.#fromAny('canResolve', signal, async (endpoint) => {
+    return this.#fromAny('canResolve', { signal, once }, async (endpoint) => {
       const path = `manifests/${digest ?? tag}`;
       const found =
-        (await this.#head(endpoint, path, signal)) ?? (await this.#describe(endpoint, path, signal));
+        (await this.#head(endpoint, path, known, signal)) ?? (await this.#describe(endpoint, path, signal));
       if (digest !== undefined && found.digest !== digest) {
         throw new CimletError(
           'corrupt',
@@ -79,11 +73,34 @@ export class RegistryClient {
     });
   }
 
+  /** All tags of the repository, in the server's order. Throws as `resolve` does. */
+  listTags(signal: AbortSignal, { once = false }: { once?: boolean } = {}): Promise<string[]> {
+    const { registry, repository } = this.#reference;
+    const operation = `list tags of ${registry}/${repository}`;
+    return this.#fromAny('canResolve', { signal, once }, async (endpoint) => {
+      const first = this.#request(endpoint, 'GET', `tags/list?n=${TAGS_PER_PAGE}`, []);
+      const tags: string[] = [];
+      let url: URL | undefined = first.url;
+      for (let pages = 0; url !== undefined; pages++) {
+        if (pages === MOST_PAGES || tags.length > MOST_TAGS)
+          throw new CimletError('unsupported-host', `${operation}: more than ${MOST_TAGS} tags`, {
+            hint: 'name a tag instead of spec.policy',
+          });
+        const response = await this.#send(endpoint, { ...first, url }, signal);
+        if (response.status !== 200) throw await refuse(response, operation, signal);
+        const bytes = await readAnswer(response, operation, DOCUMENT_LIMIT, signal);
+        tags.push(...parseTags(bytes, `tag list of ${registry}/${repository}`));
+        url = nextPage(response);
+      }
+      return tags;
+    });
+  }
+
   /** A manifest, index or configuration by its digest, which is checked. */
   readDocument(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer> {
     const { digest, mediaType } = descriptor;
     const path = isKnownDocument(mediaType) ? `manifests/${digest}` : `blobs/${digest}`;
-    return this.#fromAny('canPull', signal, async (endpoint) => {
+    return this.#fromAny('canPull', { signal }, async (endpoint) => {
       const { bytes } = await this.#read(endpoint, path, signal);
       const check = new DigestCheck(digest);
       check.update(bytes);
@@ -143,22 +160,37 @@ export class RegistryClient {
   }
 
   /** Undefined when the server doesn't answer HEAD with all that is needed. */
-  async #head(endpoint: Endpoint, path: string, signal: AbortSignal): Promise<Descriptor | undefined> {
-    const request = this.#request(endpoint, 'HEAD', path, [['accept', ACCEPT]]);
+  async #head(
+    endpoint: Endpoint,
+    path: string,
+    known: TaggedDescriptor | undefined,
+    signal: AbortSignal,
+  ): Promise<TaggedDescriptor | undefined> {
+    const etag = known?.etag?.host === endpoint.host ? known.etag.value : undefined;
+    const condition: [string, string][] = etag === undefined ? [] : [['if-none-match', etag]];
+    const request = this.#request(endpoint, 'HEAD', path, [['accept', ACCEPT], ...condition]);
     const response = await this.#send(endpoint, request, signal);
     await discard(response);
+    if (response.status === 304 && etag !== undefined) return known;
     if (response.status === 405 || response.status === 501) return undefined;
     if (response.status !== 200) throw await refuse(response, this.#operation(path), signal);
-    const { 'docker-content-digest': digest, 'content-length': length } = response.headers;
+    const { 'docker-content-digest': digest, 'content-length': length, etag: newEtag } = response.headers;
     const mediaType = contentTypeOf(response);
     const size = Number(length);
     if (!isDigest(digest) || !isKnownDocument(mediaType) || !Number.isSafeInteger(size) || size <= 0)
       return undefined;
     if (size > DOCUMENT_LIMIT) throw tooLong(this.#operation(path), DOCUMENT_LIMIT);
-    return { mediaType, digest, size, urls: [], annotations: {} };
+    return {
+      mediaType,
+      digest,
+      size,
+      urls: [],
+      annotations: {},
+      ...(typeof newEtag === 'string' ? { etag: { host: endpoint.host, value: newEtag } } : {}),
+    };
   }
 
-  async #describe(endpoint: Endpoint, path: string, signal: AbortSignal): Promise<Descriptor> {
+  async #describe(endpoint: Endpoint, path: string, signal: AbortSignal): Promise<TaggedDescriptor> {
     const { bytes, mediaType } = await this.#read(endpoint, path, signal);
     return {
       mediaType: isKnownDocument(mediaType) ? mediaType : guessMediaType(bytes, mediaType),
@@ -242,49 +274,18 @@ export class RegistryClient {
   /** The first endpoint that answers; all of them again, with pauses, while the last one may recover. */
   async #fromAny<T>(
     capability: 'canPull' | 'canResolve',
-    signal: AbortSignal,
+    { signal, once = false }: { signal: AbortSignal; once?: boolean },
     ask: (endpoint: Endpoint) => Promise<T>,
   ): Promise<T> {
     const { registry } = this.#reference;
     const endpoints = (await this.#services.findEndpoints(registry)).filter(
       (endpoint) => endpoint[capability],
     );
-    return withRetries(this.#services.backoff, signal, () =>
+    const { backoff } = this.#services;
+    return withRetries(once ? { ...backoff, retries: 0 } : backoff, signal, () =>
       firstOf(endpoints, ask, `no host is configured that may serve ${registry}`),
     );
   }
-}
-
-/** A server that has the blob, but nothing from this byte on: what is here already can't be a beginning of it. */
-export class RangeRefused extends TransientError {}
-
-async function toStream(
-  response: Answer,
-  offset: number,
-  operation: string,
-  signal: AbortSignal,
-): Promise<BlobStream> {
-  const { status, headers, body } = response;
-  if (status === 416 && offset > 0) {
-    await discard(response);
-    throw new RangeRefused(`fetch ${operation}: ${response.url.host} has nothing from byte ${offset} on`);
-  }
-  if (status !== 200 && status !== 206) throw await refuse(response, `fetch ${operation}`, signal);
-  const encoding = headers['content-encoding'];
-  const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(String(headers['content-range'] ?? ''));
-  const start = status === 206 ? Number(range?.[1] ?? Number.NaN) : 0;
-  if (!(start <= offset) || (encoding !== undefined && encoding !== 'identity')) {
-    abandon(body);
-    throw new TransientError(
-      `fetch ${operation}: ${response.url.host} answers with bytes that were not asked for`,
-    );
-  }
-  const length = headers['content-length'];
-  return { body, start, length: typeof length === 'string' ? Number(length) : undefined };
-}
-
-function rangeFrom(offset: number): [string, string][] {
-  return offset === 0 ? [] : [['range', `bytes=${offset}-`]];
 }
 
 function standardHeaders(): [string, string][] {

@@ -2,7 +2,7 @@
 
 import { isErrorCode } from '../../errors.ts';
 import type { BlobIngest } from '../blob-store-ingest.ts';
-import { type BlobPlace, type BlobStream, RangeRefused } from './client.ts';
+import { type BlobPlace, type BlobStream, RangeRefused } from './blob-stream.ts';
 import { firstOf } from './first-of.ts';
 import { abandon } from './http.ts';
 import { linkAbort } from './linked-abort.ts';

@@ -28,6 +28,11 @@ const REGISTRY = new RegExp(`^(?:${DOMAIN_PART}(?:\\.${DOMAIN_PART})*|\\[[a-fA-F
 const REPOSITORY_PART = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
 const TAG = /^\w[\w.-]{0,127}$/;
 
+/** Whether a tag may have this name. */
+export function isTag(text: string): boolean {
+  return TAG.test(text);
+}
+
 /** Throws `invalid-manifest`, saying which part is wrong. */
 export function parseReference(text: string): ImageReference {
   const at = text.indexOf('@');
@@ -46,7 +51,7 @@ export function parseReference(text: string): ImageReference {
   if (registry.length + 1 + repository.length > LONGEST_NAME) {
     throw invalid(text, `its name is longer than ${LONGEST_NAME} characters`);
   }
-  if (tag !== undefined && !TAG.test(tag)) throw invalid(text, `\`${tag}\` is no tag`);
+  if (tag !== undefined && !isTag(tag)) throw invalid(text, `\`${tag}\` is no tag`);
   if (digest !== undefined && !isDigest(digest))
     throw invalid(text, `\`${digest}\` is no sha256 or sha512 digest`);
 

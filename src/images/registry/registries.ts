@@ -13,11 +13,14 @@ import { downloadBlob } from './download.ts';
 import { findEndpoints } from './endpoints.ts';
 import { createHttpClient } from './http.ts';
 import { linkAbort } from './linked-abort.ts';
+import { type PickedTags, pickedSource } from './picked-source.ts';
 import { proxySettingsOf } from './proxies.ts';
 import { RateLimit } from './rate-limit.ts';
-import { parseReference } from './reference.ts';
+import { Rechecks } from './rechecks.ts';
+import { type ImageReference, parseReference } from './reference.ts';
 import { type LayerToFetch, type PullPolicy, registrySource } from './registry-source.ts';
 import { type Backoff, DEFAULT_BACKOFF } from './retry.ts';
+import type { TagPolicy } from './tag-policy.ts';
 import { TransferSlots } from './transfer-slots.ts';
 
 export interface RegistryOptions {
@@ -31,6 +34,8 @@ export interface RegistryOptions {
   env: Readonly<Record<string, string | undefined>>;
   backoff?: Partial<Backoff> | undefined;
   minimumRate?: { bytes: number; windowMs: number } | undefined;
+  /** Milliseconds since 1970; only tests say. */
+  now?: (() => number) | undefined;
 }
 
 export interface RegistryLimits {
@@ -49,6 +54,10 @@ export interface RegistryImage {
   reference: string;
   policy: PullPolicy;
   foreignLayers: ForeignLayers;
+  /** How long what a tag led to is taken to be true; default: an hour. */
+  intervalMs?: number | undefined;
+  /** Picks the tag; the reference's own says nothing then. */
+  tags?: TagPolicy | undefined;
   /** A pin that, when what is here doesn't meet it, is worth asking the registry. */
   digest: string | undefined;
 }
@@ -58,11 +67,12 @@ export interface Registries {
   source(image: RegistryImage): ImageSource;
   /** Brings layers here that images resolved in this session have; those that no registry is known for are left alone. */
   fetchLayers(blobs: readonly LayerBlob[], effect: EffectContext): Promise<void>;
-  /** Remembers that all of the image resolved last from this reference is here. */
-  recordImage(reference: string): Promise<void>;
+  /** Remembers that all of the image resolved last for this is here. */
+  recordImage(image: Pick<RegistryImage, 'reference' | 'tags'>): Promise<void>;
   close(): Promise<void>;
 }
 
+const INTERVAL_MS = 3_600_000;
 const CONNECTIONS_PER_HOST = 4;
 const CONNECTIONS_IN_ALL = 8;
 const MINIMUM_RATE = { bytes: 30 << 10, windowMs: 30_000 };
@@ -70,7 +80,7 @@ const MINIMUM_RATE = { bytes: 30 << 10, windowMs: 30_000 };
 const SLOW_BOUND = 1 << 20;
 
 export function openRegistries(options: RegistryOptions): Registries {
-  const { store, env, limits = {} } = options;
+  const { store, env, limits = {}, now = Date.now } = options;
   const http = createHttpClient(proxySettingsOf(env));
   const credentials = {
     rules: options.credentials ?? [],
@@ -99,6 +109,8 @@ export function openRegistries(options: RegistryOptions): Registries {
   const minimumRate = options.minimumRate ?? { ...MINIMUM_RATE, ...(isSlow ? { bytes: 0 } : {}) };
   const layers = new Map<Digest, LayerToFetch>();
   const resolved = new Map<string, () => Promise<void>>();
+  const rechecks = new Rechecks(now);
+  const picked: PickedTags = new Map();
 
   const fetchLayer = async (
     { digest, size }: LayerBlob,
@@ -125,22 +137,29 @@ export function openRegistries(options: RegistryOptions): Registries {
 
   return {
     source(image) {
+      const { intervalMs = INTERVAL_MS, tags, ...rest } = image;
+      const common = { ...rest, intervalMs, store, mayWrite: options.mayWrite, rechecks, now };
+      const open = (reference: ImageReference) => {
+        const client = new RegistryClient(reference, services);
+        const { foreignLayers } = image;
+        return registrySource({
+          ...common,
+          reference,
+          client,
+          onLayer: (descriptor) =>
+            layers.set(descriptor.digest, { client, descriptor, foreignLayers, image: reference.canonical }),
+          onResolved: (record) => resolved.set(identityOf(image), record),
+        });
+      };
       const reference = parseReference(image.reference);
-      const client = new RegistryClient(reference, services);
-      return registrySource({
-        ...image,
+      if (tags === undefined) return open(reference);
+      return pickedSource({
+        ...common,
         reference,
-        client,
-        store,
-        mayWrite: options.mayWrite,
-        onLayer: (descriptor) =>
-          layers.set(descriptor.digest, {
-            client,
-            descriptor,
-            foreignLayers: image.foreignLayers,
-            image: reference.canonical,
-          }),
-        onResolved: (record) => resolved.set(reference.canonical, record),
+        tags,
+        client: new RegistryClient(reference, services),
+        picked,
+        open,
       });
     },
     async fetchLayers(blobs, { signal, progress }) {
@@ -169,9 +188,13 @@ export function openRegistries(options: RegistryOptions): Registries {
         siblings.unlink();
       }
     },
-    async recordImage(reference) {
-      await resolved.get(parseReference(reference).canonical)?.();
+    async recordImage(image) {
+      await resolved.get(identityOf(image))?.();
     },
     close: () => http.close(),
   };
+}
+
+function identityOf({ reference, tags }: Pick<RegistryImage, 'reference' | 'tags'>): string {
+  return JSON.stringify([parseReference(reference).canonical, tags]);
 }

@@ -1,14 +1,18 @@
 /** One image reference as a source of images: what is here already, or what the registry has. */
 
 import { CimletError } from '../../errors.ts';
-import type { BlobStore } from '../blob-store.ts';
+import type { BlobStore, StoredImage } from '../blob-store.ts';
 import { type ImageBlobs, listOffers } from '../oci-image.ts';
 import type { Descriptor, ImageOffer, ImageSource } from '../types.ts';
 import type { ForeignLayers, RegistryClient } from './client.ts';
 import { isKnownDocument } from './media-types.ts';
+import type { Rechecks } from './rechecks.ts';
 import type { ImageReference } from './reference.ts';
 
-/** `Always` asks what the tag leads to now; `IfNotPresent` doesn't when it is known; `Never` asks nothing at all. */
+/**
+ * `Always` asks what the tag leads to now; `IfNotPresent` when it isn't known, or was asked longer ago than the interval;
+ * `Never` asks nothing at all.
+ */
 export type PullPolicy = 'Always' | 'IfNotPresent' | 'Never';
 
 export interface LayerToFetch {
@@ -25,7 +29,12 @@ export interface RegistrySourceOptions {
   store: BlobStore;
   mayWrite: boolean;
   policy: PullPolicy;
+  /** How long what a tag led to is taken to be true. */
+  intervalMs: number;
   digest: string | undefined;
+  rechecks: Rechecks;
+  /** Milliseconds since 1970. */
+  now: () => number;
   /** Told of each layer whose place is asked for. */
   onLayer: (layer: Descriptor) => void;
   /** Told how to record the image, once its layers are here. */
@@ -33,50 +42,80 @@ export interface RegistrySourceOptions {
 }
 
 export function registrySource(options: RegistrySourceOptions): ImageSource {
-  const { reference, client, store, policy } = options;
-  const name = `image ${reference.canonical}`;
+  const { reference, client, store, policy, intervalMs, now } = options;
+  const { canonical } = reference;
+  const name = `image ${canonical}`;
 
   const blobs: ImageBlobs = {
     name,
     async fetchDocument(descriptor, signal) {
       const stored = await store.readDocument(descriptor);
       if (stored !== undefined) return stored;
-      if (policy === 'Never') throw notHere(reference);
+      if (policy === 'Never') throw notHere(canonical);
       const bytes = await client.readDocument(descriptor, signal);
       if (options.mayWrite) await store.addDocument(descriptor.digest, bytes);
       return bytes;
     },
     async locate(layer) {
       const { digest, size } = layer;
-      if (policy === 'Never' && !(await store.has(digest, size))) throw notHere(reference);
+      if (policy === 'Never' && !(await store.has(digest, size))) throw notHere(canonical);
       options.onLayer(layer);
       return { file: store.pathOf(digest), offset: 0, size };
     },
   };
 
-  const offersOf = async (top: Descriptor, signal: AbortSignal): Promise<ImageOffer[]> => {
-    options.onResolved(() => store.recordImage(reference.canonical, top));
-    return listOffers(blobs, [top], signal);
+  const offersOf = async (
+    image: StoredImage,
+    signal: AbortSignal,
+    warnings?: string[],
+  ): Promise<ImageOffer[]> => {
+    options.onResolved(() => store.recordImage(image));
+    const offers = await listOffers(blobs, [image.descriptor], signal);
+    return offers.map((offer) => ({
+      ...offer,
+      load: async (loadSignal) => ({ ...(await offer.load(loadSignal)), reference: canonical, warnings }),
+    }));
+  };
+
+  /** What is here may be taken without asking anybody. */
+  const isFresh = ({ resolvedAt }: StoredImage): boolean => {
+    if (policy === 'Never' || reference.digest !== undefined) return true;
+    const age = now() - (resolvedAt ?? Number.NEGATIVE_INFINITY);
+    return policy === 'IfNotPresent' && age >= 0 && age < intervalMs;
+  };
+
+  /** Who asks for what is here already goes on with it when nobody answers; only `Always` insists. */
+  const mayGoOn = (known: StoredImage | undefined): known is StoredImage =>
+    known !== undefined && policy === 'IfNotPresent';
+
+  const ask = async (known: StoredImage | undefined, signal: AbortSignal): Promise<StoredImage> => {
+    const descriptor = await client.resolve(signal, { known: known?.descriptor, once: mayGoOn(known) });
+    if (!isKnownDocument(descriptor.mediaType)) {
+      const kind = descriptor.mediaType || 'unknown';
+      throw new CimletError('unsupported-host', `${name} is no container image, but ${kind}`);
+    }
+    const image = { reference: canonical, descriptor, resolvedAt: now() };
+    const isUnmoved = known?.descriptor.digest === descriptor.digest;
+    if (isUnmoved && options.mayWrite) await store.recordImage(image);
+    return image;
   };
 
   return {
     name,
     async list(signal) {
-      const known = await store.findImage(reference.canonical);
-      const isFixed = policy !== 'Always' || reference.digest !== undefined;
-      if (known !== undefined && isFixed) {
+      const known = await store.findImage(canonical);
+      if (known !== undefined && isFresh(known)) {
         const offers = await offersOf(known, signal);
         if (policy === 'Never' || meetsPin(offers, options.digest)) return offers;
       }
-      if (policy === 'Never') throw notHere(reference);
-      const top = await client.resolve(signal);
-      if (!isKnownDocument(top.mediaType)) {
-        throw new CimletError(
-          'unsupported-host',
-          `${name} is no container image, but ${top.mediaType || 'unknown'}`,
-        );
-      }
-      return offersOf(top, signal);
+      if (policy === 'Never') throw notHere(canonical);
+      if (!mayGoOn(known)) return offersOf(await ask(known, signal), signal);
+      const found = await options.rechecks.run(reference.registry, () => ask(known, signal));
+      if ('value' in found) return offersOf(found.value, signal);
+      const warning = `whether ${canonical} has moved is not known: ${found.error.message}`;
+      const offers = await offersOf(known, signal, [warning]);
+      if (!meetsPin(offers, options.digest)) throw found.error;
+      return offers;
     },
   };
 }
@@ -88,10 +127,11 @@ function meetsPin(offers: readonly ImageOffer[], pin: string | undefined): boole
   );
 }
 
-function notHere({ canonical }: ImageReference): CimletError {
+/** Says that what is asked for isn't here, where no registry may be asked. */
+export function notHere(what: string): CimletError {
   return new CimletError(
     'not-found',
-    `image ${canonical} is not, or not wholly, on this host, and no registry is to be asked`,
+    `image ${what} is not, or not wholly, on this host, and no registry is to be asked`,
     {
       hint: 'plan without --offline, with a spec.pullPolicy other than Never',
     },

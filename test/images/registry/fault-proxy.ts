@@ -10,6 +10,7 @@ export interface Asked {
   path: string;
   range: string | undefined;
   authorization: string | undefined;
+  ifNoneMatch?: string | undefined;
 }
 
 /** What the registry answered, or undefined to let it through. Gets `respond` to answer in its place. */
@@ -60,10 +61,11 @@ export async function startFaultProxy(upstream: string): Promise<FaultProxy> {
       path,
       range: headers.range,
       authorization: headers.authorization,
+      ifNoneMatch: headers['if-none-match'],
     };
     proxy.asked.push(asked);
     const forwarded: Record<string, string> = {};
-    for (const name of ['accept', 'range', 'authorization']) {
+    for (const name of ['accept', 'range', 'authorization', 'if-none-match']) {
       const value = headers[name];
       if (typeof value === 'string') forwarded[name] = value;
     }

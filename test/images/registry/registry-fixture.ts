@@ -31,6 +31,11 @@ export const run = promisify(execFile);
 export interface TestRegistry {
   /** `127.0.0.1:port`. */
   host: string;
+  /** Ends the process; what was pushed stays. */
+  kill(): Promise<void>;
+  /** After `kill`: at the same address. */
+  restart(): Promise<void>;
+  /** For good. */
   stop(): Promise<void>;
 }
 
@@ -50,12 +55,12 @@ export async function startRegistry(
   { signIn = false, tls }: TestRegistryOptions = {},
 ): Promise<TestRegistry> {
   const folder = mkdtempSync(join(directory, 'registry-'));
-  const config = {
+  const config = (addr: string) => ({
     version: 0.1,
     log: { level: 'info', accesslog: { disabled: true } },
     storage: { filesystem: { rootdirectory: join(folder, 'data') } },
     http: {
-      addr: '127.0.0.1:0',
+      addr,
       ...(tls === undefined
         ? {}
         : {
@@ -67,11 +72,31 @@ export async function startRegistry(
           }),
     },
     ...(signIn ? { auth: { htpasswd: { realm: 'test', path: join(folder, 'htpasswd') } } } : {}),
-  };
+  });
   writeFileSync(join(folder, 'htpasswd'), `${USER}:${PASSWORD_HASH}\n`);
-  // JSON is YAML.
-  writeFileSync(join(folder, 'config.yml'), JSON.stringify(config));
-  const child = spawn('docker-registry', ['serve', join(folder, 'config.yml')], {
+  const serve = (addr: string) => {
+    // JSON is YAML.
+    writeFileSync(join(folder, 'config.yml'), JSON.stringify(config(addr)));
+    return serveRegistry(join(folder, 'config.yml'));
+  };
+  let serving = await serve('127.0.0.1:0');
+  const { host } = serving;
+  return {
+    host,
+    kill: () => serving.kill(),
+    async restart() {
+      serving = await serve(host);
+    },
+    async stop() {
+      await serving.kill();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Resolves once it listens. */
+async function serveRegistry(configFile: string): Promise<Pick<TestRegistry, 'host' | 'kill'>> {
+  const child = spawn('docker-registry', ['serve', configFile], {
     stdio: ['ignore', 'ignore', 'pipe'],
     env: { PATH: process.env.PATH, OTEL_TRACES_EXPORTER: 'none' },
   });
@@ -84,10 +109,9 @@ export async function startRegistry(
     child.stderr.resume();
     return {
       host: `127.0.0.1:${port}`,
-      async stop() {
+      async kill() {
         child.kill('SIGKILL');
         await closed;
-        rmSync(folder, { recursive: true, force: true });
       },
     };
   }
@@ -179,7 +203,7 @@ export async function pull(reference: string, options: PullOptions): Promise<Res
     if (resolveOnly === true) return resolved;
     const blobs = resolved.layers.map(({ blob }) => blob);
     await registries.fetchLayers(blobs, { signal, ...(progress === undefined ? {} : { progress }) });
-    await registries.recordImage(reference);
+    await registries.recordImage({ reference, tags: image?.tags });
     return resolved;
   } finally {
     await registries.close();
