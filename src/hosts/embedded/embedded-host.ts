@@ -8,6 +8,7 @@ import { resolve } from 'node:path';
 import { CimletError, classify, describeError, isErrorCode } from '../../errors.ts';
 import { throwIfAborted } from '../abort.ts';
 import { requireCapability } from '../capability.ts';
+import { commitMerge } from '../commit-merge.ts';
 import { removeTree } from '../directories.ts';
 import { freeBytesAt } from '../free-space.ts';
 import type {
@@ -34,22 +35,16 @@ import type {
 import { KeyedLock } from '../keyed-lock.ts';
 import { type Layout, layerFolder, layoutOf, mergeFolder } from '../layout.ts';
 import { checkMergeRequest } from '../merge-request.ts';
-import {
-  readLayerRecord,
-  readLayerRecords,
-  readMergeRecords,
-  readMountRecord,
-  readMountRecords,
-  writeMountRecord,
-} from '../records.ts';
+import { readMountRecord, readMountRecords, writeMountRecord } from '../mount-records.ts';
+import { readLayerRecord, readLayerRecords, readMergeRecords } from '../records.ts';
 import { noteDamage } from './damage.ts';
 import { exportLayerTar } from './export-layer.ts';
 import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
-import { commitMerge, removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
+import { removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
 import { readMountInfo } from './mount-info.ts';
 import { checkMountPath, takeAway } from './mounting.ts';
 import { findLeftovers, observeLayers, observeMerges, observeMounts, type Records } from './observe.ts';
-import { mountStateOf, pathStateOf } from './own-mounts.ts';
+import { mountStateOf, pathStateOf, type ViewRecord } from './own-mounts.ts';
 import { type EmbeddedFeatures, type ProbeOptions, probeFeatures } from './probe.ts';
 import { showView, type ViewPlace } from './show-view.ts';
 
@@ -150,7 +145,7 @@ class EmbeddedHost implements Host {
   /** Where a chain that `uses` says is mounted. */
   async #mountedBy(uses: (request: MountRequest) => boolean): Promise<string | undefined> {
     const table = readMountInfo();
-    for (const record of await readMountRecords(this.#layout)) {
+    for (const record of await readMountRecords<ViewRecord>(this.#layout)) {
       if (!uses(record.request)) continue;
       if ((await mountStateOf(record, table)).state !== 'missing') return record.request.path;
     }
@@ -167,12 +162,12 @@ class EmbeddedHost implements Host {
     replace: () => Promise<T>,
     context: EffectContext,
   ): Promise<T> {
-    const views = (await readMountRecords(this.#layout)).filter(
+    const views = (await readMountRecords<ViewRecord>(this.#layout)).filter(
       ({ request }) => request.view === 'Kernel' && uses(request),
     );
     for (const { request } of views)
       await this.#withMount(request.volumeGuid, context, operation, async () => {
-        const record = await readMountRecord(this.#layout, request.volumeGuid);
+        const record = await readMountRecord<ViewRecord>(this.#layout, request.volumeGuid);
         if (record !== undefined) await writeMountRecord(this.#layout, { ...record, stale: true });
       });
     const result = await replace();
@@ -184,7 +179,7 @@ class EmbeddedHost implements Host {
   async #showAgain(request: MountRequest, context: EffectContext): Promise<void> {
     try {
       await this.#withMount(request.volumeGuid, context, `mount ${request.path}`, async () => {
-        const record = await readMountRecord(this.#layout, request.volumeGuid);
+        const record = await readMountRecord<ViewRecord>(this.#layout, request.volumeGuid);
         const isThere =
           record !== undefined && (await mountStateOf(record, readMountInfo())).state !== 'missing';
         if (isThere) await this.#show(record.request, context);
@@ -214,7 +209,7 @@ class EmbeddedHost implements Host {
 
   async dismount(volumeGuid: VolumeGuid, context: EffectContext): Promise<void> {
     await this.#withMount(volumeGuid, context, `dismount ${volumeGuid}`, async () => {
-      const record = await readMountRecord(this.#layout, volumeGuid);
+      const record = await readMountRecord<ViewRecord>(this.#layout, volumeGuid);
       if (record !== undefined) await takeAway(this.#layout, record);
     });
   }
@@ -307,7 +302,7 @@ class EmbeddedHost implements Host {
     return {
       layers: await readLayerRecords(this.#layout),
       merges: await readMergeRecords(this.#layout),
-      mounts: await readMountRecords(this.#layout),
+      mounts: await readMountRecords<ViewRecord>(this.#layout),
     };
   }
 

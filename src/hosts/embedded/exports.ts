@@ -6,7 +6,7 @@ import { basename, dirname, join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
 import { ensureDirectory, exists, listDirectory } from '../directories.ts';
 import type { Layout } from '../layout.ts';
-import { readRecord, writeRecord } from '../records.ts';
+import { readRecord, writeRecord } from '../record-file.ts';
 
 interface ExportRecord {
   formatVersion: 1;

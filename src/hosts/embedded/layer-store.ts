@@ -4,6 +4,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { publishCim } from '../../cim/publish.ts';
 import { CimletError } from '../../errors.ts';
+import { requireLayers } from '../chain-layers.ts';
 import { ensureDirectory, listDirectory } from '../directories.ts';
 import type { CommittedLayer, EffectContext, LayerRef, UnpackRequest } from '../host.ts';
 import { blockRegionGuid, layerRegionGuid } from '../identity.ts';
@@ -25,6 +26,7 @@ import {
   removeAside,
   setAside,
 } from '../snapshot-folders.ts';
+import { checkUnpackRequest, suffices } from '../unpack-request.ts';
 import { layerBuilder } from './builders.ts';
 import type { SourceContainer, WrittenCim, WrittenContainer } from './jobs.ts';
 import { layerFaults } from './observe.ts';
@@ -55,28 +57,13 @@ export async function unpackLayer(
   request: UnpackRequest,
   context: EffectContext,
 ): Promise<void> {
-  const { chainId, diffId, format, parents, seal, vhdFooter } = request;
+  checkUnpackRequest(request);
+  const { chainId, diffId, format, parents, vhdFooter } = request;
   const operation = `unpack layer ${chainId}`;
-  if (format === 'ForkedCIM' && (seal === true || vhdFooter === true))
-    throw new CimletError('invalid-manifest', `${operation}: a ForkedCIM has neither seal nor VHD footer`, {
-      hint: 'use BlockCIM',
-    });
   const known = await soundLayer(layout, request);
-  const suffices =
-    known !== undefined &&
-    (seal !== true || known.layer.rootHash !== undefined) &&
-    (vhdFooter !== true || known.layer.vhdFooter === true);
-  if (suffices && (await layerSealFaults(layout, known, context.signal)).length === 0) return;
-  const lower: LayerRecord[] = [];
-  for (const parent of parents) {
-    const record = await soundLayer(layout, { chainId: parent, format });
-    if (record === undefined)
-      throw new CimletError(
-        'failed-precondition',
-        `${operation}: parent ${parent} is not committed as ${format}, or is damaged`,
-      );
-    lower.push(record);
-  }
+  const isThere = known !== undefined && suffices(known.layer, request);
+  if (isThere && (await layerSealFaults(layout, known, context.signal)).length === 0) return;
+  const lower = await requireLayers({ chain: parents, format }, operation, (ref) => soundLayer(layout, ref));
   await removeUnpacked(layout, request);
   try {
     const written = await runUnpackJob(layout, request, lower, context);

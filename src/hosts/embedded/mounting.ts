@@ -9,13 +9,13 @@ import type { VolumeGuid } from '../host.ts';
 import type { Layout } from '../layout.ts';
 import {
   changeMountRecord,
-  type MountRecord,
   readMountRecords,
   removeMountRecord,
   writeMountRecord,
-} from '../records.ts';
+} from '../mount-records.ts';
 import { describeHolders } from './holders.ts';
 import { readMountInfo } from './mount-info.ts';
+import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf, realLocation } from './own-mounts.ts';
 
 export async function checkMountPath(path: string, root: string): Promise<void> {
@@ -31,7 +31,7 @@ export async function checkMountPath(path: string, root: string): Promise<void> 
 /** Mounts `record.source`. On failure nothing is mounted; what was made before is the caller's to undo. */
 export async function mountKernelView(
   layout: Layout,
-  record: MountRecord,
+  record: ViewRecord,
   deviceFiles: readonly string[],
   canLoop: boolean,
 ): Promise<void> {
@@ -48,7 +48,7 @@ export async function mountKernelView(
 }
 
 /** Puts a link to the extracted tree where the path is, in place of an empty directory. */
-export async function linkExtractedView(record: MountRecord): Promise<void> {
+export async function linkExtractedView(record: ViewRecord): Promise<void> {
   const { path } = record.request;
   await ensureDirectory(dirname(path));
   try {
@@ -63,7 +63,7 @@ export async function linkExtractedView(record: MountRecord): Promise<void> {
  * Takes a view away with all that was made for it. Whatever is gone already is fine. One that shows replaced files goes
  * out of sight even while in use: who uses it gets no better by waiting.
  */
-export async function takeAway(layout: Layout, record: MountRecord): Promise<void> {
+export async function takeAway(layout: Layout, record: ViewRecord): Promise<void> {
   const { path, volumeGuid, view } = record.request;
   if (view === 'Kernel') await unmountKernelView(record);
   else {
@@ -79,7 +79,7 @@ export async function takeAway(layout: Layout, record: MountRecord): Promise<voi
 /** Directories of ours that other mounts of ours still need are theirs to remove from now on. */
 async function handOver(
   layout: Layout,
-  { request: { volumeGuid } }: MountRecord,
+  { request: { volumeGuid } }: ViewRecord,
   directories: readonly string[],
 ): Promise<void> {
   if (directories.length === 0) return;
@@ -94,7 +94,7 @@ async function handOver(
 }
 
 /** Removes the link at the view's path if it is ours. */
-export async function removeOwnLink(record: MountRecord): Promise<void> {
+export async function removeOwnLink(record: ViewRecord): Promise<void> {
   const { path } = record.request;
   try {
     if ((await readlink(path)) === record.source) await rm(path);
@@ -118,7 +118,7 @@ export async function removeExtracted(layout: Layout, volumeGuid: VolumeGuid): P
   await removeTree(doomed);
 }
 
-async function unmountKernelView(record: MountRecord): Promise<void> {
+async function unmountKernelView(record: ViewRecord): Promise<void> {
   const { path } = record.request;
   const table = readMountInfo();
   const { state, message } = await mountStateOf(record, table);

@@ -26,18 +26,13 @@ import {
   parseViewName,
   snapshotPath,
 } from '../layout.ts';
-import {
-  type LayerRecord,
-  type MergeRecord,
-  type MountRecord,
-  recordedView,
-  type StoredFile,
-  sourceIdentity,
-} from '../records.ts';
+import { recordedView } from '../mount-records.ts';
+import { type LayerRecord, type MergeRecord, type StoredFile, sourceIdentity } from '../records.ts';
 import { layerBuilder, MERGE_BUILDER } from './builders.ts';
 import { damageFaults } from './damage.ts';
 import { findExportLeftovers } from './exports.ts';
 import type { MountInfoEntry } from './mount-info.ts';
+import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf } from './own-mounts.ts';
 import { layerSealFaults, mergeSealFaults } from './seal-faults.ts';
 
@@ -52,7 +47,7 @@ export interface Running {
 export interface Records {
   layers: readonly LayerRecord[];
   merges: readonly MergeRecord[];
-  mounts: readonly MountRecord[];
+  mounts: readonly ViewRecord[];
 }
 
 const OUTDATED: Pick<ObservedMount, 'state' | 'message'> = {
@@ -166,7 +161,7 @@ async function fileFaults(
 }
 
 export async function observeMounts(
-  records: readonly MountRecord[],
+  records: readonly ViewRecord[],
   table: readonly MountInfoEntry[],
 ): Promise<ObservedMount[]> {
   const mounts: ObservedMount[] = [];

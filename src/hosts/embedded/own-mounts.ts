@@ -1,20 +1,33 @@
 /** Our mounts as they are: the records, held against the kernel's mount table. */
 
-import { lstat, readdir, readFile, readlink, realpath, stat } from 'node:fs/promises';
+import { lstat, readdir, readlink, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
+import { backingFile } from '../../native/linux/loop.ts';
 import type { ObservedMount, PathState } from '../host.ts';
-import type { MountRecord } from '../records.ts';
+import type { MountRecord } from '../mount-records.ts';
 import { type MountInfoEntry, topMountAt } from './mount-info.ts';
 
 /** Longer sources are given to the kernel as an open file (src/native/linux/mount.ts). */
 const LONGEST_SOURCE = 255;
 
+/** What this host has to know of a mount besides. */
+export interface ViewRecord extends MountRecord {
+  /** The EROFS image mounted, or the tree the path links to. */
+  source: string;
+  /** Whether the kernel was given a loop device over `source`. */
+  loop: boolean;
+  /** Whether an extracted view's link stands where an empty directory was. */
+  replacedDirectory: boolean;
+  /** A layer was built anew under the view: the kernel still reads the files that were replaced. */
+  stale?: boolean | undefined;
+}
+
 export type MountState = Pick<ObservedMount, 'state' | 'message'>;
 
 /** Where a recorded mount stands. A mount is ours when it shows our source at our path. */
 export async function mountStateOf(
-  record: MountRecord,
+  record: ViewRecord,
   table: readonly MountInfoEntry[],
 ): Promise<MountState> {
   return record.request.view === 'Extracted' ? linkState(record) : kernelState(record, table);
@@ -24,7 +37,7 @@ export async function mountStateOf(
 export async function pathStateOf(
   path: string,
   table: readonly MountInfoEntry[],
-  records: readonly MountRecord[],
+  records: readonly ViewRecord[],
 ): Promise<PathState> {
   for (const record of records) {
     if (record.request.path !== path) continue;
@@ -54,7 +67,7 @@ export async function pathStateOf(
 }
 
 /** Whether an extracted view's link is there, though what it leads to may be gone. */
-async function isOwnLink({ request: { view, path }, source }: MountRecord): Promise<boolean> {
+async function isOwnLink({ request: { view, path }, source }: ViewRecord): Promise<boolean> {
   if (view !== 'Extracted') return false;
   try {
     return (await readlink(path)) === source;
@@ -81,7 +94,7 @@ export async function realLocation(path: string): Promise<string> {
   }
 }
 
-async function kernelState(record: MountRecord, table: readonly MountInfoEntry[]): Promise<MountState> {
+async function kernelState(record: ViewRecord, table: readonly MountInfoEntry[]): Promise<MountState> {
   const { path } = record.request;
   const mountPoint = await realLocation(path);
   const top = topMountAt(table, mountPoint);
@@ -98,7 +111,7 @@ async function kernelState(record: MountRecord, table: readonly MountInfoEntry[]
     : { state: 'covered', message: `a mount on a directory above ${path} hides it` };
 }
 
-async function linkState(record: MountRecord): Promise<MountState> {
+async function linkState(record: ViewRecord): Promise<MountState> {
   const { path } = record.request;
   try {
     const stats = await lstat(path);
@@ -119,24 +132,14 @@ async function linkState(record: MountRecord): Promise<MountState> {
   }
 }
 
-async function showsOurs(entry: MountInfoEntry, record: MountRecord): Promise<boolean> {
+async function showsOurs(entry: MountInfoEntry, record: ViewRecord): Promise<boolean> {
   if (entry.type !== 'erofs') return false;
   if (!record.loop)
     return Buffer.byteLength(record.source) > LONGEST_SOURCE
       ? entry.source.startsWith('/proc/self/fd/')
       : entry.source === record.source;
   if (!/^\/dev\/loop\d+$/.test(entry.source)) return false;
-  return (await backingFile(entry.source)) === record.source;
-}
-
-async function backingFile(loopDevice: string): Promise<string | undefined> {
-  const file = `/sys/block/${basename(loopDevice)}/loop/backing_file`;
-  try {
-    return (await readFile(file, 'utf8')).trimEnd().replace(/ \(deleted\)$/, '');
-  } catch (error) {
-    if (isErrorCode(classify(error, `read ${file}`), 'not-found')) return undefined;
-    throw error;
-  }
+  return (await backingFile(basename(entry.source))) === record.source;
 }
 
 /** "major:minor" of what `path` resolves to now, or undefined when it can't be reached. */

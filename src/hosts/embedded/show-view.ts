@@ -5,17 +5,12 @@ import { CimletError, classify, describeError } from '../../errors.ts';
 import { ensureDirectory, missingDirectories, removeTree, syncDirectory } from '../directories.ts';
 import type { EffectContext, LayerRef, MountedView, MountRequest } from '../host.ts';
 import { extractedPath, type Layout, viewPath } from '../layout.ts';
+import { readMountRecord, readMountRecords, recordedView, writeMountRecord } from '../mount-records.ts';
 import { isSameView, viewOf } from '../mounted-view.ts';
-import {
-  type MountRecord,
-  readMountRecord,
-  readMountRecords,
-  recordedView,
-  writeMountRecord,
-} from '../records.ts';
 import type { ShownCim } from './jobs.ts';
 import { readMountInfo } from './mount-info.ts';
 import { linkExtractedView, mountKernelView, removeExtracted, removeOwnLink, takeAway } from './mounting.ts';
+import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf, pathStateOf } from './own-mounts.ts';
 import type { EmbeddedFeatures } from './probe.ts';
 import { runJob } from './run-job.ts';
@@ -38,7 +33,7 @@ export async function showView(
   const { layout, features } = place;
   const operation = `mount ${request.path}`;
   const view = viewOf(request);
-  const own = await readMountRecord(layout, request.volumeGuid);
+  const own = await readMountRecord<ViewRecord>(layout, request.volumeGuid);
   const isThere = own !== undefined && (await isShown(own, view, operation));
   const isExpected = request.expectedRootHash === undefined || request.expectedRootHash === own?.rootHash;
   if (isThere && isExpected) return recordedView(own);
@@ -68,7 +63,7 @@ export async function showView(
 }
 
 /** Whether the volume GUID shows what is asked for already, from files that are still the layers'. Throws when it shows something else, or is covered. */
-async function isShown(own: MountRecord, wanted: MountedView, operation: string): Promise<boolean> {
+async function isShown(own: ViewRecord, wanted: MountedView, operation: string): Promise<boolean> {
   const shown = viewOf(own.request);
   const { state, message } = await mountStateOf(own, readMountInfo());
   if (state === 'missing') return false;
@@ -80,7 +75,7 @@ async function isShown(own: MountRecord, wanted: MountedView, operation: string)
   throw showsOther(own, `${shown.chainId} at ${shown.path}`, operation);
 }
 
-function showsOther({ request }: MountRecord, what: string, operation: string): CimletError {
+function showsOther({ request }: ViewRecord, what: string, operation: string): CimletError {
   const message = `${operation}: ${request.volumeGuid} already shows ${what}`;
   return new CimletError('failed-precondition', message, { hint: 'dismount it first' });
 }
@@ -89,10 +84,10 @@ function showsOther({ request }: MountRecord, what: string, operation: string): 
 async function planRecord(
   { layout, features }: ViewPlace,
   request: MountRequest,
-  own: MountRecord | undefined,
+  own: ViewRecord | undefined,
   shown: ShownChain,
   operation: string,
-): Promise<MountRecord> {
+): Promise<ViewRecord> {
   const { path, view, volumeGuid } = request;
   const isKept = own?.request.path === path && own.request.view === view && own.stale !== true;
   const successor = isKept ? own : undefined;
@@ -114,8 +109,8 @@ async function planRecord(
   };
 }
 
-async function requireFreePlace(layout: Layout, record: MountRecord, operation: string): Promise<void> {
-  const others = (await readMountRecords(layout)).filter(
+async function requireFreePlace(layout: Layout, record: ViewRecord, operation: string): Promise<void> {
+  const others = (await readMountRecords<ViewRecord>(layout)).filter(
     ({ request }) => request.volumeGuid !== record.request.volumeGuid,
   );
   const { kind, detail } = await pathStateOf(record.request.path, readMountInfo(), others);
@@ -144,7 +139,7 @@ async function ensureViewImage(
 
 async function extract(
   layout: Layout,
-  record: MountRecord,
+  record: ViewRecord,
   cim: ShownCim,
   uuid: Uint8Array,
   context: EffectContext,

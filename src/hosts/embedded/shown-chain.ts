@@ -1,6 +1,7 @@
 /** What shows a chain: a forked CIM, a block CIM by itself, or a merged one with the layers it was merged from. */
 
 import { CimletError } from '../../errors.ts';
+import { checkRootHash, requireLayers, requireStack } from '../chain-layers.ts';
 import type { ChainId, MountRequest } from '../host.ts';
 import { cimPath, containerPath, type Layout, mergedPath } from '../layout.ts';
 import type { LayerRecord } from '../records.ts';
@@ -24,31 +25,13 @@ export async function requireChain(
   operation: string,
 ): Promise<ShownChain> {
   const { chain, format, expectedRootHash } = request;
-  const layers: LayerRecord[] = [];
-  for (const chainId of chain) {
-    const record = await soundLayer(layout, { chainId, format });
-    if (record === undefined)
-      throw new CimletError(
-        'failed-precondition',
-        `${operation}: layer ${chainId} is not committed, or damaged`,
-      );
-    layers.push(record);
-  }
+  const layers = await requireLayers(request, operation, (ref) => soundLayer(layout, ref));
   const top = layers.at(-1);
   if (top === undefined) throw new CimletError('invalid-manifest', `${operation}: the chain has no layers`);
   const shown =
     format === 'BlockCIM' ? await showBlocks(layout, chain, layers, top, operation) : showForked(layout, top);
   checkRootHash(shown.rootHash, expectedRootHash, operation);
   return shown;
-}
-
-/** Throws `corrupt` naming both, when they differ and one is expected. */
-function checkRootHash(actual: string | undefined, expected: string | undefined, operation: string): void {
-  if (expected === undefined || expected === actual) return;
-  const found = actual === undefined ? 'it is not sealed' : `its root hash is ${actual}`;
-  throw new CimletError('corrupt', `${operation}: ${found}, and ${expected} was expected`, {
-    hint: 'it is not the chain that was expected, or it was made from other input',
-  });
 }
 
 function showForked(layout: Layout, { layer }: LayerRecord): ShownChain {
@@ -64,9 +47,7 @@ async function showBlocks(
   operation: string,
 ): Promise<ShownChain> {
   const refuse = (message: string) => new CimletError('failed-precondition', `${operation}: ${message}`);
-  for (const [index, { layer }] of layers.entries())
-    if (layer.parent !== chain[index - 1])
-      throw refuse(`layer ${layer.chainId} was not built on what the chain has below it`);
+  requireStack(layers, operation);
   const merge = chain.length === 1 ? undefined : await soundMerge(layout, chain);
   if (chain.length > 1 && merge === undefined)
     throw refuse('the chain is not merged, or its merged CIM does not fit its layers any more');

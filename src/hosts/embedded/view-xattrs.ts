@@ -28,9 +28,18 @@ const MAX_NAME_BYTES = 255;
 const MAX_STREAMS_BYTES = 64 * 1024;
 const MAX_STREAMS = 64;
 
+/** Beginning of the names of attributes that hold alternate streams, and the name of the one that lists them. */
+export const STREAM_PREFIX = 'stream.';
+export const STREAMS = 'streams';
+
+/** What all names begin with; of a symbolic link the kernel allows only `trusted.`. */
+export function xattrPrefix(isSymlink: boolean): string {
+  return isSymlink ? 'trusted.cim.' : 'user.cim.';
+}
+
 export function viewXattrs(request: XattrRequest): ViewXattr[] {
   const { info } = request;
-  const prefix = request.isSymlink ? 'trusted.cim.' : 'user.cim.';
+  const prefix = xattrPrefix(request.isSymlink);
   const xattrs: ViewXattr[] = [];
   const add = (name: string, value: Uint8Array | string): void => {
     const bytes = typeof value === 'string' ? Buffer.from(value) : value;
@@ -62,7 +71,7 @@ function streamXattrs({ streams, readStream }: XattrRequest, prefix: string): Vi
   let bytes = 0;
   let allFit = true;
   for (const stream of streams) {
-    const name = `${prefix}stream.${stream.name}`;
+    const name = prefix + STREAM_PREFIX + stream.name;
     const fits =
       stream.size <= MAX_VALUE_BYTES &&
       bytes + stream.size <= MAX_STREAMS_BYTES &&
@@ -75,7 +84,7 @@ function streamXattrs({ streams, readStream }: XattrRequest, prefix: string): Vi
     bytes += stream.size;
     xattrs.push({ name, value: readStream(stream) });
   }
-  if (!allFit) xattrs.push({ name: `${prefix}streams`, value: streamListing(streams) });
+  if (!allFit) xattrs.push({ name: prefix + STREAMS, value: streamListing(streams) });
   return xattrs;
 }
 

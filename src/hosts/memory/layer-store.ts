@@ -10,6 +10,7 @@ import type {
   ObservedLayer,
   UnpackRequest,
 } from '../host.ts';
+import { suffices } from '../unpack-request.ts';
 import { keyOf, type LayerReader, rootHashOf, type StoredLayer } from './stored-layer.ts';
 
 export class LayerStore {
@@ -110,11 +111,7 @@ export class LayerStore {
 
   #suffices(request: UnpackRequest): boolean {
     const layer = this.sound(request)?.layer;
-    if (layer === undefined) return false;
-    return (
-      (request.seal !== true || layer.rootHash !== undefined) &&
-      (request.vhdFooter !== true || layer.vhdFooter === true)
-    );
+    return layer !== undefined && suffices(layer, request);
   }
 
   /** The topmost parent; throws unless all are sound. */

@@ -2,8 +2,10 @@
 
 import { createHash } from 'node:crypto';
 import { CimletError } from '../../errors.ts';
+import { requireSameSeal } from '../chain-layers.ts';
 import type { LayerFault, LayerRef, MergedChain, MergeFault, MergeRequest, ObservedMerge } from '../host.ts';
 import { checkMergeRequest } from '../merge-request.ts';
+import { suffices } from '../unpack-request.ts';
 import { keyOf, rootHashOf, type StoredLayer } from './stored-layer.ts';
 
 interface StoredMerge {
@@ -33,17 +35,9 @@ export class MergeStore {
       const message = `${operation}: layer ${chainId} is not committed, or is damaged`;
       throw new CimletError('failed-precondition', message);
     });
-    const sealed = layers.filter(({ layer }) => layer.rootHash !== undefined).length;
-    if ((sealed > 0 && sealed < layers.length) || (seal === true && sealed === 0)) {
-      const message = `${operation}: ${sealed} of its ${layers.length} layers are sealed`;
-      throw new CimletError('failed-precondition', message, { hint: 'seal all of them, or none' });
-    }
+    requireSameSeal(layers, seal, operation);
     const known = this.observed({ chainId: top, format });
-    const suffices =
-      known?.faults.length === 0 &&
-      (seal !== true || known.rootHash !== undefined) &&
-      (vhdFooter !== true || known.vhdFooter === true);
-    if (known !== undefined && suffices) return mergedChainOf(known);
+    if (known?.faults.length === 0 && suffices(known, request)) return mergedChainOf(known);
     const sources = layers.map(identityOf);
     const merge: MergedChain = {
       chain: [...chain],

@@ -1,6 +1,7 @@
 /** What the in-memory host shows of a chain: its topmost layer, or the merged CIM of several block layers. */
 
 import { CimletError } from '../../errors.ts';
+import { checkRootHash } from '../chain-layers.ts';
 import type { MountedView, MountRequest } from '../host.ts';
 import { viewOf } from '../mounted-view.ts';
 import type { LayerStore } from './layer-store.ts';
@@ -24,9 +25,6 @@ export function viewOfChain(layers: LayerStore, merges: MergeStore, request: Mou
   const [fault] = merge?.faults ?? [];
   if (fault !== undefined) throw refuse(`the chain is not merged as it is: ${fault.message}`);
   const rootHash = isMerged ? merge?.rootHash : layers.get(view)?.layer.rootHash;
-  if (expected !== undefined && expected !== rootHash) {
-    const found = rootHash ?? 'none, since it is not sealed';
-    throw new CimletError('corrupt', `${operation}: its root hash is ${found}, expected ${expected}`);
-  }
+  checkRootHash(rootHash, expected, operation);
   return rootHash === undefined ? view : { ...view, rootHash };
 }

@@ -9,7 +9,7 @@ import { uptime } from 'node:os';
 import { dirname } from 'node:path';
 import { ensureDirectory } from '../directories.ts';
 import type { CapabilityState } from '../host.ts';
-import { readRecord, writeRecord } from '../records.ts';
+import { readRecord, writeRecord } from '../record-file.ts';
 
 const CRASHES_THAT_STOP = 3;
 const WITHIN_MS = 24 * 60 * 60 * 1000;

@@ -2,8 +2,8 @@
 
 import { describeError, isErrorCode } from '../../errors.ts';
 import type { EffectContext, MountRequest } from '../host.ts';
+import { type MountRecord, readMountRecord, readMountRecords } from '../mount-records.ts';
 import type { Effects } from './effects.ts';
-import { type MountRecord, readMountRecord, readMountRecords } from './mount-records.ts';
 import { type Gallery, hideView, showView, viewState } from './views.ts';
 
 /** Says of a mount whether it shows what is to change. */

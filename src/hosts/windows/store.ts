@@ -11,6 +11,7 @@ import {
   readLayerRecord,
   readMergeRecord,
   type StoredFile,
+  sourceIdentity,
 } from '../records.ts';
 import { builderOf } from './builders.ts';
 import { forkedImage, LAYER_IMAGE, MERGED_IMAGE } from './cim-paths.ts';
@@ -66,11 +67,6 @@ export async function layerFaults(store: Store, record: WindowsLayerRecord): Pro
 export async function soundLayer(store: Store, ref: LayerRef): Promise<WindowsLayerRecord | undefined> {
   const record = await readLayer(store, ref);
   return record !== undefined && (await layerFaults(store, record)).length === 0 ? record : undefined;
-}
-
-/** What a merged CIM knows a layer by. */
-export function sourceIdentity({ layer, content }: WindowsLayerRecord): string {
-  return layer.rootHash ?? `unsealed:${content}`;
 }
 
 export async function mergeFaults(

@@ -10,17 +10,18 @@ import { type BindFilter, BindFlag } from '../../native/windows/bindfltapi.ts';
 import type { Kernel32 } from '../../native/windows/kernel32.ts';
 import { ensureDirectory, missingDirectories, removeEmptyDirectories } from '../directories.ts';
 import type { MountedView, MountRequest, ObservedMount, PathState } from '../host.ts';
-import { isSameView, viewOf } from '../mounted-view.ts';
-import { acquireAll, type Resource, releaseAll } from './acquire.ts';
-import { foldPath, foreignStateOf, isWithin } from './mount-paths.ts';
 import {
+  changeMountRecord,
   type MountRecord,
   readMountRecord,
   readMountRecords,
   recordedView,
   removeMountRecord,
   writeMountRecord,
-} from './mount-records.ts';
+} from '../mount-records.ts';
+import { isSameView, viewOf } from '../mounted-view.ts';
+import { acquireAll, type Resource, releaseAll } from './acquire.ts';
+import { foldPath, foreignStateOf, isWithin } from './mount-paths.ts';
 import type { Scratches } from './scratches.ts';
 import { requireChain } from './shown-chain.ts';
 import type { Store } from './store.ts';
@@ -191,12 +192,14 @@ async function volumeAt(kernel32: Kernel32, place: string): Promise<string | und
 async function removeDirectories({ layout }: Gallery, { request, created }: MountRecord): Promise<void> {
   const staying = await removeEmptyDirectories(created);
   if (staying.length === 0) return;
-  for (const heir of await readMountRecords(layout)) {
-    if (heir.request.volumeGuid === request.volumeGuid) continue;
-    const place = foldPath(heir.request.path);
-    const inherited = staying.filter((directory) => isWithin(place, foldPath(directory)));
-    const all = [...new Set([...inherited, ...heir.created])];
-    if (all.length > heir.created.length) await writeMountRecord(layout, { ...heir, created: all });
+  for (const { request: other } of await readMountRecords(layout)) {
+    if (other.volumeGuid === request.volumeGuid) continue;
+    await changeMountRecord(layout, other.volumeGuid, (heir) => {
+      const place = foldPath(heir.request.path);
+      const inherited = staying.filter((directory) => isWithin(place, foldPath(directory)));
+      const all = [...new Set([...inherited, ...heir.created])];
+      return all.length > heir.created.length ? { ...heir, created: all } : undefined;
+    });
   }
 }
 

@@ -9,6 +9,7 @@ import { CimletError, isErrorCode } from '../../errors.ts';
 import { openWindowsApi, type WindowsApi } from '../../native/windows/windows.ts';
 import { throwIfAborted } from '../abort.ts';
 import { requireCapability } from '../capability.ts';
+import { commitMerge } from '../commit-merge.ts';
 import { freeBytesAt } from '../free-space.ts';
 import type {
   Capabilities,
@@ -34,15 +35,15 @@ import { KeyedLock } from '../keyed-lock.ts';
 import { type Layout, layerFolder, layoutOf, mergeFolder } from '../layout.ts';
 import { Limiter } from '../limiter.ts';
 import { checkMergeRequest } from '../merge-request.ts';
+import { readMountRecord, readMountRecords } from '../mount-records.ts';
 import { readLayerRecord, readLayerRecords } from '../records.ts';
 import { probeCapabilities, type WindowsCapabilities } from './capabilities.ts';
 import { CimfsGuard } from './cimfs-guard.ts';
 import { Effects } from './effects.ts';
 import { explain } from './explain.ts';
 import { commitLayer, deleteFile, removeLayerFiles, unpackLayer } from './layer-store.ts';
-import { commitMerge, removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
+import { removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
 import { checkMountPath } from './mount-paths.ts';
-import { readMountRecord, readMountRecords } from './mount-records.ts';
 import { mountedBy, replaceUnder } from './mounted-users.ts';
 import { findLeftovers, observeLayers, observeMerges, observeMounts } from './observe.ts';
 import { Scratches } from './scratches.ts';
@@ -185,7 +186,7 @@ class WindowsHost implements Host {
         await this.#gallery(),
         this.#effects,
         { users, operation },
-        () => commitMerge(workshop, top),
+        () => commitMerge(this.#layout, top),
         context,
       );
     });
