@@ -78,6 +78,8 @@ const SYSTEM_CODES: Record<string, ErrorCode> = {
   EAGAIN: 'busy',
   EMFILE: 'busy',
   ENFILE: 'busy',
+  EADDRINUSE: 'busy',
+  EADDRNOTAVAIL: 'failed-precondition',
   ETIMEDOUT: 'unavailable',
   ECONNREFUSED: 'unavailable',
   ECONNRESET: 'unavailable',
@@ -100,7 +102,7 @@ export function classify(error: unknown, operation: string, hint?: string): unkn
   const known = systemCode === undefined ? undefined : SYSTEM_CODES[systemCode];
   const code = known ?? (syscall === undefined ? undefined : 'native');
   if (code === undefined) return error;
-  const reason = error.message.replace(/^E[A-Z]+: /, '').replace(/, \w+( '.*')?$/, '');
+  const reason = error.message.replace(/^(\w+ )?E[A-Z]+: /, '').replace(/, \w+( '.*')?$/, '');
   return new CimletError(code, `${operation}: ${reason} (${systemCode})`, {
     hint: hint ?? SYSTEM_HINTS[code],
     cause: error,

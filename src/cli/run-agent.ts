@@ -6,8 +6,9 @@ import { pino } from 'pino';
 import { Agent } from '../agent/agent.ts';
 import type { FollowedSource } from '../agent/declared-sources.ts';
 import { CimletError } from '../errors.ts';
-import { type LoadedConfig, loadAgentConfig } from '../manifests/agent-config.ts';
+import { loadAgentConfig } from '../manifests/agent-config.ts';
 import { findUnsupportedSettings } from '../manifests/features.ts';
+import { formatField } from '../manifests/field-path.ts';
 import { timerMs } from '../reconciler/retry-policy.ts';
 import { sourceIdOf } from '../reconciler/sources.ts';
 import { AgentServer } from '../server/server.ts';
@@ -15,6 +16,7 @@ import { createFolderSource } from '../sources/folder-source.ts';
 import { createGitSource } from '../sources/git-source.ts';
 import { openOrRecoverState } from '../state/recover.ts';
 import type { AgentCommandOptions } from './agent.ts';
+import { type Configuration, openHooks, openListener } from './agent-settings.ts';
 import type { CliContext } from './context.ts';
 import { type Session, withWriter } from './session.ts';
 import { listenForInterruption } from './signals.ts';
@@ -28,9 +30,6 @@ export async function runAgent(context: CliContext, command: Command): Promise<v
   const loaded = await configOf(given);
   await run(context, withFlags(given, loaded, command), loaded);
 }
-
-/** `file` is undefined when it is made up from flags. */
-type Configuration = Omit<LoadedConfig, 'file'> & { file: string | undefined };
 
 async function configOf({ config, filename }: AgentCommandOptions): Promise<Configuration> {
   if (config !== undefined) {
@@ -47,7 +46,8 @@ async function configOf({ config, filename }: AgentCommandOptions): Promise<Conf
     });
   }
   const source = { name: 'manifests', folder: { path: resolve(filename) } };
-  return { config: { sources: [source] }, file: undefined, baseDirectory: process.cwd() };
+  const locate = formatField;
+  return { config: { sources: [source] }, file: undefined, baseDirectory: process.cwd(), locate };
 }
 
 /** A flag or variable that was given wins over the configuration. */
@@ -67,6 +67,8 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
   const { config } = loaded;
   const log = pino({ name: 'cimlet', level: config.logLevel ?? 'info' }, pino.destination({ sync: true }));
   const deadline = timerMs(options.stopTimeout);
+  const tcp = await openListener(loaded);
+  const hooks = await openHooks(loaded);
   const work = async ({ engine, state }: Session) => {
     const sources = openSources(loaded, options.root);
     const interruption = listenForInterruption((message) => {
@@ -83,6 +85,9 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
         state,
         version: context.version,
         socket: context.services.agentAddress(options.root),
+        tcp,
+        hooks,
+        log,
       });
       const agent = new Agent({
         engine,
@@ -95,6 +100,7 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
         onRound: (round) => server.onRound(round),
       });
       await server.open(agent);
+      if (tcp !== undefined) log.info({ host: tcp.host, port: server.port }, 'listening');
       log.info({ version: context.version, root: options.root, sources: sources.length }, 'started');
       try {
         await agent.run(interruption.signal);

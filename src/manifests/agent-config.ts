@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { CimletError, classify } from '../errors.ts';
-import { formatField } from './field-path.ts';
+import { type FieldPath, formatField } from './field-path.ts';
 import { parseDuration } from './quantities.ts';
 import type { AgentConfig } from './types.gen.ts';
 import { checkDocument } from './validate.ts';
@@ -15,10 +15,13 @@ export interface LoadedConfig {
   file: string;
   /** What relative paths in it are relative to. */
   baseDirectory: string;
+  /** Where a setting stands, for messages: `cimlet.yaml:3:5: listen.tokenFile`. */
+  locate(field: FieldPath): string;
 }
 
 /** More of them than this are counted. */
 const PROBLEMS_NAMED = 5;
+const LARGEST_PORT = 65_535;
 
 /** Throws `invalid-manifest` naming each problem by file, line and column; `not-found` and the like for the file. */
 export async function loadAgentConfig(path: string): Promise<LoadedConfig> {
@@ -44,7 +47,12 @@ export async function loadAgentConfig(path: string): Promise<LoadedConfig> {
     throw new CimletError('invalid-manifest', problems.slice(0, PROBLEMS_NAMED).join('\n') + more);
   }
   // The schema has checked it; an empty file says nothing.
-  return { config: (document?.data ?? {}) as AgentConfig, file, baseDirectory: dirname(file) };
+  const config = (document?.data ?? {}) as AgentConfig;
+  const locate = (field: FieldPath) => {
+    const { line, column } = document?.placeOf(field) ?? { line: 1, column: 1 };
+    return `${path}:${line}:${column}: ${formatField(field)}`;
+  };
+  return { config, file, baseDirectory: dirname(file), locate };
 }
 
 function findProblems(path: string, document: YamlDocument): string[] {
@@ -55,7 +63,7 @@ function findProblems(path: string, document: YamlDocument): string[] {
     return `${path}:${line}:${column}: ${name}${message}${hint}`;
   });
   if (problems.length > 0) return problems;
-  const { sources = [], intervals } = document.data as AgentConfig;
+  const { sources = [], intervals, listen } = document.data as AgentConfig;
   const seen = new Set<string>();
   const requireSome = (field: (string | number)[], duration: string | undefined): void => {
     if (duration === undefined || parseDuration(duration) > 0) return;
@@ -63,6 +71,10 @@ function findProblems(path: string, document: YamlDocument): string[] {
     problems.push(`${path}:${line}:${column}: ${formatField(field)}: must be more than 0`);
   };
   requireSome(['intervals', 'resync'], intervals?.resync);
+  if (Number(listen?.address.split(':').at(-1) ?? 0) > LARGEST_PORT) {
+    const { line, column } = document.placeOf(['listen', 'address']);
+    problems.push(`${path}:${line}:${column}: listen.address: no port is larger than ${LARGEST_PORT}`);
+  }
   for (const [index, { name, interval }] of sources.entries()) {
     requireSome(['sources', index, 'interval'], interval);
     const { line, column } = document.placeOf(['sources', index, 'name']);

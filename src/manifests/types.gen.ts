@@ -469,10 +469,7 @@ export interface AgentConfig {
   notifications?: Notification[];
   concurrency?: ConcurrencyConfig;
   intervals?: IntervalsConfig;
-  /**
-   * Address of the status API, metrics and health: host and port, or a port of 127.0.0.1.
-   */
-  listen?: string;
+  listen?: ListenConfig;
   /**
    * The least severity logged.
    */
@@ -800,4 +797,21 @@ export interface IntervalsConfig {
    * Writes the status of what hasn't changed.
    */
   status?: string;
+}
+/**
+ * Serves API, metrics, health and webhooks over TCP too. Exactly one of tokenFile, tokenVariable.
+ */
+export interface ListenConfig {
+  /**
+   * Host and port, or a port of 127.0.0.1. Other hosts are listened on when they are written here only.
+   */
+  address: string;
+  /**
+   * File that holds the token that is asked for.
+   */
+  tokenFile?: string;
+  /**
+   * Environment variable of the agent that holds the token.
+   */
+  tokenVariable?: string;
 }

@@ -1,6 +1,7 @@
 /**
  * The agent's API: health, metrics, what is there, and what it may be told. On a unix socket (a named pipe on Windows)
- * that only this user can open, and on a TCP address when configured, for those who know the token.
+ * that only this user can open, and on a TCP address when configured, for those who know the token. Health is told to
+ * anybody there, as kubelets expect; webhooks carry their own proof.
  */
 
 import { createHash, timingSafeEqual } from 'node:crypto';
@@ -8,11 +9,14 @@ import { chmod, rm } from 'node:fs/promises';
 import { PassThrough } from 'node:stream';
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
 import type { Agent, Round } from '../agent/agent.ts';
-import { CimletError, classify, disposition } from '../errors.ts';
+import type { AgentLog } from '../agent/log.ts';
+import { CimletError, classify, describeError, disposition } from '../errors.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
+import { readQuietly, type Secret } from '../manifests/secrets.ts';
 import type { Engine } from '../reconciler/engine.ts';
 import type { ExecutionEvent } from '../reconciler/types.ts';
 import { requireResource, type State } from '../state/state.ts';
+import { addHooks, type Hook } from './hooks.ts';
 import { itemsOf, SECTIONS } from './items.ts';
 import { createMetrics } from './metrics.ts';
 
@@ -23,7 +27,10 @@ export interface ServerOptions {
   /** Path of the socket, or name of the pipe. One that is there is a dead agent's: the root's lock is ours. */
   socket: string;
   /** Served besides, to whoever sends `Authorization: Bearer <token>`. */
-  tcp?: { host: string; port: number; token: string } | undefined;
+  tcp?: { host: string; port: number; token: Secret } | undefined;
+  /** By name of their source. */
+  hooks?: ReadonlyMap<string, Hook> | undefined;
+  log: AgentLog;
 }
 
 /** What watchers are told. */
@@ -32,6 +39,9 @@ export type Notice =
   | { type: ExecutionEvent['type']; action: string; message?: string | undefined };
 
 const RESOURCE_KEY = { type: 'string', pattern: '^(Image|LayerChain|Mount)/.+$' };
+
+/** For a request to come in whole. */
+const REQUEST_TIMEOUT_MS = 30_000;
 
 /** Bytes that a watcher may leave unread before it is cut off. */
 const MOST_UNREAD = 2 ** 20;
@@ -72,11 +82,17 @@ export class AgentServer {
       if (socket.startsWith('\\\\'))
         await this.#serve(undefined, (server) => server.listen({ path: socket }));
       else await this.#servePrivately(socket);
-      if (tcp !== undefined) await this.#serve(tcp.token, (server) => server.listen(tcp));
+      if (tcp !== undefined) await this.#serveOverTcp(tcp);
     } catch (error) {
       await this.close();
       throw classify(error, 'open the API of the agent');
     }
+  }
+
+  /** Of the TCP address, the one chosen when it was to be any. */
+  get port(): number | undefined {
+    const address = this.#servers.at(-1)?.server.address();
+    return typeof address === 'object' ? address?.port : undefined;
   }
 
   async close(): Promise<void> {
@@ -98,14 +114,38 @@ export class AgentServer {
     await chmod(socket, 0o600);
   }
 
+  async #serveOverTcp({ host, port, token }: NonNullable<ServerOptions['tcp']>): Promise<void> {
+    try {
+      await this.#serve(token, (server) => server.listen({ host, port }));
+    } catch (error) {
+      const hint = 'choose another listen.address in cimlet.yaml, or stop what listens there';
+      throw classify(error, `listen on ${host}:${port}`, hint);
+    }
+  }
+
   async #serve(
-    token: string | undefined,
+    token: Secret | undefined,
     listen: (server: FastifyInstance) => Promise<unknown>,
   ): Promise<void> {
-    const server = fastify({ logger: false, forceCloseConnections: true });
+    const server = fastify({
+      logger: false,
+      forceCloseConnections: true,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+    });
+    const { hooks = new Map<string, Hook>(), log } = this.#options;
     this.#servers.push(server);
-    if (token !== undefined) requireToken(server, token);
-    this.#addRoutes(server);
+    server.setErrorHandler((error, { method, url }, reply) => {
+      const { statusCode: status } = replyError(error, reply);
+      const { cause } = error as Error;
+      if (status >= 500) log.error({ method, url, status, cause: String(cause ?? '') }, describeError(error));
+      return reply;
+    });
+    this.#addHealth(server);
+    addHooks(server, hooks, (source) => this.#running().look(source), log);
+    server.register(async (scope) => {
+      if (token !== undefined) requireToken(scope, token);
+      this.#addRoutes(scope);
+    });
     await listen(server);
   }
 
@@ -121,15 +161,17 @@ export class AgentServer {
     return this.#agent;
   }
 
-  #addRoutes(server: FastifyInstance): void {
-    const { engine, state, version } = this.#options;
-    server.setErrorHandler((error, _request, reply) => replyError(error, reply));
-    server.get('/healthz', async () => ({ status: 'ok', version }));
+  /** Says nothing that a stranger may not know. */
+  #addHealth(server: FastifyInstance): void {
+    server.get('/healthz', async () => ({ status: 'ok', version: this.#options.version }));
     server.get('/readyz', async (_request, reply) => {
-      const sources = this.#running().sourceStatuses();
-      if (this.#running().isReady) return { status: 'ready', sources };
-      return reply.code(503).send({ status: 'starting', sources });
+      if (this.#running().isReady) return { status: 'ready' };
+      return reply.code(503).send({ status: 'starting' });
     });
+  }
+
+  #addRoutes(server: FastifyInstance): void {
+    const { engine, state } = this.#options;
     server.get('/metrics', async (_request, reply) =>
       reply.type(this.#metrics.contentType).send(await this.#metrics.render()),
     );
@@ -198,10 +240,10 @@ export class AgentServer {
 }
 
 /** Digests are compared, which have one length. */
-function requireToken(server: FastifyInstance, token: string): void {
+function requireToken(server: FastifyInstance, token: Secret): void {
   const digest = (text: string) => createHash('sha256').update(text).digest();
-  const expected = digest(`Bearer ${token}`);
   server.addHook('onRequest', async ({ headers }, reply) => {
+    const expected = digest(`Bearer ${await readQuietly(token, 'the token')}`);
     if (timingSafeEqual(digest(headers.authorization ?? ''), expected)) return;
     await reply
       .code(401)

@@ -5,10 +5,11 @@
  * an argument or a file.
  */
 
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve, sep } from 'node:path';
 import { CimletError, classify } from '../errors.ts';
-import type { GitSource as GitConfig, GitCredentials } from '../manifests/types.gen.ts';
+import { readSecret } from '../manifests/secrets.ts';
+import type { GitSource as GitConfig } from '../manifests/types.gen.ts';
 import type { GitAddress } from './git-address.ts';
 import type { GitSettings } from './git-command.ts';
 
@@ -150,30 +151,14 @@ async function readCredentials({
   if (address.transport !== 'https' && address.transport !== 'http') {
     throw mismatch(address, 'takes no token or password');
   }
-  const secret = await readSecret(credentials, baseDirectory);
+  const { tokenFile, passwordFile, tokenVariable } = credentials;
+  const place = { file: tokenFile ?? passwordFile, variable: tokenVariable };
+  const secret = await readSecret('git credentials', place, baseDirectory);
   const username = address.username ?? credentials.username ?? 'git';
   return {
     environment: { CIMLET_GIT_USERNAME: username, CIMLET_GIT_PASSWORD: secret },
     secrets: [secret, `${username}:${secret}`],
   };
-}
-
-/** The first line of the file, or the variable. */
-async function readSecret(credentials: GitCredentials, baseDirectory: string): Promise<string> {
-  const { tokenVariable } = credentials;
-  const file = credentials.tokenFile ?? credentials.passwordFile;
-  const place = tokenVariable === undefined ? `file ${file}` : `environment variable ${tokenVariable}`;
-  try {
-    const text =
-      tokenVariable === undefined
-        ? await readFile(resolve(baseDirectory, file ?? ''), 'utf8')
-        : (process.env[tokenVariable] ?? '');
-    const secret = text.split(/\r?\n/, 1)[0] ?? '';
-    if (secret === '') throw new CimletError('not-found', `read git credentials: ${place} holds none`);
-    return secret;
-  } catch (error) {
-    throw classify(error, `read git credentials from ${place}`);
-  }
 }
 
 /** ssh reads these paths as parts of its configuration, where some characters mean more than themselves. */

@@ -1,7 +1,8 @@
-/** Whether a webhook was sent by somebody who knows the secret. */
+/** Webhooks of git servers: whether one was sent by somebody who knows the secret, and what it tells of. */
 
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
+import type { GitRef } from '../manifests/types.gen.ts';
 
 export type WebhookProvider = 'GitHub' | 'GitLab' | 'Gitea' | 'Generic';
 
@@ -39,6 +40,37 @@ export function isAuthenticWebhook(
 ): boolean {
   if (secret === '') throw new Error('a webhook needs a secret that is not empty');
   return CHECKS[provider](secret, request);
+}
+
+/**
+ * Whether what it tells of may concern who follows `ref`: false for a push to another branch or tag. All four tell
+ * the full name of what was pushed as `ref`, GitHub as a form too if so configured. In doubt it does.
+ */
+export function mayConcern({ headers, body }: WebhookRequest, ref: GitRef | undefined): boolean {
+  const isForm = headerOf(headers, 'content-type').startsWith('application/x-www-form-urlencoded');
+  const text = Buffer.from(body).toString('utf8');
+  const told = parseObject(isForm ? (new URLSearchParams(text).get('payload') ?? '') : text);
+  const pushed = told.ref;
+  if (typeof pushed !== 'string' || !/^refs\/(heads|tags)\//.test(pushed)) return true;
+  if (ref?.commit !== undefined) return true;
+  if (ref?.semver !== undefined) return pushed.startsWith('refs/tags/');
+  if (ref?.tag !== undefined) return pushed === `refs/tags/${ref.tag}`;
+  const { default_branch: standard } = objectOf(told.repository ?? told.project);
+  const branch = ref?.branch ?? standard;
+  return branch === undefined || pushed === `refs/heads/${branch}`;
+}
+
+function parseObject(text: string): Record<string, unknown> {
+  try {
+    return objectOf(JSON.parse(text));
+  } catch {
+    // What isn't JSON tells nothing.
+    return {};
+  }
+}
+
+function objectOf(value: unknown): Record<string, unknown> {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 }
 
 /** Empty when missing, and when sent more than once: which one counts would be a guess. */

@@ -1,68 +1,17 @@
 /** The agent as a process of its own: follows a folder, repairs, survives, and leaves its mounts when it goes. */
 
-import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createInterface } from 'node:readline';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createEmbeddedHost } from '../../src/hosts/embedded/embedded-host.ts';
 import { mountsBelow } from '../support/mounts.ts';
-import { COMPILE_CACHE, MAIN, runProgram } from '../support/program.ts';
+import { runProgram } from '../support/program.ts';
 import { hasTool, isRoot, requireOrSkip } from '../support/requirements.ts';
+import { AgentProcess } from './agent-process.ts';
 import { BASE, PATCH, World } from './world.ts';
 
 const capabilities = await createEmbeddedHost({ root: '/nowhere' }).capabilities();
 const kernel = requireOrSkip('root and kernel EROFS mounts', isRoot && capabilities['view.Kernel'].available);
-
-interface Line {
-  level: number;
-  msg: string;
-  action?: string;
-}
-
-class AgentProcess {
-  readonly #child: ChildProcessWithoutNullStreams;
-  readonly #lines: Line[] = [];
-  readonly #ended: Promise<number | null>;
-  #check: () => void = () => undefined;
-  #stderr = '';
-
-  constructor(args: string[]) {
-    this.#child = spawn(process.execPath, [MAIN, 'agent', ...args], {
-      env: { ...process.env, NODE_COMPILE_CACHE: COMPILE_CACHE },
-    });
-    this.#child.stderr.on('data', (chunk: Buffer) => {
-      this.#stderr += chunk.toString();
-    });
-    createInterface({ input: this.#child.stdout }).on('line', (line) => {
-      this.#lines.push(JSON.parse(line) as Line);
-      this.#check();
-    });
-    this.#ended = new Promise((resolve) => this.#child.on('close', resolve));
-  }
-
-  /** Resolves once a line like this was logged since the last call. */
-  async until(message: string, action?: string): Promise<void> {
-    const arrived = new Promise<'line'>((resolve) => {
-      this.#check = () => {
-        const at = this.#lines.findIndex(
-          (line) => line.msg.includes(message) && (action === undefined || line.action === action),
-        );
-        if (at < 0) return;
-        this.#lines.splice(0, at + 1);
-        this.#check = () => undefined;
-        resolve('line');
-      };
-    });
-    this.#check();
-    const first = await Promise.race([arrived, this.#ended]);
-    if (first !== 'line') throw new Error(`the agent ended with ${first}: ${this.#stderr}`);
-  }
-
-  async end(signal: NodeJS.Signals): Promise<number | null> {
-    this.#child.kill(signal);
-    return this.#ended;
-  }
-}
 
 let agent: AgentProcess | undefined;
 afterEach(async () => {

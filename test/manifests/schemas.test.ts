@@ -349,7 +349,7 @@ describe('cimlet.yaml', () => {
         root: '/var/lib/cimlet',
         host: 'embedded',
         logLevel: 'debug',
-        listen: '127.0.0.1:9180',
+        listen: { address: '127.0.0.1:9180', tokenFile: 'token' },
         labels: { zone: 'a' },
       },
     ],
@@ -410,7 +410,10 @@ describe('cimlet.yaml', () => {
   it.each<[object, string]>([
     [{ rot: '/x' }, 'unknown field "rot"'],
     [{ host: 'linux' }, 'host is "linux"; it is one of auto, windows, embedded'],
-    [{ listen: 'x:y' }, 'listen must be host and port such as `127.0.0.1:9180`, is "x:y"'],
+    [
+      { listen: { address: 'x:y', tokenFile: 't' } },
+      'listen.address must be host and port such as `127.0.0.1:9180`, is "x:y"',
+    ],
     [{ sources: [{ name: 'x' }] }, 'sources[0] needs exactly one of folder, git; found none'],
     [
       { sources: [{ name: 'x', git: { url: 'u', ref: {} } }] },

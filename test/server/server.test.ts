@@ -52,15 +52,16 @@ async function start(tcp?: ServerOptions['tcp']): Promise<void> {
     { name: 'here', folder: { path: root, include: ['*.yaml'] } },
     { cacheDirectory: join(root, 'cache'), baseDirectory: root },
   );
-  server = new AgentServer({ engine, state, version: '1.2.3', socket: agentSocket(root), tcp });
   const nothing = () => undefined;
+  const log = { debug: nothing, info: nothing, warn: nothing, error: nothing };
+  server = new AgentServer({ engine, state, version: '1.2.3', socket: agentSocket(root), tcp, log });
   const agent = new Agent({
     engine,
     state,
     sources: [{ source, id: 'here', prune: true, isSuspended: false }],
     resyncMs: 60_000,
     largestPrune: 0.5,
-    log: { debug: nothing, info: nothing, warn: nothing, error: nothing },
+    log,
     onEvent: (event) => server.onEvent(event),
     onRound: (round) => {
       server.onRound(round);
@@ -196,12 +197,12 @@ describe('the API', () => {
 
   it('is served over TCP to those who have the token only', async () => {
     const port = await freePort();
-    await start({ host: '127.0.0.1', port, token: 'secret' });
+    await start({ host: '127.0.0.1', port, token: async () => 'secret' });
     const at = { host: '127.0.0.1', port };
-    expect((await fetchPlain('/healthz', {}, at)).status).toBe(401);
-    expect((await fetchPlain('/healthz', { authorization: 'Bearer wrong' }, at)).status).toBe(401);
-    expect((await fetchPlain('/healthz', { authorization: 'Bearer secret' }, at)).status).toBe(200);
-    expect((await fetchPlain('/healthz')).status).toBe(200);
+    expect((await fetchPlain('/metrics', {}, at)).status).toBe(401);
+    expect((await fetchPlain('/metrics', { authorization: 'Bearer wrong' }, at)).status).toBe(401);
+    expect((await fetchPlain('/metrics', { authorization: 'Bearer secret' }, at)).status).toBe(200);
+    expect((await fetchPlain('/metrics')).status).toBe(200);
   });
 
   it('takes the place of a dead agent', async () => {

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { isAuthenticWebhook, type WebhookProvider } from '../../src/sources/webhooks.ts';
+import { isAuthenticWebhook, mayConcern, type WebhookProvider } from '../../src/sources/webhooks.ts';
 import { hasTool, requireOrSkip } from '../support/requirements.ts';
 
 const body = Buffer.from('{"ref":"refs/heads/main"}');
@@ -61,4 +61,44 @@ it('takes an empty secret for the mistake it is', () => {
   expect(() => isAuthenticWebhook('GitLab', '', { headers: { 'x-gitlab-token': '' }, body })).toThrow(
     'secret',
   );
+});
+
+describe('what a push may concern', () => {
+  const told = (payload: object | string, ref?: object, type = 'application/json') =>
+    mayConcern(
+      {
+        headers: { 'content-type': type },
+        body: Buffer.from(typeof payload === 'string' ? payload : JSON.stringify(payload)),
+      },
+      ref,
+    );
+  const main = 'refs/heads/main';
+  const tag = 'refs/tags/v1.2.0';
+
+  it.each([
+    ['the branch that is followed', told({ ref: main }, { branch: 'main' }), true],
+    ['another one', told({ ref: 'refs/heads/other' }, { branch: 'main' }), false],
+    ['the default branch', told({ ref: main, repository: { default_branch: 'main' } }), true],
+    ['not the default branch', told({ ref: main, project: { default_branch: 'trunk' } }), false],
+    ['nobody knows which is the default', told({ ref: main }), true],
+    ['a tag, where versions are followed', told({ ref: tag }, { semver: '1' }), true],
+    ['a branch, where versions are followed', told({ ref: main }, { semver: '1' }), false],
+    ['the tag that is followed', told({ ref: tag }, { tag: 'v1.2.0' }), true],
+    ['another tag', told({ ref: tag }, { tag: 'v2' }), false],
+    ['a commit may come by any branch', told({ ref: main }, { commit: 'a'.repeat(40) }), true],
+    ['no push at all', told({ zen: 'Design for failure.' }, { branch: 'main' }), true],
+    ['no JSON at all', told('\u0000', { branch: 'main' }), true],
+    ['null', told('null', { branch: 'main' }), true],
+    [
+      'a form, as GitHub sends it if told to',
+      told(
+        `payload=${encodeURIComponent(JSON.stringify({ ref: 'refs/heads/other' }))}`,
+        { branch: 'main' },
+        'application/x-www-form-urlencoded',
+      ),
+      false,
+    ],
+  ])('%s', (_, found, expected) => {
+    expect(found).toBe(expected);
+  });
 });

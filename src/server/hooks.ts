@@ -1,0 +1,55 @@
+/** `POST /hooks/<source>`: a git server says that something was pushed, and the source looks at once. */
+
+import type { FastifyInstance } from 'fastify';
+import type { AgentLog } from '../agent/log.ts';
+import { readQuietly, type Secret } from '../manifests/secrets.ts';
+import type { GitRef } from '../manifests/types.gen.ts';
+import { isAuthenticWebhook, mayConcern, type WebhookProvider } from '../sources/webhooks.ts';
+
+/** Who may tell of pushes to a source. */
+export interface Hook {
+  provider: WebhookProvider;
+  secret: Secret;
+  /** What the source follows; undefined for the default branch. */
+  ref: GitRef | undefined;
+}
+
+/** What was pushed is not read from it, so that little is lost by refusing a long one: the next look finds it. */
+const LARGEST_BODY = 2 ** 20;
+
+/**
+ * Serves `hooks`, by name of their source; `look` wakes one. Nobody is told why a hook is refused; the log is. One that
+ * is sent again has its source look again, no more.
+ */
+export function addHooks(
+  server: FastifyInstance,
+  hooks: ReadonlyMap<string, Hook>,
+  look: (source: string) => void,
+  log: AgentLog,
+): void {
+  server.register(async (scope) => {
+    // The signature is of the bytes as they came.
+    scope.removeAllContentTypeParsers();
+    scope.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: LARGEST_BODY }, (_request, body, done) =>
+      done(null, body),
+    );
+    scope.post<{ Params: { source: string }; Body: Buffer | undefined }>(
+      '/hooks/:source',
+      async (request, reply) => {
+        const { source } = request.params;
+        const hook = hooks.get(source);
+        if (hook === undefined)
+          return reply.code(404).send({ code: 'not-found', message: 'no source takes webhooks here' });
+        const webhook = { headers: request.headers, body: request.body ?? Buffer.alloc(0) };
+        if (!isAuthenticWebhook(hook.provider, await readQuietly(hook.secret, 'the secret'), webhook)) {
+          log.warn({ source, from: request.ip }, 'webhook refused: it is not signed with the secret');
+          return reply.code(401).send({ code: 'access-denied', message: 'not accepted' });
+        }
+        const isHeeded = mayConcern(webhook, hook.ref);
+        if (isHeeded) look(source);
+        log.info({ source, from: request.ip, isHeeded }, 'webhook');
+        return reply.code(202).send({ isHeeded });
+      },
+    );
+  });
+}
