@@ -130,7 +130,7 @@ class TreeExport {
     const source = {
       from: tree.from,
       // Reading is what changes the time of the last access.
-      info: { ...copyOf(info), lastAccessTime: info.lastWriteTime },
+      info: { ...info, lastAccessTime: info.lastWriteTime },
       streams: tree.streams(path),
       read: (stream?: string) => tree.read(path, stream),
     };
@@ -175,12 +175,6 @@ class TreeExport {
   #inTar(path: string): string {
     return joined(this.#options.below, path);
   }
-}
-
-/** Spread would lose what is a getter of the original. */
-function copyOf(info: FileInfo): FileInfo {
-  const { securityDescriptor, reparseData, extendedAttributes } = info;
-  return { ...info, securityDescriptor, reparseData, extendedAttributes };
 }
 
 function joined(directory: string, name: string): string {

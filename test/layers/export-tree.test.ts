@@ -91,7 +91,7 @@ describe('what differs between trees', () => {
         // And there is nothing more to say of it.
         if (tars.length > 1) expect(exportLast(two, tars.length).length).toBe(last.length);
       }),
-      { numRuns: 50 },
+      { numRuns: 30 },
     );
   });
 

@@ -1,29 +1,30 @@
 /**
- * The layers below one that is written, as the volume shows them where they are mounted. Whoever made those layers chose
- * what links in them point at, so no path is looked up through one: Windows would follow it out of the volume.
+ * The files of a volume: the layers below one that is written, or a scratch over them. Whoever made those chose what links
+ * in them point at, so no path is looked up through one: Windows would follow it out of the volume.
  */
 
 import { closeSync, openSync, readdirSync, readSync } from 'node:fs';
 import type { FileInfo, StreamInfo } from '../../cim/types.ts';
 import { classify, isErrorCode } from '../../errors.ts';
-import type { LowerView } from '../../layers/lower-view.ts';
+import type { FileTree } from '../../layers/export-tree.ts';
 import type { FileFacts } from '../../native/windows/file-info.ts';
 
 const CHUNK = 1 << 20;
 
-export class MountedLayers implements LowerView {
-  readonly #volume: string;
+export class MountedLayers implements FileTree {
+  /** The volume, or a directory of it. */
+  readonly from: string;
   readonly #facts: FileFacts;
   /** The directory found last to be reached without links: paths come by directory. */
   #reached = '';
 
-  /** `volume` is `\\?\Volume{guid}\`. */
-  constructor(volume: string, facts: FileFacts) {
-    this.#volume = volume;
+  /** `from` is `\\?\Volume{guid}\`, or a directory, which ends in a backslash too. */
+  constructor(from: string, facts: FileFacts) {
+    this.from = from;
     this.#facts = facts;
   }
 
-  /** The descriptor is read when it is asked for: most callers only want to know what is there. */
+  /** Descriptor, link and extended attributes are read when asked for: most callers only want to know what is there. */
   stat(path: string): FileInfo | undefined {
     const slash = path.lastIndexOf('/');
     if (slash >= 0 && !this.#reaches(path.slice(0, slash))) return undefined;
@@ -37,7 +38,19 @@ export class MountedLayers implements LowerView {
       get securityDescriptor() {
         return facts.securityDescriptor(full);
       },
+      get reparseData() {
+        return info.reparseTag === 0 ? undefined : facts.reparseData(full);
+      },
+      get extendedAttributes() {
+        return facts.extendedAttributes(full);
+      },
     };
+  }
+
+  identity(path: string): string | undefined {
+    const full = this.#full(path);
+    const info = this.#facts.info(full);
+    return info === undefined || info.isDirectory || info.links < 2 ? undefined : this.#facts.fileId(full);
   }
 
   entries(path: string): { name: string }[] {
@@ -91,6 +104,6 @@ export class MountedLayers implements LowerView {
   }
 
   #full(path: string): string {
-    return this.#volume + path.replaceAll('/', '\\');
+    return this.from + path.replaceAll('/', '\\');
   }
 }

@@ -1,11 +1,16 @@
-/** What Windows knows of one file and Node doesn't tell: attributes, 100 ns times, reparse tag, descriptor, streams. */
+/**
+ * What Windows knows of one file and Node doesn't tell: attributes, 100 ns times, reparse points, descriptor, extended
+ * attributes, streams.
+ */
 
 import { C } from '../library.ts';
-import { BOOL, HANDLE } from './ctypes.ts';
+import { BOOL, HANDLE, NTSTATUS } from './ctypes.ts';
 import type { Dlls } from './dll.ts';
+import { ControlCode } from './kernel32.ts';
 import { Win32Error } from './status.ts';
 
-const READ_ATTRIBUTES_AND_CONTROL = 0x0002_0080;
+/** FILE_READ_EA, FILE_READ_ATTRIBUTES, READ_CONTROL. */
+const READ_METADATA = 0x0002_0088;
 const SHARE_ALL = 7;
 const OPEN_EXISTING = 3;
 /** FILE_FLAG_BACKUP_SEMANTICS, for directories, and FILE_FLAG_OPEN_REPARSE_POINT, for links themselves. */
@@ -14,6 +19,14 @@ const BACKUP_AND_REPARSE = 0x0220_0000;
 const FILE_BASIC_INFO = { class: 0, size: 40 } as const;
 const FILE_STANDARD_INFO = { class: 1, size: 24 } as const;
 const FILE_ATTRIBUTE_TAG_INFO = { class: 9, size: 8 } as const;
+/** Volume serial number, then 128 bits. */
+const FILE_ID_INFO = { class: 18, size: 24 } as const;
+
+/** The most that either can have. */
+const REPARSE_BYTES = 16_384;
+const EXTENDED_ATTRIBUTE_BYTES = 65_536;
+/** What a file says that has none, or whose file system knows none. */
+const NO_EXTENDED_ATTRIBUTES = new Set([0xc000_004f, 0xc000_0052, 0xc000_0002, 0xc000_00bb]);
 
 const OWNER_GROUP_DACL = 7;
 const HANDLE_EOF = 38;
@@ -27,6 +40,14 @@ const KERNEL32 = {
   FindFirstStreamW: [HANDLE, [C.str16, C.int, C.pointer, C.uint32]],
   FindNextStreamW: [BOOL, [HANDLE, C.pointer]],
   FindClose: [BOOL, [HANDLE]],
+  DeviceIoControl: [BOOL, [HANDLE, C.uint32, C.pointer, C.uint32, C.pointer, C.uint32, C.pointer, C.pointer]],
+} as const;
+
+const NTDLL = {
+  NtQueryEaFile: [
+    NTSTATUS,
+    [HANDLE, C.pointer, C.pointer, C.uint32, C.uint8, C.pointer, C.uint32, C.pointer, C.uint8],
+  ],
 } as const;
 
 const ADVAPI32 = {
@@ -45,6 +66,8 @@ export interface WindowsFileInfo {
   lastAccessTime: bigint;
   lastWriteTime: bigint;
   changeTime: bigint;
+  /** How many names the file has. */
+  links: number;
 }
 
 export interface WindowsStream {
@@ -59,6 +82,12 @@ export interface FileFacts {
   info(path: string): WindowsFileInfo | undefined;
   /** Owner, group and DACL, self-relative. */
   securityDescriptor(path: string): Buffer;
+  /** REPARSE_DATA_BUFFER of what is a reparse point. */
+  reparseData(path: string): Buffer;
+  /** FILE_FULL_EA_INFORMATION chain; undefined when there are none. */
+  extendedAttributes(path: string): Buffer | undefined;
+  /** The same for all names of a file, as long as it is open or not deleted. */
+  fileId(path: string): string;
   /** Alternate data streams. */
   streams(path: string): WindowsStream[];
 }
@@ -67,10 +96,11 @@ export interface FileFacts {
 export function fileFacts(dlls: Dlls): FileFacts {
   const kernel32 = dlls.open('kernel32.dll', KERNEL32);
   const advapi32 = dlls.open('advapi32.dll', ADVAPI32);
+  const ntdll = dlls.open('ntdll.dll', NTDLL);
 
   /** Undefined when there is nothing. */
   function withFile<T>(path: string, use: (handle: number) => T): T | undefined {
-    const args = [path, READ_ATTRIBUTES_AND_CONTROL, SHARE_ALL, null, OPEN_EXISTING, BACKUP_AND_REPARSE, 0];
+    const args = [path, READ_METADATA, SHARE_ALL, null, OPEN_EXISTING, BACKUP_AND_REPARSE, 0];
     const { value, status } = kernel32.attemptNow('CreateFileW', ...args);
     if (status === Win32Error.FILE_NOT_FOUND || status === Win32Error.PATH_NOT_FOUND) return undefined;
     if (status !== 0) throw kernel32.failure(`look at ${path}`, 'CreateFileW', args, status);
@@ -80,6 +110,14 @@ export function fileFacts(dlls: Dlls): FileFacts {
     } finally {
       kernel32.callNow(`close ${path}`, 'CloseHandle', handle);
     }
+  }
+
+  /** Throws `not-found` when there is nothing. */
+  function withPresent<T>(operation: string, path: string, use: (handle: number) => T): T {
+    const found = withFile(path, (handle) => ({ value: use(handle) }));
+    if (found === undefined)
+      throw kernel32.failure(operation, 'CreateFileW', [path], Win32Error.FILE_NOT_FOUND);
+    return found.value;
   }
 
   function query(path: string, handle: number, kind: { class: number; size: number }): Buffer {
@@ -111,11 +149,12 @@ export function fileFacts(dlls: Dlls): FileFacts {
           lastAccessTime: basic.readBigInt64LE(8),
           lastWriteTime: basic.readBigInt64LE(16),
           changeTime: basic.readBigInt64LE(24),
+          links: standard.readUInt32LE(16),
         };
       }),
     securityDescriptor: (path) => {
       const operation = `read the security descriptor of ${path}`;
-      const found = withFile(path, (handle) => {
+      return withPresent(operation, path, (handle) => {
         const needed = Buffer.alloc(4);
         const ask = (buffer: Buffer | null) =>
           advapi32.attemptNow(
@@ -134,10 +173,33 @@ export function fileFacts(dlls: Dlls): FileFacts {
         if (second !== 0) throw advapi32.failure(operation, 'GetKernelObjectSecurity', [], second);
         return buffer;
       });
-      if (found === undefined)
-        throw kernel32.failure(operation, 'CreateFileW', [path], Win32Error.FILE_NOT_FOUND);
-      return found;
     },
+    reparseData: (path) => {
+      const operation = `read the reparse point ${path}`;
+      return withPresent(operation, path, (handle) => {
+        const [buffer, returned] = [Buffer.alloc(REPARSE_BYTES), Buffer.alloc(4)];
+        const code = ControlCode.FSCTL_GET_REPARSE_POINT;
+        const args = [handle, code, null, 0, buffer, buffer.length, returned, null];
+        kernel32.callNow(operation, 'DeviceIoControl', ...args);
+        return buffer.subarray(0, returned.readUInt32LE());
+      });
+    },
+    extendedAttributes: (path) => {
+      const operation = `read the extended attributes of ${path}`;
+      return withPresent(operation, path, (handle) => {
+        // IO_STATUS_BLOCK: a status, and how many bytes there are.
+        const [buffer, status] = [Buffer.alloc(EXTENDED_ATTRIBUTE_BYTES), Buffer.alloc(16)];
+        const args = [handle, status, buffer, buffer.length, 0, null, 0, null, 1];
+        const outcome = ntdll.attemptNow('NtQueryEaFile', ...args);
+        if (NO_EXTENDED_ATTRIBUTES.has(outcome.status >>> 0)) return undefined;
+        if (outcome.status !== 0) throw ntdll.failure(operation, 'NtQueryEaFile', args, outcome.status);
+        return buffer.subarray(0, Number(status.readBigUInt64LE(8)));
+      });
+    },
+    fileId: (path) =>
+      withPresent(`ask which file ${path} is`, path, (handle) =>
+        query(path, handle, FILE_ID_INFO).toString('hex'),
+      ),
     streams: (path) => {
       const found: WindowsStream[] = [];
       const data = Buffer.alloc(STREAM_DATA_SIZE);

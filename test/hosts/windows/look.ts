@@ -1,6 +1,6 @@
 /** What a Windows process sees of files that it made, through the bindings and through Node. Prints JSON. */
 
-import { lstatSync, mkdirSync, writeFileSync } from 'node:fs';
+import { linkSync, lstatSync, mkdirSync, writeFileSync } from 'node:fs';
 import { MountedLayers } from '../../../src/hosts/windows/mounted-layers.ts';
 import { Dlls } from '../../../src/native/windows/dll.ts';
 import { fileFacts } from '../../../src/native/windows/file-info.ts';
@@ -8,6 +8,8 @@ import { fileFacts } from '../../../src/native/windows/file-info.ts';
 const facts = fileFacts(new Dlls());
 mkdirSync('C:\\looked\\directory', { recursive: true });
 writeFileSync('C:\\looked\\file.txt', 'twelve bytes');
+writeFileSync('C:\\looked\\one', 'two names');
+linkSync('C:\\looked\\one', 'C:\\looked\\two');
 const layers = new MountedLayers('C:\\looked\\', facts);
 
 /** FILETIMEs count from 1601. */
@@ -41,5 +43,11 @@ console.log(
     entries: layers.entries('').map(({ name }) => name),
     noEntries: [...layers.entries('none'), ...layers.entries('file.txt')],
     content: Buffer.concat([...layers.read('file.txt')]).toString(),
+    names: {
+      same: layers.identity('one') !== undefined && layers.identity('one') === layers.identity('two'),
+      single: layers.identity('file.txt') ?? null,
+      directory: layers.identity('directory') ?? null,
+    },
+    extendedAttributes: layers.stat('file.txt')?.extendedAttributes ?? null,
   }),
 );

@@ -18,9 +18,14 @@ function factsOf(entries: Record<string, Partial<WindowsFileInfo>>, asked: strin
     info: (path) => {
       asked.push(path);
       const entry = entries[path.slice('V:'.length)];
-      return entry && { attributes: 0, isDirectory: false, reparseTag: 0, size: 0, ...times, ...entry };
+      return (
+        entry && { attributes: 0, isDirectory: false, reparseTag: 0, size: 0, links: 1, ...times, ...entry }
+      );
     },
     securityDescriptor: () => Buffer.alloc(0),
+    reparseData: () => Buffer.alloc(8),
+    extendedAttributes: () => undefined,
+    fileId: (path) => path,
     streams: () => [{ name: 'found', size: 1 }],
   };
 }
@@ -86,9 +91,11 @@ describe.runIf(canRunWindows())('as a Windows process', () => {
           { ...plain, name: 'directory', isDirectory: true, directoryBit: true, size: expect.any(Number) },
         ],
         absent: [null, null, null],
-        entries: ['directory', 'file.txt'],
+        entries: ['directory', 'file.txt', 'one', 'two'],
         noEntries: [],
         content: 'twelve bytes',
+        names: { same: true, single: null, directory: null },
+        extendedAttributes: null,
       });
     } finally {
       await world.close();
