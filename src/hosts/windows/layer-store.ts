@@ -9,6 +9,7 @@ import { lowerVolumeGuid } from '../identity.ts';
 import { LAYER_FILE, layerFolder, layerName, parseFolderName } from '../layout.ts';
 import { type LayerRecord, readLayerRecord, readLayerRecords, writeLayerRecord } from '../records.ts';
 import { beginFolder, discardFolder, putInPlace, removeAside, setAside } from '../snapshot-folders.ts';
+import { checkUnpackRequest, suffices } from '../unpack-request.ts';
 import { afterFailure } from './acquire.ts';
 import { builderOf } from './builders.ts';
 import { isForkedFile, LAYER_IMAGE } from './cim-paths.ts';
@@ -25,22 +26,13 @@ export async function unpackLayer(
   request: UnpackRequest,
   context: EffectContext,
 ): Promise<void> {
-  const { chainId, format, seal, vhdFooter } = request;
-  const operation = `unpack layer ${chainId}`;
-  if (format === 'ForkedCIM' && (seal === true || vhdFooter === true))
-    throw new CimletError('invalid-manifest', `${operation}: a ForkedCIM has neither seal nor VHD footer`, {
-      hint: 'use BlockCIM',
-    });
+  checkUnpackRequest(request);
   const known = (await soundLayer(workshop, request))?.layer;
-  const suffices =
-    known !== undefined &&
-    (seal !== true || known.rootHash !== undefined) &&
-    (vhdFooter !== true || known.vhdFooter === true);
-  if (suffices) return;
+  if (known !== undefined && suffices(known, request)) return;
   await discardUnpacked(workshop, request);
   try {
     // One forked image at a time: what an image leaves behind when it fails can't be told from another's files.
-    if (format === 'ForkedCIM')
+    if (request.format === 'ForkedCIM')
       await workshop.locks.run('forked images', () => writeLayer(workshop, request, context));
     else await writeLayer(workshop, request, context);
   } catch (error) {

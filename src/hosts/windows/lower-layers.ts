@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import { volumePath } from '../../native/windows/guid.ts';
+import { requireLayers } from '../chain-layers.ts';
 import type { ChainId, EffectContext, UnpackRequest } from '../host.ts';
 import { lowerVolumeGuid } from '../identity.ts';
 import { layerFolder } from '../layout.ts';
@@ -24,7 +25,9 @@ export async function withLowerVolume<T>(
   context: EffectContext,
   use: (volume: string | undefined, parent: WindowsLayerRecord | undefined) => Promise<T>,
 ): Promise<T> {
-  const parents = await requireParents(workshop, request);
+  const chain = { chain: request.parents, format: request.format };
+  const operation = `unpack layer ${request.chainId}`;
+  const parents = await requireLayers(chain, operation, (ref) => soundLayer(workshop, ref));
   const parent = parents.at(-1);
   if (parent === undefined) return use(undefined, undefined);
   const guid = lowerVolumeGuid(workshop.layout.root, layerFolder(request));
@@ -33,23 +36,6 @@ export async function withLowerVolume<T>(
   return holding(workshop.volumes.resource(shown, guid), () =>
     workshop.privileges.withPrivileges(['SeBackupPrivilege'], () => use(volumePath(guid), parent)),
   );
-}
-
-async function requireParents(
-  workshop: Workshop,
-  { chainId, parents, format }: UnpackRequest,
-): Promise<WindowsLayerRecord[]> {
-  const records: WindowsLayerRecord[] = [];
-  for (const parent of parents) {
-    const record = await soundLayer(workshop, { chainId: parent, format });
-    if (record === undefined)
-      throw new CimletError(
-        'failed-precondition',
-        `unpack layer ${chainId}: parent ${parent} is not committed as ${format}, or is damaged`,
-      );
-    records.push(record);
-  }
-  return records;
 }
 
 /** A forked image holds all below it; block images are merged, unless they are already. */
