@@ -2,7 +2,7 @@
 
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openWindowsWorld, type WindowsWorld } from '../support/windows.ts';
 import { canRunWindows } from '../support/windows-tools.ts';
 import { type Step, startSteps, takeSteps } from './doubles/steps.ts';
@@ -378,32 +378,83 @@ describe.runIf(canRunWindows())('the contract doubles', () => {
   });
 
   describe('of computecore.dll', () => {
-    it('list the systems that are there, and keep what one is asked to change', async () => {
-      const systems = join(world.drive, 'doubles/systems');
-      const document = JSON.stringify({ ResourcePath: 'VirtualMachine/Devices/Scsi/x', RequestType: 'Add' });
-      await mkdir(systems);
-      await writeFile(join(systems, 'vm.json'), '{"Id":"vm","SystemType":"VirtualMachine"}');
-      const steps: Step[] = [
+    const systems = () => join(world.drive, 'doubles/systems');
+    beforeEach(async () => {
+      await mkdir(systems());
+      await writeFile(join(systems(), 'vm.json'), '{"Id":"vm","SystemType":"VirtualMachine"}');
+      await writeFile(join(systems(), 'vm.guest.json'), '{"GuestConnectionInfo":{"ProtocolVersion":4}}');
+    });
+
+    it('list the systems that are there, and answer what HCS documents of one', async () => {
+      const ask = (operation: string, query: string | null): Step[] => [
+        ['computecore', 'HcsCreateOperation', operation, null, null],
+        ['computecore', 'HcsGetComputeSystemProperties', 's', operation, query],
+        ['computecore', 'HcsWaitForOperationResult', operation, 100, null],
+      ];
+      const answers = await takeSteps(world, [
         ['computecore', 'HcsCreateOperation', 'o', null, null],
         ['computecore', 'HcsEnumerateComputeSystems', null, 'o'],
         ['computecore', 'HcsWaitForOperationResult', 'o', 100, null],
         ['computecore', 'HcsEnumerateComputeSystems', null, 'o'],
         ['computecore', 'HcsOpenComputeSystem', 'gone', 0x10000000, 's'],
         ['computecore', 'HcsOpenComputeSystem', 'vm', 0x10000000, 's'],
-        ['computecore', 'HcsCreateOperation', 'p', null, null],
-        ['computecore', 'HcsModifyComputeSystem', 's', 'p', '{}', null],
-        ['computecore', 'HcsModifyComputeSystem', 's', 'p', document, null],
-      ];
-      const answers = await takeSteps(world, steps);
-      expect(answers[2]).toEqual([OK, '[{"Id":"vm","SystemType":"VirtualMachine"}]']);
-      expect([3, 4, 5, 7, 8].map((step) => answers[step]?.[0])).toEqual([
-        INVALID,
-        '0x8037010e',
-        OK,
-        INVALID,
-        OK,
+        ...ask('p', '{"PropertyTypes":["GuestConnection"]}'),
+        ...ask('q', '{"PropertyTypes":["MappedVirtualDisk"]}'),
+        ...ask('r', '{"PropertyTypes":["Storage"]}'),
       ]);
-      expect(await readFile(join(systems, 'vm.changes.jsonl'), 'utf8')).toBe(`${document}\n`);
+      expect(answers[2]).toEqual([OK, '[{"Id":"vm","SystemType":"VirtualMachine"}]']);
+      expect([3, 4, 5].map((step) => answers[step]?.[0])).toEqual([INVALID, '0x8037010e', OK]);
+      const all = '{"Id":"vm","SystemType":"VirtualMachine","GuestConnectionInfo":{"ProtocolVersion":4}}';
+      expect(answers[8]).toEqual([OK, all]);
+      expect([10, 13].map((step) => answers[step]?.[0])).toEqual(['0x8037010d', '0x8037010d']);
+    });
+
+    it('keep what a VM is given, and refuse what HCS and guests refuse', async () => {
+      await writeFile(join(world.drive, 'a.vhd'), '');
+      const scsi = (
+        lun: number,
+        verb = 'Add',
+        settings: object = { Type: 'VirtualDisk', Path: 'C:\\a.vhd' },
+      ) => ({
+        ResourcePath: `VirtualMachine/Devices/Scsi/df6d0690-79e5-55b6-a5ec-c1e2f77f580a/Attachments/${lun}`,
+        RequestType: verb,
+        ...(verb === 'Add' ? { Settings: settings } : {}),
+      });
+      const guest = (ResourceType: string, RequestType: string, Settings: object) => ({
+        GuestRequest: { ResourceType, RequestType, Settings },
+      });
+      const mount = { ContainerPath: 'C:\\c', Lun: 0 };
+      const layers = (path: string) => ({ ContainerRootPath: 'C:\\c', Layers: [{ Id: 'x', Path: path }] });
+      const changes: [object, string][] = [
+        [{}, '0x8037010d'],
+        [{ ...scsi(0), Unknown: 1 }, '0x8037010d'],
+        [{ ResourcePath: 'VirtualMachine/Devices/Floppy', RequestType: 'Add' }, INVALID],
+        [scsi(64), INVALID],
+        [scsi(0, 'Add', { Type: 'VirtualDisk', Path: 'C:\\none.vhd' }), '0x80070002'],
+        [guest('MappedVirtualDisk', 'Add', mount), '0x80070490'],
+        [scsi(0), OK],
+        [scsi(0), '0x800700b7'],
+        [scsi(1), IN_USE],
+        [scsi(1, 'Remove'), '0x80070490'],
+        [guest('MappedVirtualDisk', 'Add', mount), OK],
+        [scsi(0, 'Remove'), IN_USE],
+        [guest('CombinedLayers', 'Add', layers('C:\\none')), '0x80070490'],
+        [guest('CombinedLayers', 'Add', layers('C:\\c')), OK],
+        [guest('MappedVirtualDisk', 'Remove', mount), IN_USE],
+        [guest('CombinedLayers', 'Remove', { ContainerRootPath: 'C:\\c' }), OK],
+        [guest('MappedVirtualDisk', 'Remove', mount), OK],
+      ];
+      const steps = changes.flatMap(([change], index): Step[] => [
+        ['computecore', 'HcsCreateOperation', `o${index}`, null, null],
+        ['computecore', 'HcsModifyComputeSystem', 's', `o${index}`, JSON.stringify(change), null],
+      ]);
+      const answers = await takeSteps(world, [
+        ['computecore', 'HcsOpenComputeSystem', 'vm', 0x10000000, 's'],
+        ...steps,
+      ]);
+      const got = changes.map(([change], index) => [change, answers[2 + index * 2]?.[0]]);
+      expect(got).toEqual(changes);
+      expect(await readdir(join(systems(), 'vm.devices'))).toEqual(['scsi 0-0']);
     });
   });
 

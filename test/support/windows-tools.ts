@@ -24,7 +24,7 @@ const DOUBLE_SOURCES: Readonly<Record<string, readonly string[]>> = {
   bindfltapi: ['bindfltapi.c'],
   cimfs: ['cimfs.c', 'cim-mount.c', 'cim-image.c', 'cim-view.c'],
   cimwriter: ['cimfs.c', 'cim-image.c'],
-  computecore: ['computecore.c'],
+  computecore: ['computecore.c', 'json.c', 'vm.c'],
   computestorage: ['computestorage.c', 'layer.c'],
   offreg: ['offreg.c'],
   virtdisk: ['virtdisk.c'],

@@ -27,6 +27,20 @@ const WAIT_MS = 500;
 
 export type ComputeSystemHandle = number & { readonly brand: 'ComputeSystemHandle' };
 
+/**
+ * A change of a compute system: of what HCS gives it, of what is told to its guest, or of both. What is for the guest goes
+ * through HCS only where HCS holds the connection to the guest.
+ * https://learn.microsoft.com/virtualization/api/hcs/schemareference#ModifySettingRequest
+ */
+export interface ModifySettingRequest {
+  ResourcePath?: string;
+  RequestType?: ModifyRequestType;
+  Settings?: object;
+  GuestRequest?: { ResourceType: string; RequestType: ModifyRequestType; Settings: object };
+}
+
+export type ModifyRequestType = 'Add' | 'Remove' | 'Update';
+
 export class ComputeCore {
   readonly dll: Dll<keyof typeof CALLS>;
 
@@ -72,17 +86,13 @@ export class ComputeCore {
     });
   }
 
-  /**
-   * Changes a running compute system: `document` is a ModifySettingRequest. Once begun it is seen through, whatever the
-   * caller's signal: only its result says whether the system has changed.
-   */
+  /** Changes a running compute system. Once begun it is seen through, whatever the caller's signal: only its result says whether the system has changed. */
   async modifyComputeSystem(
     system: ComputeSystemHandle,
     id: string,
-    document: { ResourcePath: string; RequestType: string; Settings?: unknown },
+    document: ModifySettingRequest,
   ): Promise<unknown> {
-    const { ResourcePath, RequestType } = document;
-    const operation = `modify compute system ${id}: ${RequestType} ${ResourcePath}`;
+    const operation = `modify compute system ${id}: ${describeModification(document)}`;
     return this.#operate(operation, undefined, async (handle) => {
       const args = [system, handle, JSON.stringify(document), 0];
       await this.dll.call(operation, 'HcsModifyComputeSystem', ...args);
@@ -120,6 +130,11 @@ export class ComputeCore {
       if (signal?.aborted) throw new CimletError('cancelled', `${operation}: cancelled`);
     }
   }
+}
+
+function describeModification({ ResourcePath, RequestType, GuestRequest }: ModifySettingRequest): string {
+  if (ResourcePath !== undefined) return `${RequestType} ${ResourcePath}`;
+  return `${GuestRequest?.RequestType} ${GuestRequest?.ResourceType} in its guest`;
 }
 
 function parse(operation: string, text: string): unknown {

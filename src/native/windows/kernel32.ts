@@ -3,6 +3,7 @@
 import { C, out, type Signature } from '../library.ts';
 import { BOOL, HANDLE, ULARGE_INTEGER } from './ctypes.ts';
 import type { Dll, Dlls } from './dll.ts';
+import { isWin32Error } from './native-error.ts';
 import { Win32Error } from './status.ts';
 
 const { uint32, str16, pointer } = C;
@@ -44,6 +45,7 @@ export const FileFlag = {
 /** Control codes of `deviceIoControl`. */
 export const ControlCode = {
   IOCTL_DISK_GET_LENGTH_INFO: 0x7405c,
+  FSCTL_LOCK_VOLUME: 0x90018,
   FSCTL_EXTEND_VOLUME: 0x900f0,
   FSCTL_GET_REPARSE_POINT: 0x900a8,
 } as const;
@@ -128,6 +130,27 @@ export class Kernel32 {
     input.writeBigInt64LE(sectors);
     const operation = `extend ${path} to ${sectors} sectors`;
     await this.deviceIoControl(operation, handle, ControlCode.FSCTL_EXTEND_VOLUME, input);
+  }
+
+  /**
+   * Whether anything on a volume is open: as long as something is, Windows lets nobody lock it. The lock ends with the call.
+   * https://learn.microsoft.com/windows/win32/api/winioctl/ni-winioctl-fsctl_lock_volume
+   */
+  async isVolumeInUse(volume: string): Promise<boolean> {
+    const path = volume.replace(/\\$/, '');
+    const handle = await this.createFile(path, {
+      access: FileAccess.read,
+      share: FileShare.read | FileShare.write,
+    });
+    try {
+      await this.deviceIoControl(`lock ${path}`, handle, ControlCode.FSCTL_LOCK_VOLUME, null);
+      return false;
+    } catch (error) {
+      if (isWin32Error(error, Win32Error.ACCESS_DENIED)) return true;
+      throw error;
+    } finally {
+      this.closeHandle(handle);
+    }
   }
 
   /** The REPARSE_DATA_BUFFER of an open reparse point. */

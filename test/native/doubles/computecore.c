@@ -1,9 +1,11 @@
 /*
  * Contract double of computecore.dll: the compute systems that a test has put into C:\doubles\systems, each a file <id>.json
- * with its properties. What is asked of one to change is appended to <id>.changes.jsonl. Contract: hcsshim
- * internal/computecore and the HCS reference.
+ * with its basic properties; <id>.disks.json has what it says of its disks (systems of the older schema only),
+ * <id>.guest.json what HCS knows of its guest (where HCS holds the connection to it), and <id>.devices is a folder of what
+ * it was given (vm.c). Contract: hcsshim internal/computecore and the HCS reference.
  */
-#include "double.h"
+#include "json.h"
+#include "vm.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +15,7 @@
 enum { MAX_HANDLES = 64 };
 
 static const HRESULT SYSTEM_NOT_FOUND = (HRESULT)0x8037010E;
+static const HRESULT INVALID_JSON = (HRESULT)0x8037010D;
 static const HRESULT NOT_STARTED = (HRESULT)0x80370116;
 
 /* Operations and systems; handles are numbers never given twice. */
@@ -103,6 +106,7 @@ static void list_systems(Buffer *list) {
   put_text(list, "[");
   if (search != INVALID_HANDLE_VALUE) {
     do {
+      if (wcschr(entry.cFileName, '.') != wcsrchr(entry.cFileName, '.')) continue;
       WCHAR *path = join_path(SYSTEMS, entry.cFileName);
       size_t size;
       uint8_t *text = read_whole(path, &size);
@@ -161,17 +165,48 @@ void WINAPI HcsCloseComputeSystem(uint64_t system) {
   leave(&call, handle == NULL ? E_HANDLE : S_OK);
 }
 
-static HRESULT get_properties(uint64_t system, uint64_t operation) {
-  Handle *owner = find_handle(system, true), *handle;
-  if (owner == NULL) return E_HANDLE;
-  WCHAR *file = system_file(owner->id, L".json");
+static bool read_system(const Handle *owner, const WCHAR *suffix, Buffer *to) {
+  WCHAR *file = system_file(owner->id, suffix);
   size_t size;
   uint8_t *text = read_whole(file, &size);
   free(file);
-  HRESULT result = text == NULL ? SYSTEM_NOT_FOUND : begin_operation(operation, &handle);
-  if (SUCCEEDED(result)) put_bytes(&handle->result, text, size);
+  if (text == NULL) return false;
+  if (to->length > 0) {
+    /* One object of two. */
+    to->length = strrchr(to->text, '}') - to->text;
+    put_text(to, ",");
+    put_bytes(to, strchr((char *)text, '{') + 1, size - (strchr((char *)text, '{') + 1 - (char *)text));
+  } else put_bytes(to, text, size);
   free(text);
-  return result;
+  return true;
+}
+
+/* The documented property types; of those, the ones that this has answers to. */
+static HRESULT answer(const Handle *owner, const WCHAR *query, Buffer *result) {
+  static const WCHAR *const OTHERS[] = {L"Memory", L"Statistics", L"ProcessList", L"TerminateOnLastHandleClosed",
+                                        L"SharedMemoryRegion"};
+  if (!read_system(owner, L".json", result)) return SYSTEM_NOT_FOUND;
+  if (query == NULL) return S_OK;
+  Json json;
+  const WCHAR *type = parse_json(query, &json) ? json_text(&json, "PropertyTypes[0]") : NULL;
+  HRESULT answered = INVALID_JSON;
+  if (type == NULL) answered = json.count == 0 ? S_OK : INVALID_JSON;
+  else if (wcscmp(type, L"MappedVirtualDisk") == 0) answered = read_system(owner, L".disks.json", result) ? S_OK : INVALID_JSON;
+  else if (wcscmp(type, L"GuestConnection") == 0) {
+    read_system(owner, L".guest.json", result);
+    answered = S_OK;
+  } else
+    for (size_t at = 0; at < sizeof OTHERS / sizeof *OTHERS; at++)
+      if (wcscmp(type, OTHERS[at]) == 0) answered = S_OK;
+  free_json(&json);
+  return answered;
+}
+
+static HRESULT get_properties(uint64_t system, uint64_t operation, const WCHAR *query) {
+  Handle *owner = find_handle(system, true), *handle;
+  if (owner == NULL) return E_HANDLE;
+  HRESULT result = begin_operation(operation, &handle);
+  return FAILED(result) ? result : answer(owner, query, &handle->result);
 }
 
 HRESULT WINAPI HcsGetComputeSystemProperties(uint64_t system, uint64_t operation, const WCHAR *query) {
@@ -179,28 +214,21 @@ HRESULT WINAPI HcsGetComputeSystemProperties(uint64_t system, uint64_t operation
   begin(&call, "HcsGetComputeSystemProperties");
   arg_text(&call, "query", query);
   if (!enter(&call)) return leave(&call, call.failure);
-  return leave(&call, get_properties(system, operation));
+  return leave(&call, get_properties(system, operation, query));
 }
 
 static HRESULT modify(uint64_t system, uint64_t operation, const WCHAR *document) {
   Handle *owner = find_handle(system, true), *handle;
   if (owner == NULL) return E_HANDLE;
-  if (document == NULL || wcsstr(document, L"\"ResourcePath\"") == NULL || wcsstr(document, L"\"RequestType\"") == NULL)
-    return INVALID;
+  if (document == NULL) return INVALID;
   HRESULT result = begin_operation(operation, &handle);
   if (FAILED(result)) return result;
-  WCHAR *path = system_file(owner->id, L".changes.jsonl");
-  HANDLE file = CreateFileW(path, FILE_APPEND_DATA, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL, OPEN_ALWAYS, 0, NULL);
-  free(path);
-  if (file == INVALID_HANDLE_VALUE) return FAILED_WITH(GetLastError());
-  int bytes = WideCharToMultiByte(CP_UTF8, 0, document, -1, NULL, 0, NULL, NULL);
-  char *text = allocate(bytes);
-  WideCharToMultiByte(CP_UTF8, 0, document, -1, text, bytes, NULL, NULL);
-  text[bytes - 1] = '\n';
-  DWORD put;
-  if (!WriteFile(file, text, bytes, &put, NULL)) result = FAILED_WITH(GetLastError());
-  CloseHandle(file);
-  free(text);
+  WCHAR *guest = system_file(owner->id, L".guest.json"), *devices = system_file(owner->id, L".devices");
+  lock_world();
+  result = modify_vm(devices, is_file(guest), document);
+  unlock_world();
+  free(guest);
+  free(devices);
   return result;
 }
 
