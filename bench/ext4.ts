@@ -20,7 +20,7 @@ import { stripTypeScriptTypes } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { TarWriter } from '../src/layers/tar-writer.ts';
+import { TarWriter } from '../src/tar/tar-writer.ts';
 import { measureNode, runPipeline } from './child.ts';
 import { medianSeconds, report } from './report.ts';
 

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { createHive, createKey, createValue, KeyFlag, ValueType } from '../src/hive/model.ts';
 import { writeHive } from '../src/hive/writer.ts';
 import { writeOciLayout } from '../src/images/layout-writer.ts';
-import { TarWriter } from '../src/layers/tar-writer.ts';
+import { TarWriter } from '../src/tar/tar-writer.ts';
 
 const NEW_YEAR = 1_767_225_600_123_456_700n; // 2026-01-01T00:00:00.1234567Z, in nanoseconds
 const DIRECTORIES = [

@@ -32,14 +32,15 @@ const ALLOWED: Record<string, string[]> = {
   state: ['reconciler/types.ts', 'manifests/resources.ts', ...PORT],
   manifests: [],
   sources: ['manifests'],
-  images: PORT,
-  layers: ['cim', 'ext4', 'hive', ...PORT],
-  hosts: ['images', 'layers', 'cim', 'ext4', 'erofs', 'native'],
+  images: ['tar', ...PORT],
+  layers: ['cim', 'ext4', 'hive', 'tar', ...PORT],
+  hosts: ['images', 'layers', 'tar', 'cim', 'ext4', 'erofs', 'native'],
   native: [],
   cim: ['vhd'],
   ext4: ['vhd'],
   vhd: [],
   hive: [],
+  tar: [],
   erofs: [],
 };
 

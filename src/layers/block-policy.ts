@@ -1,9 +1,9 @@
 import type { FileInfo } from '../cim/types.ts';
+import { type EntryPlace, entryError, quoteName } from '../tar/tar-format.ts';
 import type { BlockCimWriter } from './cim-writer.ts';
 import { kindOf, type LayerPolicy, type LowerKind } from './layer-policy.ts';
 import { addChild, childOf, foldName, type LayerNode } from './layer-tree.ts';
 import type { LowerView } from './lower-view.ts';
-import { type EntryPlace, entryError, quoteName } from './tar-format.ts';
 
 interface Removal {
   path: string;

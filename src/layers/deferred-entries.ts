@@ -1,8 +1,8 @@
 import type { CimStream, FileMetadata } from '../cim/types.ts';
+import { type EntryPlace, entryError, forEntry, quoteName } from '../tar/tar-format.ts';
 import type { LayerWriter } from './cim-writer.ts';
 import { foldName } from './layer-tree.ts';
 import { Spool, type SpooledFile } from './spool.ts';
-import { type EntryPlace, entryError, forEntry, quoteName } from './tar-format.ts';
 
 /** A file that is added to the CIM at the end. */
 export interface DeferredFile {

@@ -1,11 +1,11 @@
 /** The registry hives of Windows layers. Source: hcsshim internal/wclayer/cim (common.go, process.go, registry.go). */
 
 import { type CimStream, FileAttribute, type FileMetadata } from '../cim/types.ts';
+import { entryError } from '../tar/tar-format.ts';
 import type { LayerWriter } from './cim-writer.ts';
 import type { DeferredFile } from './deferred-entries.ts';
 import { addChild, childOf, foldName, type LayerNode } from './layer-tree.ts';
 import type { LowerView } from './lower-view.ts';
-import { entryError } from './tar-format.ts';
 
 export const CONFIG = 'Files/Windows/System32/config';
 const UVM = 'UtilityVM/Files';

@@ -1,5 +1,6 @@
 import { tmpdir } from 'node:os';
 import { CimletError } from '../errors.ts';
+import { TarReader } from '../tar/tar-reader.ts';
 import { blockPolicy } from './block-policy.ts';
 import type { BlockCimWriter, CimWriter } from './cim-writer.ts';
 import { forkedPolicy } from './forked-policy.ts';
@@ -7,7 +8,6 @@ import { DELTA_PATHS, type HiveMerger } from './hives.ts';
 import { LayerProcessor } from './layer-processor.ts';
 import type { LowerView } from './lower-view.ts';
 import { ownHiveMerger } from './own-hives.ts';
-import { TarReader } from './tar-reader.ts';
 
 export interface ImportOptions {
   /** Where the spool file of hives goes, nameless: beside the layer. The system's temporary directory unless told. */

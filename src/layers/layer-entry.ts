@@ -5,13 +5,13 @@
 
 import { descriptorFault } from '../cim/security-descriptor.ts';
 import { FileAttribute, type FileMetadata } from '../cim/types.ts';
+import { parsePaxTime } from '../tar/pax.ts';
+import { entryError, quoteName, type TarHeader } from '../tar/tar-format.ts';
 import { encodeExtendedAttributes } from './extended-attributes.ts';
 import { filetimeFromUnix } from './filetime.ts';
 import { normalizePath, pathFault, rootFault, splitPath, streamNameFault } from './layer-path.ts';
-import { parsePaxTime } from './pax.ts';
 import { encodeReparse } from './reparse.ts';
 import { encodeSddl } from './sddl.ts';
-import { entryError, quoteName, type TarHeader } from './tar-format.ts';
 
 /** Paths are normalised, valid on Windows and below one of the layer's roots. */
 export type LayerEntry =

@@ -3,7 +3,7 @@
  * of CIMs. What Windows could not open again by its plain path is refused, not renamed.
  */
 
-import { quoteName } from './tar-format.ts';
+import { quoteName } from '../tar/tar-format.ts';
 
 const MAX_NAME = 255;
 const MAX_PATH = 32_767;

@@ -1,7 +1,7 @@
 import type { FileInfo } from '../cim/types.ts';
 import { FileAttribute } from '../cim/types.ts';
+import type { EntryPlace } from '../tar/tar-format.ts';
 import type { LayerNode } from './layer-tree.ts';
-import type { EntryPlace } from './tar-format.ts';
 
 export type LowerKind = 'absent' | LayerNode['kind'];
 

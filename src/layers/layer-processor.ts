@@ -1,4 +1,6 @@
 import type { CimStream, FileMetadata } from '../cim/types.ts';
+import { entryError, forEntry, quoteName, type TarHeader } from '../tar/tar-format.ts';
+import type { TarHandler } from '../tar/tar-reader.ts';
 import { completeBaseLayer } from './base-layer.ts';
 import type { LayerWriter } from './cim-writer.ts';
 import { DeferredEntries, noSuchTarget } from './deferred-entries.ts';
@@ -8,8 +10,6 @@ import { splitPath } from './layer-path.ts';
 import type { LayerPolicy } from './layer-policy.ts';
 import { addChild, childOf, foldName, type LayerNode } from './layer-tree.ts';
 import type { LowerView } from './lower-view.ts';
-import { entryError, forEntry, quoteName, type TarHeader } from './tar-format.ts';
-import type { TarHandler } from './tar-reader.ts';
 
 /**
  * Writes the entries of one layer's tar, as a TarReader finds them, into a CIM.

@@ -1,10 +1,10 @@
 import { FileAttribute } from '../cim/types.ts';
+import { formatPaxTime } from '../tar/pax.ts';
+import type { TarEntryType } from '../tar/tar-format.ts';
+import { type TarEntry, TarWriter } from '../tar/tar-writer.ts';
 import type { ExtendedAttribute } from './extended-attributes.ts';
 import { UNIX_EPOCH_FILETIME, unixFromFiletime } from './filetime.ts';
 import { splitPath } from './layer-path.ts';
-import { formatPaxTime } from './pax.ts';
-import type { TarEntryType } from './tar-format.ts';
-import { type TarEntry, TarWriter } from './tar-writer.ts';
 
 /** Metadata of a layer's entry; times are FILETIMEs. What is absent is left out of the tar, or 1970 for times. */
 export interface LayerMetadata {

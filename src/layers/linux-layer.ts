@@ -8,9 +8,9 @@ import { refuse } from '../ext4/faults.ts';
 import type { Ext4Attributes } from '../ext4/inode-builder.ts';
 import type { Ext4Writer } from '../ext4/writer.ts';
 import { type Xattr, xattrFault } from '../ext4/xattrs.ts';
-import { entryError, forEntry, quoteName, type TarHeader } from './tar-format.ts';
-import { TarReader } from './tar-reader.ts';
-import { SparseExpander, type SparseFile, sparseFileOf } from './tar-sparse.ts';
+import { entryError, forEntry, quoteName, type TarHeader } from '../tar/tar-format.ts';
+import { TarReader } from '../tar/tar-reader.ts';
+import { SparseExpander, type SparseFile, sparseFileOf } from '../tar/tar-sparse.ts';
 
 export interface LinuxImportOptions {
   /** Looked at with every chunk; an abort becomes CimletError `cancelled`. */

@@ -1,9 +1,9 @@
 import type { FileInfo, StreamInfo } from '../cim/types.ts';
 import { CimletError } from '../errors.ts';
+import { quoteName } from '../tar/tar-format.ts';
 import { decodeExtendedAttributes } from './extended-attributes.ts';
 import type { LayerMetadata, LayerTarWriter } from './layer-tar.ts';
 import { decodeReparse } from './reparse.ts';
-import { quoteName } from './tar-format.ts';
 
 /** A file, directory or link, wherever it is stored. */
 export interface EntrySource {

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeOciLayout } from '../../src/images/layout-writer.ts';
-import { TarWriter } from '../../src/layers/tar-writer.ts';
+import { TarWriter } from '../../src/tar/tar-writer.ts';
 import { LAYER_TIME, layerItems } from '../support/host-layers.ts';
 import type { Random } from './random.ts';
 

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { tarOf } from '../layers/tar-helpers.ts';
+import { tarOf } from '../tar/tar-helpers.ts';
 import { runCimlet } from './run-cimlet.ts';
 
 let directory: string;

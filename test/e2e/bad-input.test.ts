@@ -5,8 +5,8 @@ import { appendFileSync, readdirSync, readFileSync, rmSync, truncateSync, writeF
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { checksum } from '../../src/layers/tar-block.ts';
-import { BLOCK, Field } from '../../src/layers/tar-format.ts';
+import { checksum } from '../../src/tar/tar-block.ts';
+import { BLOCK, Field } from '../../src/tar/tar-format.ts';
 import { type LayerItem, layerItems } from '../support/host-layers.ts';
 import { LAYER, OciFixture, withPlatform } from '../support/oci-fixture.ts';
 import type { ProgramResult } from '../support/program.ts';

@@ -7,8 +7,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkDisk } from '../../src/ext4/check.ts';
 import { Disk } from '../../src/ext4/disk.ts';
 import { createLayerDisk, type LayerDisk } from '../../src/hosts/layer-disk.ts';
-import { makeTar, run } from '../layers/tar-helpers.ts';
 import { hasTool, requireOrSkip } from '../support/requirements.ts';
+import { makeTar, run } from '../tar/tar-helpers.ts';
 import { canMount, e2fsck, hasE2fsprogs, pattern, Workshop } from './images.ts';
 
 const hasVeritysetup = requireOrSkip('cryptsetup-bin', hasTool('veritysetup'));

@@ -19,9 +19,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Ext4Options, Ext4Writer } from '../../src/ext4/writer.ts';
 import { importLinuxLayer, type LinuxImportResult } from '../../src/layers/linux-layer.ts';
-import { run } from '../layers/tar-helpers.ts';
 import { unmountBelow } from '../support/mounts.ts';
 import { hasTool, isRoot, requireOrSkip } from '../support/requirements.ts';
+import { run } from '../tar/tar-helpers.ts';
 
 export const hasE2fsprogs = requireOrSkip('e2fsprogs', hasTool('e2fsck') && hasTool('mke2fs'));
 export const canMount =

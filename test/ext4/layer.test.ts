@@ -9,8 +9,8 @@ import { Disk } from '../../src/ext4/disk.ts';
 import { ModeType } from '../../src/ext4/format.ts';
 import { typeOf } from '../../src/ext4/inode.ts';
 import type { Ext4Options } from '../../src/ext4/writer.ts';
-import type { TarEntry } from '../../src/layers/tar-writer.ts';
-import { inChunks, makeTar, run, tarOf } from '../layers/tar-helpers.ts';
+import type { TarEntry } from '../../src/tar/tar-writer.ts';
+import { inChunks, makeTar, run, tarOf } from '../tar/tar-helpers.ts';
 import { canMount, e2fsck, hasE2fsprogs, makeImage, Workshop } from './images.ts';
 
 let shop: Workshop;

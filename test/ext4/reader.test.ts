@@ -18,7 +18,7 @@ import { checkDisk } from '../../src/ext4/check.ts';
 import { Disk } from '../../src/ext4/disk.ts';
 import { ModeType } from '../../src/ext4/format.ts';
 import { typeOf } from '../../src/ext4/inode.ts';
-import { inChunks, run } from '../layers/tar-helpers.ts';
+import { inChunks, run } from '../tar/tar-helpers.ts';
 import {
   canMount,
   type Described,

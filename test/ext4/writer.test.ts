@@ -11,7 +11,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { inChunks, makeTar, run, tarOf } from '../layers/tar-helpers.ts';
+import { inChunks, makeTar, run, tarOf } from '../tar/tar-helpers.ts';
 import {
   canMount,
   describeTree,

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { DiffId, Digest } from '../../src/hosts/host.ts';
 import { resolveArchive } from '../../src/images/archive.ts';
 import { openLayerStream } from '../../src/images/decode.ts';
-import { TarWriter } from '../../src/layers/tar-writer.ts';
+import { TarWriter } from '../../src/tar/tar-writer.ts';
 
 let directory: string;
 beforeEach(async () => {

@@ -7,7 +7,7 @@ import { type CimReader, openCim } from '../../src/cim/reader.ts';
 import { type ImportResult, importBlockLayer } from '../../src/layers/import-layer.ts';
 import { type LowerView, lowerViewOf } from '../../src/layers/lower-view.ts';
 import { decodeReparse } from '../../src/layers/reparse.ts';
-import { type DumpedFile, inChunks } from './tar-helpers.ts';
+import { type DumpedFile, inChunks } from '../tar/tar-helpers.ts';
 
 /** Imports layers base first into `<prefix><n>.bcim` in a directory; the paths, base first. */
 export async function importIntoBlockCims(

@@ -14,9 +14,9 @@ import { exportLayer } from '../../src/layers/export-layer.ts';
 import { type ImportResult, importBlockLayer } from '../../src/layers/import-layer.ts';
 import type { LayerTarWriter } from '../../src/layers/layer-tar.ts';
 import { lowerViewOf } from '../../src/layers/lower-view.ts';
+import { dumpCim, inChunks, makeLayer } from '../tar/tar-helpers.ts';
 import { dumpView, importIntoBlockCims, withCims } from './block-layers.ts';
 import { expected, linksForward, type Operation, onlyFiles, stack, tarOfOperations } from './stack-model.ts';
-import { dumpCim, inChunks, makeLayer } from './tar-helpers.ts';
 
 let directory: string;
 beforeEach(() => {

@@ -12,9 +12,9 @@ import { exportLayer } from '../../src/layers/export-layer.ts';
 import { encodeExtendedAttributes } from '../../src/layers/extended-attributes.ts';
 import type { LayerTarWriter } from '../../src/layers/layer-tar.ts';
 import { HandMadeImage } from '../cim/hand-made.ts';
+import { dumpCim, importIntoCims, makeLayer, readTar } from '../tar/tar-helpers.ts';
 import { importIntoBlockCims, withCims } from './block-layers.ts';
 import { expected, type Operation, stack, tarOfOperations } from './stack-model.ts';
-import { dumpCim, importIntoCims, makeLayer, readTar } from './tar-helpers.ts';
 
 let directory: string;
 beforeEach(() => {

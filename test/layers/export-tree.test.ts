@@ -9,8 +9,8 @@ import { type CimReader, openCim } from '../../src/cim/reader.ts';
 import { exportTree, type FileTree } from '../../src/layers/export-tree.ts';
 import type { LayerMetadata } from '../../src/layers/layer-tar.ts';
 import { lowerViewOf } from '../../src/layers/lower-view.ts';
+import { type DumpedFile, importIntoCims, makeLayer, readTar } from '../tar/tar-helpers.ts';
 import { expected, onlyFiles, stack, tarOfOperations } from './stack-model.ts';
-import { type DumpedFile, importIntoCims, makeLayer, readTar } from './tar-helpers.ts';
 
 let directory: string;
 beforeEach(() => {

@@ -16,7 +16,7 @@ import { type ImportResult, importBlockLayer, importLayer } from '../../src/laye
 import type { LayerTarWriter } from '../../src/layers/layer-tar.ts';
 import { lowerViewOf } from '../../src/layers/lower-view.ts';
 import { ownHiveMerger } from '../../src/layers/own-hives.ts';
-import { inChunks, makeLayer } from './tar-helpers.ts';
+import { inChunks, makeLayer } from '../tar/tar-helpers.ts';
 
 let directory: string;
 beforeEach(() => {

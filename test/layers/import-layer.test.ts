@@ -5,10 +5,18 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CimletError } from '../../src/errors.ts';
 import { importLayer } from '../../src/layers/import-layer.ts';
 import type { LayerTarWriter } from '../../src/layers/layer-tar.ts';
-import type { TarEntry } from '../../src/layers/tar-writer.ts';
+import type { TarEntry } from '../../src/tar/tar-writer.ts';
 import { MemoryCimWriter } from '../support/memory-cim-writer.ts';
 import { hasTool, requireOrSkip } from '../support/requirements.ts';
-import { dumpMemory, importIntoCims, importStack, inChunks, makeLayer, run, tarOf } from './tar-helpers.ts';
+import {
+  dumpMemory,
+  importIntoCims,
+  importStack,
+  inChunks,
+  makeLayer,
+  run,
+  tarOf,
+} from '../tar/tar-helpers.ts';
 
 let directory: string;
 beforeEach(() => {

@@ -4,7 +4,7 @@ import { decodeExtendedAttributes, encodeExtendedAttributes } from '../../src/la
 import { filetimeFromUnix, filetimeOfDate, unixFromFiletime } from '../../src/layers/filetime.ts';
 import { type LayerEntry, readLayerEntry } from '../../src/layers/layer-entry.ts';
 import { decodeReparse, encodeReparse } from '../../src/layers/reparse.ts';
-import type { TarHeader } from '../../src/layers/tar-format.ts';
+import type { TarHeader } from '../../src/tar/tar-format.ts';
 
 /** Owner and group SYSTEM, a DACL with one entry: BUILTIN\\Users may read. */
 const DESCRIPTOR = Buffer.from(

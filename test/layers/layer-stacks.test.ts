@@ -9,8 +9,8 @@ import { verifyCim } from '../../src/cim/verify.ts';
 import { CimletError } from '../../src/errors.ts';
 import { importLayer } from '../../src/layers/import-layer.ts';
 import { MemoryCimWriter } from '../support/memory-cim-writer.ts';
+import { dumpMemory, importIntoCims, importStack, inChunks, makeLayer } from '../tar/tar-helpers.ts';
 import { expected, onlyFiles, stack, tarOfOperations } from './stack-model.ts';
-import { dumpMemory, importIntoCims, importStack, inChunks, makeLayer } from './tar-helpers.ts';
 
 describe('random stacks', () => {
   it('equal the model, or are refused as the model refuses them', async () => {

@@ -4,10 +4,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import type { TarHeader } from '../../src/layers/tar-format.ts';
-import { TarReader } from '../../src/layers/tar-reader.ts';
+import type { TarHeader } from '../../src/tar/tar-format.ts';
+import { TarReader } from '../../src/tar/tar-reader.ts';
 import { hasTool, isRoot, requireOrSkip } from '../support/requirements.ts';
-import { run, tarOf } from './tar-helpers.ts';
+import { run, tarOf } from '../tar/tar-helpers.ts';
 
 function read(tar: Buffer): TarHeader[] {
   const headers: TarHeader[] = [];

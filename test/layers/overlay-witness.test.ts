@@ -19,9 +19,9 @@ import { mergeBlockCims } from '../../src/cim/merge.ts';
 import { publishContainer } from '../../src/cim/publish.ts';
 import { unmountBelow } from '../support/mounts.ts';
 import { hasTool, isRoot, requireOrSkip } from '../support/requirements.ts';
+import { type DumpedFile, dumpCim } from '../tar/tar-helpers.ts';
 import { importIntoBlockCims } from './block-layers.ts';
 import { expected, linksForward, type Operation, onlyFiles, stack, tarOfOperations } from './stack-model.ts';
-import { type DumpedFile, dumpCim } from './tar-helpers.ts';
 
 let directory: string;
 beforeEach(() => {

@@ -4,8 +4,8 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CimletError } from '../../src/errors.ts';
+import { importIntoCims } from '../tar/tar-helpers.ts';
 import { importIntoBlockCims } from './block-layers.ts';
-import { importIntoCims } from './tar-helpers.ts';
 
 /** For each stack, in order, `name digest` of each file. */
 export async function digestsOfImports(

@@ -2,7 +2,7 @@
 
 import fc from 'fast-check';
 import type { LayerMetadata, LayerTarWriter } from '../../src/layers/layer-tar.ts';
-import { type DumpedFile, makeLayer } from './tar-helpers.ts';
+import { type DumpedFile, makeLayer } from '../tar/tar-helpers.ts';
 
 export type Operation =
   | { op: 'file'; path: string; content: string; stream: string | undefined }

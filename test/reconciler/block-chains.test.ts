@@ -16,10 +16,10 @@ import {
   type MergeFault,
 } from '../../src/hosts/host.ts';
 import { BLOCK_CAPABILITIES, type EffectName } from '../../src/hosts/memory/memory-host.ts';
-import { TarWriter } from '../../src/layers/tar-writer.ts';
 import type { LayerChainResource, MountResource, Resource } from '../../src/manifests/resources.ts';
 import { planApply } from '../../src/reconciler/plan.ts';
 import type { Plan } from '../../src/reconciler/types.ts';
+import { TarWriter } from '../../src/tar/tar-writer.ts';
 import {
   chain,
   digest,

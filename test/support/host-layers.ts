@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DiffId, Digest, LayerBlob } from '../../src/hosts/host.ts';
-import { type TarEntry, TarWriter } from '../../src/layers/tar-writer.ts';
+import { type TarEntry, TarWriter } from '../../src/tar/tar-writer.ts';
 
 /** One time for everything: 2024-05-06 07:08:09.1234567 UTC, in nanoseconds. */
 export const LAYER_TIME = 1_714_979_289_123_456_700n;

@@ -1,5 +1,5 @@
 import { decodeReparse } from '../../layers/reparse.ts';
-import { encodeText } from '../../layers/tar-text.ts';
+import { encodeText } from '../../tar/tar-text.ts';
 
 /** The kernel takes targets of at most one page, with its terminator. */
 const MAX_TARGET_BYTES = 4095;

@@ -5,7 +5,7 @@
 
 import type { FileInfo, StreamInfo } from '../../cim/types.ts';
 import { FileAttribute } from '../../cim/types.ts';
-import { encodeText } from '../../layers/tar-text.ts';
+import { encodeText } from '../../tar/tar-text.ts';
 
 export interface ViewXattr {
   name: string;

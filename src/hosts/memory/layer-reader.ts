@@ -3,8 +3,8 @@
 import { CimletError } from '../../errors.ts';
 import { openLayerStream } from '../../images/decode.ts';
 import { type LayerEntry, readLayerEntry } from '../../layers/layer-entry.ts';
-import type { TarHeader } from '../../layers/tar-format.ts';
-import { type TarHandler, TarReader } from '../../layers/tar-reader.ts';
+import type { TarHeader } from '../../tar/tar-format.ts';
+import { type TarHandler, TarReader } from '../../tar/tar-reader.ts';
 import type { DiffId, EffectContext, LayerBlob } from '../host.ts';
 import type { LayerTree } from './stored-layer.ts';
 

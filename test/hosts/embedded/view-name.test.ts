@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { isPlainName, viewNames } from '../../../src/hosts/embedded/view-name.ts';
-import { encodeText } from '../../../src/layers/tar-text.ts';
+import { encodeText } from '../../../src/tar/tar-text.ts';
 
 it.each([
   ['plain.txt', true],

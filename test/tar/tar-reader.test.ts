@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CimletError } from '../../src/errors.ts';
-import { TarReader } from '../../src/layers/tar-reader.ts';
+import { TarReader } from '../../src/tar/tar-reader.ts';
 import { hasTool, requireOrSkip } from '../support/requirements.ts';
 import { makeTar, readTar, run, tarOf } from './tar-helpers.ts';
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CimletError } from '../../src/errors.ts';
-import { TarWriter } from '../../src/layers/tar-writer.ts';
+import { TarWriter } from '../../src/tar/tar-writer.ts';
 import { hasTool, requireOrSkip } from '../support/requirements.ts';
 import { makeLayer, makeTar, readTar, run } from './tar-helpers.ts';
 

@@ -10,9 +10,9 @@ import type { ImportResult } from '../../src/layers/import-layer.ts';
 import { importLayer } from '../../src/layers/import-layer.ts';
 import { LayerTarWriter } from '../../src/layers/layer-tar.ts';
 import { decodeReparse } from '../../src/layers/reparse.ts';
-import type { TarHeader } from '../../src/layers/tar-format.ts';
-import { TarReader } from '../../src/layers/tar-reader.ts';
-import { type TarEntry, TarWriter } from '../../src/layers/tar-writer.ts';
+import type { TarHeader } from '../../src/tar/tar-format.ts';
+import { TarReader } from '../../src/tar/tar-reader.ts';
+import { type TarEntry, TarWriter } from '../../src/tar/tar-writer.ts';
 import { MemoryCimWriter } from '../support/memory-cim-writer.ts';
 
 export interface ReadEntry extends TarHeader {
