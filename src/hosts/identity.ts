@@ -13,15 +13,19 @@ export const NAMESPACE = '3a1f3b57-5a3c-5f64-9c1e-1d6c4f0f7a11';
  */
 export function chainIds(diffIds: readonly DiffId[]): ChainId[] {
   const result: ChainId[] = [];
-  let below: string | undefined;
-  for (const diffId of diffIds) {
-    below =
-      below === undefined
-        ? diffId
-        : `sha256:${createHash('sha256').update(`${below} ${diffId}`).digest('hex')}`;
-    result.push(below as ChainId);
-  }
+  for (const diffId of diffIds) result.push(chainIdOn(result.at(-1), diffId));
   return result;
+}
+
+/** The chain ID of a layer on another, or on nothing. */
+export function chainIdOn(parent: ChainId | undefined, diffId: DiffId): ChainId {
+  if (parent === undefined) return diffId as string as ChainId;
+  return `sha256:${createHash('sha256').update(`${parent} ${diffId}`).digest('hex')}` as ChainId;
+}
+
+/** What a snapshot's folder is called: a key may hold anything. */
+export function snapshotGuid(key: string): string {
+  return uuidV5(`snapshot/${key}`, NAMESPACE);
 }
 
 /** The volume GUID of a Mount resource. */
@@ -57,4 +61,9 @@ export function hexOf(digest: string): string {
 /** The GUID of the volume that shows the layers below one while that is unpacked into a snapshot folder of a root. */
 export function lowerVolumeGuid(root: string, folder: string): VolumeGuid {
   return uuidV5(`lower/${root}/${folder}`, NAMESPACE) as VolumeGuid;
+}
+
+/** The GUID of the volume that shows the chain below a snapshot while what was written to that is looked at. */
+export function snapshotVolumeGuid(root: string, folder: string): VolumeGuid {
+  return uuidV5(`snapshot/${root}/${folder}`, NAMESPACE) as VolumeGuid;
 }
