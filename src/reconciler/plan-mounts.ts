@@ -143,8 +143,10 @@ function findChange(
   }
   if (!situation.recordsKnown) return undefined;
   if (!isApplied) return { verb: 'create', drift: false, reasons: [interrupted] };
-  const moved = findSpecChange(record, intentDigest(mount), question.sourceId);
-  return moved === undefined ? undefined : { verb: 'change', drift: false, reasons: [moved] };
+  // It is as wanted: what is missing is its record.
+  const unrecorded =
+    findSpecChange(record, intentDigest(mount), question.sourceId) ?? (wasApplied ? undefined : interrupted);
+  return unrecorded === undefined ? undefined : { verb: 'change', drift: false, reasons: [unrecorded] };
 }
 
 /** Why a resource that was applied must be recorded anew: another spec, or another source that owns it now. */

@@ -103,7 +103,32 @@ async function expectWhole(world: World): Promise<void> {
     for (const chainId of ids) expect(sealed.get(chainId)).toBe(rootHash !== undefined);
 }
 
+/** What is recorded is what the host shows. */
+async function expectNoDrift(world: World): Promise<void> {
+  const { resources } = await world.engine.status(new AbortController().signal);
+  expect(resources.flatMap(({ drift: found }) => found)).toEqual([]);
+}
+
 describe('convergence', () => {
+  it('records a new view of a Mount that was made when the process died', async () => {
+    const world = openWorld();
+    try {
+      const resources = [image('app'), chain('app'), mount('app')];
+      world.images.set('app', 'a');
+      await world.apply(resources);
+      world.images.set('app', 'b');
+      world.killAt('mount', 'after', 1);
+      await Promise.allSettled([world.apply(resources)]);
+      expect(world.isDead).toBe(true);
+      world.restart();
+      await world.apply(resources);
+      expectEmpty(await world.plan(resources));
+      await expectNoDrift(world);
+    } finally {
+      world.close();
+    }
+  });
+
   it.each([
     ['forked', false],
     ['block', true],
@@ -130,7 +155,9 @@ describe('convergence', () => {
               expectEmpty(plan);
               expectValidRecords(world.state);
               // What only a blocked resource uses stays as it is.
-              if (plan.blocked.length === 0) await expectWhole(world);
+              if (plan.blocked.length > 0) continue;
+              await expectWhole(world);
+              await expectNoDrift(world);
             }
           } finally {
             world.close();
