@@ -1,6 +1,5 @@
 /** What is declared in a chaos run: some apps, each an Image, a LayerChain and a Mount, in one of several shapes. */
 
-import { createHash } from 'node:crypto';
 import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeOciLayout } from '../../src/images/layout-writer.ts';
@@ -8,8 +7,16 @@ import { TarWriter } from '../../src/tar/tar-writer.ts';
 import { LAYER_TIME, layerItems } from '../support/host-layers.ts';
 import type { Random } from './random.ts';
 
-export const APPS = ['a', 'b', 'c', 'd', 'e', 'f'] as const;
-export type AppName = (typeof APPS)[number];
+/** Declared by the folder, their images in layouts. */
+export const FOLDER_APPS = ['a', 'b', 'c', 'd', 'e', 'f'] as const;
+/** Declared by the repository, their images in the registry. */
+export const GIT_APPS = ['g', 'h'] as const;
+export type GitApp = (typeof GIT_APPS)[number];
+export type AppName = (typeof FOLDER_APPS)[number] | GitApp;
+
+export function isGitApp(name: AppName): name is GitApp {
+  return GIT_APPS.some((each) => each === name);
+}
 
 export interface Shape {
   format: 'ForkedCIM' | 'BlockCIM';
@@ -35,7 +42,7 @@ export function contentOf(name: AppName, { version }: Shape): Map<string, string
 
 /** Layouts of every app and version in `directory`. */
 export async function writeImages(directory: string): Promise<void> {
-  for (const name of APPS) {
+  for (const name of [...FOLDER_APPS, ...GIT_APPS]) {
     const base = tarOf(layerItems(BASE));
     const own = tarOf(layerItems({ [`${name}.txt`]: `app ${name}` }));
     const more = tarOf(layerItems({ 'dir/kept.txt': null, 'dir/new.txt': `second ${name}` }));
@@ -46,6 +53,7 @@ export async function writeImages(directory: string): Promise<void> {
       await writeOciLayout(join(directory, `${name}${version}`), {
         platform: { os: 'windows', architecture: 'amd64', osVersion: '10.0.26100.1742' },
         layers: tars.map((tar) => ({ tar: [tar], compression: 'gzip' as const })),
+        ref: 'v1',
       });
     }
   }
@@ -61,24 +69,14 @@ export function randomShape(name: AppName, random: Random): Shape {
   };
 }
 
-/** Makes the folder declare exactly these, each file replaced as editors do. */
-export function declare(folder: string, views: string, apps: ReadonlyMap<AppName, Shape>): void {
-  mkdirSync(folder, { recursive: true });
-  for (const name of APPS) {
-    const file = join(folder, `${name}.yaml`);
-    const shape = apps.get(name);
-    if (shape === undefined) {
-      rmSync(file, { force: true });
-      continue;
-    }
-    const { format, isVerified, version, place } = shape;
-    const chain = `format: ${format}, ${format === 'BlockCIM' ? 'merge: true, ' : ''}${isVerified ? 'integrity: Verified, ' : ''}`;
-    writeFileSync(
-      `${folder}.new`,
-      `apiVersion: cimlet.dev/v1alpha1
+/** `source`: the Image's `spec.source`, a flow mapping. `views`: folder of the mount points. */
+export function manifestOf(name: AppName, shape: Shape, source: string, views: string): string {
+  const { format, isVerified, place } = shape;
+  const chain = `format: ${format}, ${format === 'BlockCIM' ? 'merge: true, ' : ''}${isVerified ? 'integrity: Verified, ' : ''}`;
+  return `apiVersion: cimlet.dev/v1alpha1
 kind: Image
 metadata: {name: ${name}}
-spec: {source: {ociLayout: ../images/${name}${version}}, platform: {os: windows, architecture: amd64}}
+spec: {source: ${source}, platform: {os: windows, architecture: amd64}, retry: {backoff: 100ms}}
 ---
 apiVersion: cimlet.dev/v1alpha1
 kind: LayerChain
@@ -89,14 +87,23 @@ apiVersion: cimlet.dev/v1alpha1
 kind: Mount
 metadata: {name: ${name}}
 spec: {chain: ${name}, path: ${join(views, place)}, retry: {backoff: 100ms}}
-`,
-    );
-    renameSync(`${folder}.new`, file);
-  }
+`;
 }
 
-export function digestOf(content: string): string {
-  return createHash('sha256').update(content).digest('hex');
+/** Makes the folder declare exactly these, each file replaced as editors do. */
+export function declareInFolder(folder: string, views: string, apps: ReadonlyMap<AppName, Shape>): void {
+  mkdirSync(folder, { recursive: true });
+  for (const name of FOLDER_APPS) {
+    const file = join(folder, `${name}.yaml`);
+    const shape = apps.get(name);
+    if (shape === undefined) {
+      rmSync(file, { force: true });
+      continue;
+    }
+    const source = `{ociLayout: ../images/${name}${shape.version}}`;
+    writeFileSync(`${folder}.new`, manifestOf(name, shape, source, views));
+    renameSync(`${folder}.new`, file);
+  }
 }
 
 function tarOf(items: ReturnType<typeof layerItems>): Buffer {

@@ -1,38 +1,24 @@
 /**
- * Chaos: an agent in a process of its own, and a driver that rewrites manifests, kills it, unmounts behind its back and
- * damages layer files. After each round everything must come to what is declared, and nothing else be left. A seed,
- * which is printed, makes the same choices again.
+ * Chaos: an agent in a process of its own, and a driver that kills it at every transition of its machines in turn, then
+ * rewrites manifests and history, kills it at random, unmounts behind its back, damages layer files, fills the disk, and
+ * stops registry and git server. After each of these everything must come to what is declared, and nothing else be
+ * left. A seed, which is printed, makes the same choices again.
  *
  * @example npm run chaos -- --rounds 50 --seed 7
  */
 
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import {
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { connectAgent } from '../../src/cli/agent-client.ts';
-import { isErrorCode } from '../../src/errors.ts';
-import { createEmbeddedHost } from '../../src/hosts/embedded/embedded-host.ts';
-import type { Plan } from '../../src/reconciler/types.ts';
-import { agentSocket } from '../../src/server/address.ts';
-import { openState } from '../../src/state/state.ts';
-import { mountsBelow, unmountBelow } from '../support/mounts.ts';
-import { COMPILE_CACHE, MAIN } from '../support/program.ts';
-import { APPS, type AppName, contentOf, declare, randomShape, type Shape, writeImages } from './apps.ts';
+import { type AppName, FOLDER_APPS, GIT_APPS, isGitApp, randomShape, type Shape } from './apps.ts';
+import { checkInvariants, checkNothingHeld, findUnrest } from './check.ts';
 import { Random } from './random.ts';
+import { layersOf } from './servers.ts';
+import { EFFECTS, type Transition } from './transitions.ts';
+import { ChaosWorld } from './world.ts';
 
 export interface ChaosOptions {
+  /** Of effects of the host; those of the registry come first. */
+  transitions: readonly Transition[];
+  /** Random ones, after the transitions. */
   rounds: number;
   seed: number;
   say: (line: string) => void;
@@ -40,23 +26,37 @@ export interface ChaosOptions {
 
 /** A round must have converged by then. */
 const CONVERGENCE_MS = 90_000;
-/** Never fewer are declared, so that no revision prunes more than the agent lets it. */
+/** Never fewer are declared by the folder, so that no revision prunes more than the agent lets it. */
 const FEWEST = 4;
 
-/** Rejects with what did not hold, naming round and seed. Leaves nothing behind. */
-export async function runChaos({ rounds, seed, say }: ChaosOptions): Promise<void> {
-  const chaos = new Chaos(seed, say);
-  try {
-    await chaos.begin();
-    for (let round = 1; round <= rounds; round++) {
-      try {
-        await chaos.round(round);
-      } catch (error) {
-        throw new Error(`round ${round} of seed ${seed}: ${(error as Error).message}\n${chaos.log()}`, {
-          cause: error,
-        });
-      }
+/** What one app becomes in turn: on the way round every effect of the host is needed. */
+const SHAPES: readonly Shape[] = [
+  { format: 'BlockCIM', isVerified: false, version: 1, place: 'a' },
+  { format: 'BlockCIM', isVerified: true, version: 2, place: 'a-moved' },
+  { format: 'ForkedCIM', isVerified: false, version: 1, place: 'a' },
+];
+
+/** Rejects with what did not hold, naming seed and round. Leaves nothing behind. */
+export async function runChaos({ transitions, rounds, seed, say }: ChaosOptions): Promise<void> {
+  const chaos = new Chaos(seed);
+  const attempt = async (name: string, work: () => Promise<string>) => {
+    const started = performance.now();
+    try {
+      const deeds = await work();
+      say(`${name}: ${deeds}: all is well after ${Math.round(performance.now() - started)} ms`);
+    } catch (error) {
+      const { message } = error as Error;
+      throw new Error(`${name} of seed ${seed}: ${message}\n${chaos.log}`, { cause: error });
     }
+  };
+  try {
+    await attempt('start', () => chaos.begin());
+    await attempt('image.resolving', () => chaos.dieAtRequest('g', EFFECTS['image.resolving']));
+    await attempt('image.fetching', () => chaos.dieAtRequest('h', EFFECTS['image.fetching']));
+    for (const { state, when } of transitions)
+      await attempt(`${when} ${state}`, () => chaos.dieAt({ state, when }));
+    for (let round = 1; round <= rounds; round++) await attempt(`round ${round}`, () => chaos.round());
+    await attempt('end', () => chaos.takeDown());
   } finally {
     await chaos.end();
   }
@@ -64,248 +64,158 @@ export async function runChaos({ rounds, seed, say }: ChaosOptions): Promise<voi
 
 class Chaos {
   readonly #random: Random;
-  readonly #say: (line: string) => void;
-  readonly #directory = mkdtempSync(join(tmpdir(), 'cimlet-chaos-'));
-  readonly #root = join(this.#directory, 'root');
-  readonly #views = join(this.#directory, 'views');
-  readonly #manifests = join(this.#directory, 'manifests');
-  readonly #config = join(this.#directory, 'cimlet.yaml');
-  readonly #apps = new Map<AppName, Shape>();
-  #agent: ChildProcess | undefined;
-  #lines: string[] = [];
+  readonly #world = new ChaosWorld();
+  #shape = 0;
 
-  constructor(seed: number, say: (line: string) => void) {
+  constructor(seed: number) {
     this.#random = new Random(seed);
-    this.#say = say;
-  }
-
-  async begin(): Promise<void> {
-    await writeImages(join(this.#directory, 'images'));
-    writeFileSync(
-      this.#config,
-      'root: root\nsources: [{name: chaos, folder: {path: manifests}}]\nintervals: {resync: 300ms}\n',
-    );
-    for (const name of APPS.slice(0, FEWEST)) this.#apps.set(name, randomShape(name, this.#random));
-    declare(this.#manifests, this.#views, this.#apps);
-    this.#start();
-  }
-
-  async end(): Promise<void> {
-    await this.#kill();
-    unmountBelow(this.#directory);
-    rmSync(this.#directory, { recursive: true, force: true });
   }
 
   /** What the agent said last. */
-  log(): string {
-    return this.#lines.slice(-40).join('\n');
+  get log(): string {
+    return this.#world.agent.log;
   }
 
-  async round(round: number): Promise<void> {
+  async begin(): Promise<string> {
+    const names = [...FOLDER_APPS.slice(0, FEWEST), ...GIT_APPS];
+    // Both git apps start with their first version: what the second adds is fetched later.
+    const shapes = names.map((name): [AppName, Shape] => {
+      const shape = randomShape(name, this.#random);
+      return [name, isGitApp(name) ? { ...shape, version: 1 } : shape];
+    });
+    await this.#world.begin(new Map(shapes));
+    await this.#settle();
+    return `declared ${names.join(', ')}`;
+  }
+
+  async takeDown(): Promise<string> {
+    await this.#world.agent.kill();
+    await checkNothingHeld(this.#world);
+    return 'killed the agent and unmounted everything';
+  }
+
+  async end(): Promise<void> {
+    await this.#world.end();
+  }
+
+  /** Has the app need its second version, and kills the agent while it asks the registry for what that takes. */
+  async dieAtRequest(name: 'g' | 'h', wanted: 'manifest' | 'layer'): Promise<string> {
+    const { agent, apps, images, registry } = this.#world;
+    const layers = layersOf(`${images}/${name}2`);
+    const died = new Promise<void>((resolve, reject) => {
+      registry.onRequest(({ kind, path }) => {
+        const isLayer = kind === 'blob' && layers.some((digest) => path.includes(digest));
+        if (wanted !== (isLayer ? 'layer' : kind)) return;
+        registry.onRequest(undefined);
+        agent.kill().then(resolve, reject);
+      });
+    });
+    const shape = apps.get(name);
+    if (shape === undefined) throw new Error(`${name} is always declared`);
+    this.#world.declare(name, { ...shape, version: 2 });
+    await within(died, `the ${wanted} of ${name} was never asked for`);
+    await this.#settle();
+    return `killed while the registry was asked for a ${wanted}`;
+  }
+
+  async dieAt({ state, when }: Transition): Promise<string> {
+    const { agent } = this.#world;
+    agent.doom(`${when} ${EFFECTS[state]}`);
+    const declared: string[] = [];
+    for (let turn = 0; turn < SHAPES.length && agent.isRunning; turn++) {
+      const shape = SHAPES[this.#shape++ % SHAPES.length];
+      this.#world.declare('a', shape);
+      declared.push(`${shape?.format} ${shape?.version}`);
+      await this.#converge();
+    }
+    if (agent.isRunning) throw new Error(`it never came ${when} ${state}`);
+    agent.spare();
+    await this.#settle();
+    return `killed on the way to ${declared.at(-1)}`;
+  }
+
+  async round(): Promise<string> {
     const deeds: string[] = [];
-    for (let count = 1 + this.#random.below(4); count > 0; count--) {
+    for (let count = 1 + this.#random.below(5); count > 0; count--) {
       deeds.push(await this.#disturb());
       await pause(this.#random.below(400));
     }
-    if (this.#agent === undefined) this.#start();
-    const started = performance.now();
-    await this.#converge();
-    await this.#check();
-    this.#say(
-      `round ${round}: ${deeds.join(', ')}: converged in ${Math.round(performance.now() - started)} ms`,
-    );
+    await this.#settle();
+    return deeds.join(', ');
   }
 
   async #disturb(): Promise<string> {
-    const deeds = [
+    const world = this.#world;
+    const deeds: (() => string | Promise<string>)[] = [
       () => this.#redeclare(),
       () => this.#redeclare(),
-      () => this.#killAgent(),
-      () => this.#unmount(),
-      () => this.#damage('delete'),
-      () => this.#damage('truncate'),
+      () => this.#redeclare(),
+      () => this.#killOrStart(),
+      () => this.#killOrStart(),
+      () => world.unmount(this.#random),
+      () => world.damage('delete', this.#random),
+      () => world.damage('truncate', this.#random),
+      () => world.fillDisk(),
+      () => world.stopRegistry(),
+      () => world.stopGit(),
     ];
     return (await this.#random.pick(deeds)?.()) ?? 'nothing';
   }
 
   #redeclare(): string {
-    const name = this.#random.pick(APPS) ?? 'a';
-    if (this.#apps.has(name) && this.#apps.size > FEWEST && this.#random.below(2) === 0) {
-      this.#apps.delete(name);
-      declare(this.#manifests, this.#views, this.#apps);
+    const { apps } = this.#world;
+    const name = this.#random.pick([...FOLDER_APPS, ...GIT_APPS]) ?? 'a';
+    const inFolder = FOLDER_APPS.filter((each) => apps.has(each)).length;
+    if (!isGitApp(name) && apps.has(name) && inFolder > FEWEST && this.#random.below(2) === 0) {
+      this.#world.declare(name, undefined);
       return `removed ${name}`;
     }
     const shape = randomShape(name, this.#random);
-    this.#apps.set(name, shape);
-    declare(this.#manifests, this.#views, this.#apps);
-    return `declared ${name} as ${shape.format}${shape.isVerified ? ' verified' : ''} ${shape.version} at ${shape.place}`;
+    const history = this.#random.below(2) === 0 ? 'rewritten' : 'continued';
+    this.#world.declare(name, shape, history);
+    const how = isGitApp(name) ? ` in a history ${history}` : '';
+    return `declared ${name} as ${shape.format}${shape.isVerified ? ' verified' : ''} ${shape.version} at ${shape.place}${how}`;
   }
 
-  async #killAgent(): Promise<string> {
-    if (this.#agent === undefined) {
-      this.#start();
-      return 'started the agent';
+  async #killOrStart(): Promise<string> {
+    const { agent } = this.#world;
+    if (agent.isRunning) {
+      await agent.kill();
+      return 'killed the agent';
     }
-    await this.#kill();
-    return 'killed the agent';
+    this.#world.startAgent();
+    return 'started the agent';
   }
 
-  #unmount(): string {
-    const point = existsSync(this.#views) ? this.#random.pick(mountsBelow(this.#views)) : undefined;
-    if (point === undefined) return 'found nothing mounted';
-    try {
-      execFileSync('umount', [point], { stdio: 'ignore' });
-    } catch {
-      return `could not unmount ${point.slice(this.#views.length)}`;
-    }
-    return `unmounted ${point.slice(this.#views.length)}`;
+  async #settle(): Promise<void> {
+    await this.#world.restore();
+    await this.#converge();
+    if (!this.#world.agent.isRunning) throw new Error('the agent ended');
+    await checkInvariants(this.#world);
   }
 
-  #damage(how: 'delete' | 'truncate'): string {
-    const files = ['cim-layers', 'snapshots']
-      .map((folder) => join(this.#root, folder))
-      .filter((folder) => existsSync(folder))
-      .flatMap((folder) =>
-        readdirSync(folder, { recursive: true, encoding: 'utf8' }).map((name) => join(folder, name)),
-      )
-      .filter((file) => statSync(file, { throwIfNoEntry: false })?.isFile() === true);
-    const file = this.#random.pick(files);
-    if (file === undefined) return 'found no layer file';
-    try {
-      if (how === 'delete') rmSync(file);
-      else truncateSync(file, Math.floor(statSync(file).size / 2));
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    }
-    return `${how}d ${file.slice(this.#root.length + 1).replaceAll(/[0-9a-f]{58}(?=[0-9a-f]{6})/g, '…')}`;
-  }
-
-  #start(): void {
-    const child = spawn(process.execPath, [MAIN, 'agent', '--config', this.#config], {
-      env: { ...process.env, NODE_COMPILE_CACHE: COMPILE_CACHE },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.on('data', (chunk: Buffer) => {
-        this.#lines.push(...chunk.toString().trimEnd().split('\n'));
-        this.#lines = this.#lines.slice(-200);
-      });
-    }
-    this.#agent = child;
-  }
-
-  async #kill(): Promise<void> {
-    const child = this.#agent;
-    this.#agent = undefined;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = once(child, 'close');
-    child.kill('SIGKILL');
-    await ended;
-  }
-
-  /** Until the agent itself sees nothing to do any more in the manifests of now. */
+  /** Until there is no unrest any more, or no agent. */
   async #converge(): Promise<void> {
     const deadline = AbortSignal.timeout(CONVERGENCE_MS);
-    let last = 'the agent never answered';
-    while (!deadline.aborted) {
-      if (this.#agent?.exitCode != null) throw new Error(`the agent ended with ${this.#agent.exitCode}`);
-      const state = await this.#outlook(deadline);
-      if (state === undefined) return;
-      last = state;
-      await pause(50);
+    let unrest: string | undefined = 'the agent never answered';
+    while (!deadline.aborted && this.#world.agent.isRunning) {
+      unrest = await findUnrest(this.#world, deadline);
+      if (unrest === undefined) return;
+      await pause(100);
     }
-    throw new Error(`not converged: ${last}`);
-  }
-
-  /** Undefined when all is as declared; otherwise what isn't. */
-  async #outlook(signal: AbortSignal): Promise<string | undefined> {
-    try {
-      const client = await connectAgent(agentSocket(this.#root));
-      if (client === undefined) return 'the agent does not listen yet';
-      const plan = (await client.get('/api/v1/plan', signal)) as Plan;
-      const [action] = plan.actions;
-      if (action !== undefined)
-        return `still to do: ${plan.actions.map(({ verb, id }) => `${verb} ${id}`).join(', ')}`;
-      const leftover = plan.notes.find(({ message }) => message.includes('leftover'));
-      if (leftover !== undefined) return leftover.message;
-      const [blocked] = plan.blocked;
-      if (blocked !== undefined) return `${blocked.key} is blocked: ${blocked.message}`;
-      const records = this.#records().filter(({ kind }) => kind === 'Mount');
-      const declared = [...this.#apps].map(([name, { place }]) => `${name} ${join(this.#views, place)} True`);
-      const there = records.map(
-        ({ name, facts, conditions }) => `${name} ${facts.mount?.path} ${conditions[0]?.status}`,
-      );
-      const isSame = JSON.stringify(declared.sort()) === JSON.stringify(there.sort());
-      return isSame ? undefined : `declared ${declared.join(', ')}; recorded ${there.join(', ')}`;
-    } catch (error) {
-      if (isErrorCode(error, 'unavailable', 'busy', 'failed-precondition', 'corrupt', 'cancelled'))
-        return error.message;
-      throw error;
-    }
-  }
-
-  #records() {
-    const state = openState(this.#root, { readOnly: true });
-    try {
-      return state.records().resources;
-    } finally {
-      state.close();
-    }
-  }
-
-  /** What must hold after every round. */
-  async #check(): Promise<void> {
-    const mounted = mountsBelow(this.#views).sort();
-    const declared = [...this.#apps.values()].map(({ place }) => join(this.#views, place)).sort();
-    expectSame('mount points', mounted, declared);
-    for (const [name, shape] of this.#apps) {
-      const point = join(this.#views, shape.place);
-      const files = readdirSync(point, { recursive: true, encoding: 'utf8' }).filter((file) =>
-        statSync(join(point, file)).isFile(),
-      );
-      const found = files
-        .sort()
-        .map((file) => `${file}=${readFileSync(join(point, file), 'utf8').slice(0, 40)}`);
-      const wanted = [...contentOf(name, shape)].sort().map(([file, text]) => `${file}=${text.slice(0, 40)}`);
-      expectSame(`files of ${name}`, found, wanted);
-    }
-    const kinds = ['Image', 'LayerChain', 'Mount'];
-    expectSame(
-      'inventory',
-      this.#records()
-        .map(({ kind, name }) => `${kind}/${name}`)
-        .sort(),
-      [...this.#apps.keys()].flatMap((name) => kinds.map((kind) => `${kind}/${name}`)).sort(),
-    );
-    const observed = await createEmbeddedHost({ root: this.#root }).observe({
-      signal: new AbortController().signal,
-    });
-    expectSame(
-      'leftovers',
-      observed.leftovers.map(({ path }) => path),
-      [],
-    );
-    expectSame(
-      'faults',
-      observed.layers.flatMap(({ faults }) => faults.map(({ message }) => message)),
-      [],
-    );
-    const needed = new Set(
-      this.#records().flatMap(
-        ({ facts: { chain } }) => chain?.chainIds.map((id) => `${chain.format} ${id}`) ?? [],
-      ),
-    );
-    const there = observed.layers.map(({ format, chainId }) => `${format} ${chainId}`);
-    expectSame('layers', there.sort(), [...needed].sort());
-    const loops = execFileSync('losetup', ['-a'], { encoding: 'utf8' });
-    const own = loops
-      .split('\n')
-      .filter((line) => line.includes(this.#directory) && line.includes('(deleted)'));
-    expectSame('loop devices of deleted files', own, []);
+    if (deadline.aborted) throw new Error(`not converged: ${unrest}`);
   }
 }
 
-function expectSame(what: string, found: readonly string[], wanted: readonly string[]): void {
-  if (JSON.stringify(found) === JSON.stringify(wanted)) return;
-  throw new Error(`${what}: found ${JSON.stringify(found)}, not ${JSON.stringify(wanted)}`);
+async function within(promise: Promise<void>, otherwise: string): Promise<void> {
+  const deadline = new AbortController();
+  const late = pause(CONVERGENCE_MS, undefined, deadline).then(() => {
+    throw new Error(otherwise);
+  });
+  try {
+    await Promise.race([promise, late]);
+  } finally {
+    deadline.abort();
+    await late.catch(() => undefined);
+  }
 }

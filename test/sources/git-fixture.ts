@@ -2,7 +2,12 @@
 
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
-import { createServer as createHttpServer, type IncomingMessage, type RequestListener } from 'node:http';
+import {
+  createServer as createHttpServer,
+  type IncomingMessage,
+  type RequestListener,
+  type ServerResponse,
+} from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, createServer as createTcpServer, type Server } from 'node:net';
 import { userInfo } from 'node:os';
@@ -125,9 +130,7 @@ export async function serveHttp(folder: string, options: HttpOptions = {}): Prom
     } else if (options.answer !== undefined) {
       options.answer(request, response);
     } else {
-      void runBackend(folder, request, options).then(({ status, headers, body }) => {
-        response.writeHead(status, headers).end(body);
-      });
+      void answerWithGit(folder, request, response, options);
     }
   };
   const server =
@@ -137,7 +140,13 @@ export async function serveHttp(folder: string, options: HttpOptions = {}): Prom
   return { url: `${options.tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}`, requests };
 }
 
-async function runBackend(folder: string, request: IncomingMessage, { dropsProtocol = false }: HttpOptions) {
+/** Has git http-backend answer for the folder's repositories. */
+export async function answerWithGit(
+  folder: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+  { dropsProtocol = false }: Pick<HttpOptions, 'dropsProtocol'> = {},
+): Promise<void> {
   const { pathname, search } = new URL(request.url ?? '', 'http://x');
   const header = (name: string): string => String(request.headers[name] ?? '');
   const child = spawn('git', ['http-backend'], {
@@ -163,7 +172,7 @@ async function runBackend(folder: string, request: IncomingMessage, { dropsProto
     lines.map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1).trim()]),
   );
   const { Status: status = '200', ...rest } = headers;
-  return { status: Number.parseInt(status, 10), headers: rest, body: output.subarray(end + 4) };
+  response.writeHead(Number.parseInt(status, 10), rest).end(output.subarray(end + 4));
 }
 
 async function listen(server: Server): Promise<number> {
