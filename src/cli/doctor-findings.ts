@@ -3,7 +3,7 @@
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import type { Capabilities, Capability, Host } from '../hosts/host.ts';
+import type { Capabilities, Capability, Host, HostState } from '../hosts/host.ts';
 import { formatBytes } from './text.ts';
 
 /** One thing looked at. `needed`: without it nothing can be done at all. */
@@ -44,6 +44,7 @@ export async function examineHost(host: Host, signal: AbortSignal): Promise<Find
     fact('host', `${kind} on ${platform} ${osVersion}, ${architecture}`),
     await examineRoot(host.root, state.freeBytes),
     ...summarise(state.capabilities),
+    ...examineNeighbours(state),
     ...Object.entries(state.capabilities).map(([name, { available, reason, hint }]) => {
       const meaning = MEANINGS[name as Capability];
       const message = reason === undefined ? meaning : `${meaning}: ${reason}`;
@@ -54,6 +55,29 @@ export async function examineHost(host: Host, signal: AbortSignal): Promise<Find
 
 function fact(name: string, message: string): Finding {
   return { name, ok: true, needed: false, message };
+}
+
+/** What else runs and is mounted here, on hosts that have such. */
+function examineNeighbours({ computeSystems, cimVolumes }: HostState): Finding[] {
+  const findings: Finding[] = [];
+  if (computeSystems !== undefined) {
+    const { running, unknown } = computeSystems;
+    const base = { name: 'compute systems', needed: false };
+    if (unknown === undefined) findings.push({ ...base, ok: true, message: `${running.length} running` });
+    else
+      findings.push({
+        ...base,
+        ok: false,
+        message: `unknown, so that what they may use is left alone: ${unknown}`,
+        hint: 'run as an administrator, with the Containers feature enabled',
+      });
+  }
+  const foreign = cimVolumes?.filter(({ ours }) => ours === undefined).map(({ path }) => path) ?? [];
+  if (cimVolumes !== undefined) {
+    const others = foreign.length === 0 ? '' : `; not of this root, and left alone: ${foreign.join(', ')}`;
+    findings.push(fact('mounted CIMs', `${cimVolumes.length}${others}`));
+  }
+  return findings;
 }
 
 /** One format that can be written and shown, in one way, is what work needs at least. */

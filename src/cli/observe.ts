@@ -62,6 +62,7 @@ export function renderHostState(state: HostState, paint: Paint): string[] {
       const text = safe(`  ${mount.path}  ${mount.view} view of ${mount.chainId}, ${mount.state}`);
       return mount.state === 'mounted' ? text : paint('red', text);
     }),
+    ...renderNeighbours(state, paint),
     ...Object.entries(state.paths).map(([path, { kind, detail }]) =>
       safe(`Path:    ${path}: ${kind}${detail === undefined ? '' : ` (${detail})`}`),
     ),
@@ -71,5 +72,26 @@ export function renderHostState(state: HostState, paint: Paint): string[] {
         safe(`Leftover: ${leftover.path}: ${leftover.reason} (${formatBytes(leftover.bytes)})`),
       ),
     ),
+  ];
+}
+
+/** What else is on the machine that layers are for: compute systems, and mounted CIMs. */
+function renderNeighbours({ computeSystems, cimVolumes = [] }: HostState, paint: Paint): string[] {
+  const systems = computeSystems?.running ?? [];
+  return [
+    ...(systems.length === 0 ? [] : [`Systems: ${systems.length}`]),
+    ...systems.map(({ id, type, owner, uses: { layers, mounts, snapshots } }) => {
+      const used = [
+        ...(layers.length === 0 ? [] : [plural(layers.length, 'layer')]),
+        ...(mounts.length === 0 ? [] : [plural(mounts.length, 'mount')]),
+        ...(snapshots.length === 0 ? [] : [plural(snapshots.length, 'snapshot')]),
+      ];
+      const whose = owner === undefined ? '' : ` of ${owner}`;
+      return printable(`  ${type} ${id}${whose}${used.length === 0 ? '' : `, uses ${used.join(' and ')}`}`);
+    }),
+    ...(computeSystems?.unknown === undefined
+      ? []
+      : [paint('yellow', printable(`Systems: unknown: ${computeSystems.unknown}`))]),
+    ...cimVolumes.map(({ path, ours }) => printable(`Volume:  ${path}: ${ours ?? 'a CIM of somebody else'}`)),
   ];
 }

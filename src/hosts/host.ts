@@ -226,6 +226,28 @@ export interface Leftover {
   bytes: number;
 }
 
+/** A compute system that runs on this machine: a Windows container, or a virtual machine. */
+export interface ObservedComputeSystem {
+  id: string;
+  /** As the Host Compute Service spells it: `Container` or `VirtualMachine`. */
+  type: string;
+  /** The program that made it. */
+  owner?: string | undefined;
+  state?: string | undefined;
+  guestOs?: string | undefined;
+  /** The virtual machine it runs in. */
+  hostedBy?: string | undefined;
+  /** What it says it uses of this root. */
+  uses: { layers: LayerRef[]; mounts: VolumeGuid[]; snapshots: string[] };
+}
+
+/** A CIM that is mounted as a volume. */
+export interface ObservedCimVolume {
+  path: string;
+  /** What of this root it is; none: it is somebody else's, and never touched. */
+  ours?: string | undefined;
+}
+
 export interface HostState {
   formatVersion: 1;
   host: {
@@ -240,6 +262,10 @@ export interface HostState {
   merges: ObservedMerge[];
   mounts: ObservedMount[];
   snapshots: ObservedSnapshot[];
+  /** Of hosts that have such. `unknown`: why they can't be seen. */
+  computeSystems?: { running: ObservedComputeSystem[]; unknown?: string | undefined } | undefined;
+  /** Of hosts that have such. */
+  cimVolumes?: ObservedCimVolume[] | undefined;
   /** One entry for each path asked for. */
   paths: Record<string, PathState>;
   leftovers: Leftover[];

@@ -39,8 +39,17 @@ import { readMountRecord, readMountRecords } from '../mount-records.ts';
 import { readLayerRecord, readLayerRecords } from '../records.ts';
 import { probeCapabilities, type WindowsCapabilities } from './capabilities.ts';
 import { CimfsGuard } from './cimfs-guard.ts';
+import { nameOf, type Places, refuseInUse, seeComputeSystems, usersOf } from './compute-systems.ts';
 import { Effects } from './effects.ts';
 import { explain } from './explain.ts';
+import {
+  observeCimVolumes,
+  observeComputeSystems,
+  placesOfLayer,
+  placesOfMerge,
+  placesOfMount,
+} from './in-use.ts';
+import { bearableLayerCalls } from './layer-calls.ts';
 import { commitLayer, deleteFile, removeLayerFiles, unpackLayer } from './layer-store.ts';
 import { removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
 import { checkMountPath } from './mount-paths.ts';
@@ -72,6 +81,7 @@ class WindowsHost implements Host {
   readonly root: string;
   readonly #layout: Layout;
   readonly #api: WindowsApi = openWindowsApi();
+  readonly #layers = { ...this.#api, ...bearableLayerCalls(this.#api) };
   readonly #guard: CimfsGuard;
   readonly #volumes: Volumes;
   readonly #locks = new KeyedLock();
@@ -86,7 +96,7 @@ class WindowsHost implements Host {
     this.#layout = layoutOf(this.root);
     this.#guard = new CimfsGuard(join(this.root, 'cimfs-work.json'), boot);
     this.#volumes = new Volumes(this.#api.cimfs, new Limiter(VOLUME_CALLS), this.#guard);
-    this.#scratches = new Scratches(this.root, this.#api, this.#locks);
+    this.#scratches = new Scratches(this.root, this.#layers, this.#locks);
   }
 
   async capabilities(): Promise<Capabilities> {
@@ -120,6 +130,8 @@ class WindowsHost implements Host {
       merges: await observeMerges(store, signal),
       mounts: await observeMounts(store, mounts),
       snapshots: [],
+      computeSystems: await observeComputeSystems(this.#api.computecore, this.#layout, mounts, signal),
+      cimVolumes: await observeCimVolumes(this.#api.kernel32, this.#layout, mounts),
       paths: states,
       leftovers: (await findLeftovers(store, this.#effects.running)).map(withoutGuid),
       freeBytes: await freeBytesAt(this.root),
@@ -160,6 +172,7 @@ class WindowsHost implements Host {
         ({ chain, format }) => format === ref.format && chain.includes(ref.chainId),
       );
       if (user !== undefined) throw refuse(`the mount at ${user}`);
+      await this.#refuseInUse(await placesOfLayer(this.#layout, ref), operation, context);
       const workshop = await this.#workshop();
       if (ref.format === 'BlockCIM') await removeMergeFiles(workshop, ref.chainId);
       await removeLayerFiles(workshop, ref, context);
@@ -204,6 +217,7 @@ class WindowsHost implements Host {
       );
       if (user !== undefined)
         throw new CimletError('failed-precondition', `${operation}: the mount at ${user} needs it`);
+      await this.#refuseInUse(placesOfMerge(this.#layout, chainId), operation, context);
       await removeMergeFiles(await this.#workshop(), chainId);
     });
   }
@@ -226,7 +240,9 @@ class WindowsHost implements Host {
     if (known === undefined) return;
     await this.#effects.onMount(known.request, context, operation, async () => {
       const record = await readMountRecord(this.#layout, volumeGuid);
-      if (record !== undefined) await takeAway(await this.#gallery(), record);
+      if (record === undefined) return;
+      await this.#refuseInUse(placesOfMount(record), operation, context);
+      await takeAway(await this.#gallery(), record);
     });
   }
 
@@ -236,10 +252,16 @@ class WindowsHost implements Host {
     const store = await this.#gallery();
     await this.#guard.settle();
     const removed: Leftover[] = [];
+    const seen = await seeComputeSystems(this.#api.computecore, context.signal);
     // No forked image begins meanwhile, whose files would look left over.
     await this.#locks.run('forked images', async () => {
       for (const leftover of await findLeftovers(store, this.#effects.running)) {
         throwIfAborted(context.signal, operation);
+        const [user] = usersOf(seen.systems, [leftover.path]);
+        if (user !== undefined) {
+          context.warn?.(`${leftover.path} is left: ${nameOf(user)} uses it`);
+          continue;
+        }
         try {
           if (leftover.volumeGuid !== undefined) await this.#volumes.dismount(leftover.volumeGuid);
           else await deleteFile(leftover.path);
@@ -288,6 +310,10 @@ class WindowsHost implements Host {
 
   async #require(capability: Capability, operation: string): Promise<void> {
     requireCapability(capability, (await this.#probe()).capabilities[capability], operation);
+  }
+
+  async #refuseInUse(places: Places, operation: string, context: EffectContext): Promise<void> {
+    await refuseInUse(this.#api.computecore, places, operation, context);
   }
 
   async #notYet(capability: Capability, operation: string): Promise<never> {

@@ -1,0 +1,97 @@
+/** What of a root, and what else of CimFS, running compute systems use: seen by observation, and kept from change. */
+
+import { join, resolve } from 'node:path';
+import { CimletError } from '../../errors.ts';
+import type { ComputeCore } from '../../native/windows/computecore.ts';
+import { volumePath } from '../../native/windows/guid.ts';
+import type { Kernel32 } from '../../native/windows/kernel32.ts';
+import { listDirectory } from '../directories.ts';
+import type { ChainId, HostState, LayerRef, ObservedCimVolume } from '../host.ts';
+import { lowerVolumeGuid } from '../identity.ts';
+import { type Layout, layerFolder, mergeFolder, parseFolderName, snapshotPath } from '../layout.ts';
+import type { MountRecord } from '../mount-records.ts';
+import { readLayerRecord, readLayerRecords } from '../records.ts';
+import { type Places, seeComputeSystems, usersOf } from './compute-systems.ts';
+
+/** What they use by what HCS says of them, which isn't all: see compute-systems.ts. */
+export async function observeComputeSystems(
+  computecore: ComputeCore,
+  layout: Layout,
+  mounts: readonly MountRecord[],
+  signal: AbortSignal,
+): Promise<NonNullable<HostState['computeSystems']>> {
+  const seen = await seeComputeSystems(computecore, signal);
+  const layers: { ref: LayerRef; places: Places }[] = [];
+  for (const { layer } of seen.systems.length === 0 ? [] : await readLayerRecords(layout)) {
+    const ref = { chainId: layer.chainId, format: layer.format };
+    layers.push({ ref, places: await placesOfLayer(layout, ref) });
+  }
+  const running = seen.systems.map(({ paths, runtimeId: _, ...system }) => {
+    const isUsed = (places: Places) => usersOf([{ paths }], places).length > 0;
+    return {
+      ...system,
+      uses: {
+        layers: layers.filter(({ places }) => isUsed(places)).map(({ ref }) => ref),
+        mounts: mounts
+          .filter((record) => isUsed(placesOfMount(record)))
+          .map(({ request }) => request.volumeGuid),
+        snapshots: [],
+      },
+    };
+  });
+  return { running, ...(seen.unknown === undefined ? {} : { unknown: seen.unknown }) };
+}
+
+/** CIMs that are mounted, ours among them; only those that the mount manager lists. */
+export async function observeCimVolumes(
+  kernel32: Kernel32,
+  layout: Layout,
+  mounts: readonly MountRecord[],
+): Promise<ObservedCimVolume[]> {
+  const ours = new Map<string, string>();
+  for (const name of await listDirectory(layout.snapshots)) {
+    const folder = parseFolderName(name);
+    if (folder !== undefined)
+      ours.set(
+        volumePath(lowerVolumeGuid(layout.root, name.slice(folder.prefix.length))),
+        `layers below ${folder.chainId}`,
+      );
+  }
+  for (const { request } of mounts) ours.set(volumePath(request.volumeGuid), `mount at ${request.path}`);
+  const found: ObservedCimVolume[] = [];
+  for (const path of await kernel32.findVolumes()) {
+    if (!(await isCim(kernel32, path))) continue;
+    const use = ours.get(path.toLowerCase()) ?? ours.get(path);
+    found.push({ path, ...(use === undefined ? {} : { ours: use }) });
+  }
+  return found;
+}
+
+/** A layer's folder, the merged CIM's on it, and a forked layer's files. */
+export async function placesOfLayer(layout: Layout, ref: LayerRef): Promise<Places> {
+  const folder = snapshotPath(layout, layerFolder(ref));
+  if (ref.format === 'BlockCIM') return [folder, ...placesOfMerge(layout, ref.chainId)];
+  if (ref.format !== 'ForkedCIM') return [folder];
+  const record = await readLayerRecord(layout, ref);
+  return [folder, ...(record?.cimFiles.map(({ name }) => join(layout.cimLayers, name)) ?? [])];
+}
+
+export function placesOfMerge(layout: Layout, top: ChainId): Places {
+  return [snapshotPath(layout, mergeFolder(top))];
+}
+
+/** Where it is shown, and its volume. */
+export function placesOfMount({ request }: MountRecord): Places {
+  const volume = volumePath(request.volumeGuid);
+  return request.utilityVM === undefined ? [resolve(request.path), volume] : [volume];
+}
+
+/** A volume that goes away, or that won't say what it is, is none. */
+async function isCim(kernel32: Kernel32, path: string): Promise<boolean> {
+  try {
+    return (await kernel32.volumeInformation(path)).fileSystem.toLowerCase() === 'cimfs';
+  } catch (error) {
+    if (error instanceof CimletError) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,126 @@
+/** Compute systems that use what a root holds, in a Windows process. Prints `done` in the end. */
+
+import assert from 'node:assert/strict';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import type { LayerRef, MountRequest } from '../../../src/hosts/host.ts';
+import { hexOf, mountVolumeGuid } from '../../../src/hosts/identity.ts';
+import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
+import { CimMountFlag } from '../../../src/native/windows/cimfs.ts';
+import { openWindowsApi } from '../../../src/native/windows/windows.ts';
+import { BASE, build, context, look, rejects, stack, UPPER } from '../../conformance/host.ts';
+import { layerItems, writeLayerBlob } from '../../support/host-layers.ts';
+
+const SYSTEMS = 'C:\\doubles\\systems';
+const FOREIGN = '11111111-2222-4333-8444-555555555555';
+
+await mkdir('C:\\blobs');
+await mkdir(SYSTEMS, { recursive: true });
+const plan = (text: string) => writeFile('C:\\doubles\\faults.txt', text);
+
+/** A container of the older schema, whose disks HCS tells. */
+async function run(id: string, disk: string): Promise<void> {
+  const basic = {
+    Id: id,
+    SystemType: 'Container',
+    Owner: 'docker',
+    State: 'Running',
+    RuntimeOsType: 'Windows',
+  };
+  const disks = { MappedVirtualDiskControllers: { 0: { MappedVirtualDisks: { 1: { HostPath: disk } } } } };
+  await writeFile(`${SYSTEMS}\\${id}.json`, JSON.stringify(basic));
+  await writeFile(`${SYSTEMS}\\${id}.disks.json`, JSON.stringify(disks));
+}
+
+async function stop(id: string): Promise<void> {
+  for (const suffix of ['json', 'disks.json']) await rm(`${SYSTEMS}\\${id}.${suffix}`);
+}
+
+const host = createWindowsHost({ root: 'C:\\store' });
+const makeLayer = (files: typeof BASE) => writeLayerBlob('C:\\blobs', layerItems(files));
+const requests = await stack({ makeLayer, format: 'BlockCIM' } as never, BASE, UPPER);
+await build(host, requests);
+const chain = requests.map(({ chainId }) => chainId);
+const [base, top] = requests.map(({ chainId }): LayerRef => ({ chainId, format: 'BlockCIM' })) as [
+  LayerRef,
+  LayerRef,
+];
+await host.mergeChain({ chain, format: 'BlockCIM' }, context);
+
+// A layer's disk, spelled as others may.
+const container = `C:/store/snapshots/${hexOf(top.chainId)}.block\\LAYER.bcim`;
+await run('web', `\\\\?\\${container.replaceAll('/', '\\')}`);
+await writeFile(`${SYSTEMS}\\quiet.json`, JSON.stringify({ Id: 'quiet', SystemType: 'VirtualMachine' }));
+const seen = JSON.parse(JSON.stringify((await look(host)).computeSystems));
+assert.deepEqual(seen, {
+  running: [
+    { id: 'quiet', type: 'VirtualMachine', uses: { layers: [], mounts: [], snapshots: [] } },
+    {
+      id: 'web',
+      type: 'Container',
+      owner: 'docker',
+      state: 'Running',
+      guestOs: 'Windows',
+      uses: { layers: [top], mounts: [], snapshots: [] },
+    },
+  ],
+});
+const refused = /compute system web of docker uses it/;
+await assert.rejects(host.removeLayer(top, context), refused);
+await rejects(host.removeLayer(top, context), 'busy');
+await stop('web');
+
+// A mount's volume.
+const volumeGuid = mountVolumeGuid('view');
+const request: MountRequest = {
+  volumeGuid,
+  path: 'C:\\shown',
+  chain,
+  format: 'BlockCIM',
+  access: 'ReadOnly',
+  view: 'Kernel',
+};
+await host.mount(request, context);
+await run('web', `\\\\?\\Volume{${volumeGuid.toUpperCase()}}\\Files`);
+assert.deepEqual((await look(host)).computeSystems?.running[1]?.uses.mounts, [volumeGuid]);
+await assert.rejects(host.dismount(volumeGuid, context), refused);
+assert.equal((await look(host)).mounts[0]?.state, 'mounted');
+await stop('web');
+
+// CIMs that are mounted: ours, and one of somebody else, which stays.
+const { cimfs, kernel32 } = openWindowsApi();
+await cimfs.mountImage(
+  { container: `C:\\store\\snapshots\\${hexOf(base.chainId)}.block\\layer.bcim`, name: 'layer.cim' },
+  CimMountFlag.singleFile,
+  FOREIGN,
+);
+assert.deepEqual(
+  (await look(host)).cimVolumes,
+  [
+    { path: `\\\\?\\Volume{${FOREIGN}}\\` },
+    { path: `\\\\?\\Volume{${volumeGuid}}\\`, ours: 'mount at C:\\shown' },
+  ].sort((a, b) => (a.path < b.path ? -1 : 1)),
+);
+await host.cleanLeftovers(context);
+await host.dismount(volumeGuid, context);
+assert.deepEqual((await kernel32.findVolumes()).filter((path) => path.includes('-')).length, 3);
+await cimfs.dismountImage(FOREIGN);
+
+// What a crash left is kept as long as it is used.
+const leftover = `C:\\store\\snapshots\\rm-${'a'.repeat(64)}.block`;
+await mkdir(leftover);
+await run('web', `${leftover}\\layer.bcim`);
+const warnings: string[] = [];
+const warned = { ...context, warn: (message: string) => void warnings.push(message) };
+assert.deepEqual(await host.cleanLeftovers(warned), []);
+assert.match(warnings.join(), refused);
+await stop('web');
+assert.equal((await host.cleanLeftovers(context)).length, 1);
+
+// Without the privilege to see: said, and gone on with what Windows itself guards.
+await plan('HcsEnumerateComputeSystems 0 fail 8037011b\n');
+assert.match((await look(host)).computeSystems?.unknown ?? '', /HCS_E_ACCESS_DENIED/);
+warnings.length = 0;
+await host.removeLayer(top, warned);
+assert.match(warnings.join(), /cannot see which compute systems use it/);
+await plan('');
+console.log('done');
