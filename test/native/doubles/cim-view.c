@@ -112,6 +112,17 @@ static bool extract_file(const File *file, const WCHAR *path) {
   return extracted;
 }
 
+/* As files have them: when they were last written, which Wine takes for when they were made. */
+static void set_times(const WCHAR *directory, const File *file) {
+  static const int64_t LONG_AGO = 116444736000000000;
+  int64_t written = file->times[1] > 0 ? file->times[1] : LONG_AGO;
+  HANDLE handle =
+      CreateFileW(directory, FILE_WRITE_ATTRIBUTES, 7, NULL, OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS, NULL);
+  if (handle == INVALID_HANDLE_VALUE) return;
+  SetFileTime(handle, NULL, NULL, (const FILETIME *)&written);
+  CloseHandle(handle);
+}
+
 static bool extract_node(const Node *node, const WCHAR *path, const WCHAR *shown, Buffer *listing) {
   if (node->file == NULL) return true;
   bool extracted = list_file(listing, shown, node->file) &&
@@ -123,6 +134,7 @@ static bool extract_node(const Node *node, const WCHAR *path, const WCHAR *shown
     free(below);
     free(name);
   }
+  if (is_folder(node)) set_times(path, node->file);
   return extracted;
 }
 

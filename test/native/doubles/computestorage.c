@@ -185,7 +185,7 @@ HRESULT WINAPI HcsFormatWritableLayerVhd(HANDLE handle) {
   if (file == NULL) return leave(&call, E_HANDLE);
   HRESULT result = S_OK;
   if (!read_disk(file, &disk)) result = FAILED_WITH(GetLastError());
-  else if (!write_disk(file, &(Disk){disk.size, true})) result = FAILED_WITH(GetLastError());
+  else if (!write_disk(file, &(Disk){disk.size, disk.size})) result = FAILED_WITH(GetLastError());
   free(file);
   return leave(&call, result);
 }

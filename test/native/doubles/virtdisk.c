@@ -27,12 +27,13 @@ static HANDLE open_disk(const WCHAR *file) {
 static DWORD create(const WCHAR *file, const CreateParameters *parameters, HANDLE *handle) {
   if (file == NULL || handle == NULL || parameters == NULL || parameters->version != 2) return ERROR_INVALID_PARAMETER;
   const WCHAR *parent = parameters->parent_path;
-  Disk disk = {parameters->maximum_size, false};
+  Disk disk = {parameters->maximum_size, 0};
   /* A disk over another has its size, and what is on it. */
   if ((disk.size == 0) != (parent != NULL)) return ERROR_INVALID_PARAMETER;
   if (parent != NULL && !read_disk(parent, &disk)) return GetLastError();
+  if (disk.size % 512 != 0) return ERROR_INVALID_PARAMETER;
   if (is_file(file)) return ERROR_FILE_EXISTS;
-  if (!write_disk(file, &disk)) return GetLastError();
+  if (!create_disk(file, &disk)) return GetLastError();
   *handle = open_disk(file);
   return *handle == INVALID_HANDLE_VALUE ? GetLastError() : 0;
 }
@@ -65,14 +66,9 @@ DWORD WINAPI DoubleOpenVirtualDisk(const void *type, const WCHAR *path, int acce
 }
 
 /* What a handle is of. */
-static DWORD of_handle(HANDLE handle, DWORD (*work)(const WCHAR *file)) {
-  WCHAR path[1024];
+static bool file_of(HANDLE handle, WCHAR path[1024]) {
   DWORD length = GetFinalPathNameByHandleW(handle, path, 1024, FILE_NAME_NORMALIZED | VOLUME_NAME_DOS);
-  if (length == 0 || length >= 1024) return ERROR_INVALID_HANDLE;
-  lock_world();
-  DWORD error = work(path);
-  unlock_world();
-  return error;
+  return length > 0 && length < 1024;
 }
 
 DWORD WINAPI DoubleAttachVirtualDisk(HANDLE handle, void *security, int flags, ULONG provider, const void *parameters,
@@ -82,7 +78,12 @@ DWORD WINAPI DoubleAttachVirtualDisk(HANDLE handle, void *security, int flags, U
   arg_number(&call, "flags", flags);
   if (!enter(&call)) return leave(&call, call.failure);
   (void)security, (void)provider, (void)parameters, (void)overlapped;
-  return leave(&call, of_handle(handle, attach_disk));
+  WCHAR file[1024];
+  if (!file_of(handle, file)) return leave(&call, ERROR_INVALID_HANDLE);
+  lock_world();
+  DWORD error = attach_disk(file, (flags & 4) != 0);
+  unlock_world();
+  return leave(&call, error);
 }
 
 DWORD WINAPI DoubleDetachVirtualDisk(HANDLE handle, int flags, ULONG provider) {
@@ -90,7 +91,12 @@ DWORD WINAPI DoubleDetachVirtualDisk(HANDLE handle, int flags, ULONG provider) {
   begin(&call, "DetachVirtualDisk");
   if (!enter(&call)) return leave(&call, call.failure);
   (void)flags, (void)provider;
-  return leave(&call, of_handle(handle, detach_disk));
+  WCHAR file[1024];
+  if (!file_of(handle, file)) return leave(&call, ERROR_INVALID_HANDLE);
+  lock_world();
+  DWORD error = detach_disk(file);
+  unlock_world();
+  return leave(&call, error);
 }
 
 DWORD WINAPI DoubleGetVirtualDiskPhysicalPath(HANDLE handle, ULONG *size, WCHAR *path) {

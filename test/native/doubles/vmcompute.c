@@ -75,7 +75,7 @@ HRESULT WINAPI ActivateLayer(const DriverInfo *info, const WCHAR *id) {
   ENTER_LAYER;
   WCHAR *disk = join_path(id, SCRATCH);
   lock_world();
-  result = result_of(is_file(disk) ? attach_disk(disk) : ERROR_FILE_NOT_FOUND);
+  result = result_of(is_file(disk) ? attach_disk(disk, true) : ERROR_FILE_NOT_FOUND);
   unlock_world();
   free(disk);
   return leave(&call, result);
@@ -101,6 +101,11 @@ static HRESULT prepare(const WCHAR *id, const Descriptor *layers, uint32_t count
   for (uint32_t at = 0; at < count; at++) parents[at] = join_path(layers[at].path, L"Files");
   lock_world();
   DWORD error = attach_filter(&volume, L"WCIFS", parents, count);
+  /* It extends the file system over its disk, which nothing else does for a WCIFS scratch. */
+  WCHAR *file = join_path(id, SCRATCH);
+  Disk disk;
+  if (error == 0 && read_disk(file, &disk)) write_disk(file, &(Disk){disk.size, disk.size});
+  free(file);
   unlock_world();
   for (uint32_t at = 0; at < count; at++) free(parents[at]);
   free(parents);
@@ -143,7 +148,7 @@ static HRESULT create_scratch(const WCHAR *id, const Descriptor *layers, uint32_
   if (FAILED(checked)) return checked;
   WCHAR *disk = join_path(id, SCRATCH);
   HRESULT result = is_file(disk) ? FAILED_WITH(ERROR_FILE_EXISTS) : S_OK;
-  if (SUCCEEDED(result) && !write_disk(disk, &(Disk){SCRATCH_SIZE, true})) result = FAILED_WITH(GetLastError());
+  if (SUCCEEDED(result) && !create_disk(disk, &(Disk){SCRATCH_SIZE, SCRATCH_SIZE})) result = FAILED_WITH(GetLastError());
   free(disk);
   return result;
 }
@@ -164,9 +169,9 @@ static HRESULT expand(const WCHAR *id, uint64_t size) {
   HRESULT result = S_OK;
   if (!read_disk(file, &disk)) result = FAILED_WITH(GetLastError());
   else if (is_volume(&volume)) result = FAILED_WITH(ERROR_SHARING_VIOLATION);
-  /* It needs a file system to grow, and can't shrink. */
-  else if (!disk.formatted || size < disk.size) result = INVALID;
-  else if (!write_disk(file, &(Disk){size, true})) result = FAILED_WITH(GetLastError());
+  /* It needs a file system to grow, which stays as large as it was, and can't shrink. */
+  else if (disk.volume == 0 || size < disk.size) result = INVALID;
+  else if (!write_disk(file, &(Disk){size, disk.volume})) result = FAILED_WITH(GetLastError());
   free(file);
   return result;
 }

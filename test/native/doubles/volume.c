@@ -72,6 +72,18 @@ bool remove_link(const WCHAR *path) {
   return unix_path(path, name, sizeof name) && system_call(SYSCALL_UNLINK, name, NULL, 0) == 0;
 }
 
+/* Of directories: a file's come with its copy. */
+static bool copy_times(const WCHAR *from, const WCHAR *to) {
+  FILETIME created, accessed, written;
+  HANDLE source = CreateFileW(from, FILE_READ_ATTRIBUTES, 7, NULL, OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS, NULL);
+  HANDLE target = CreateFileW(to, FILE_WRITE_ATTRIBUTES, 7, NULL, OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS, NULL);
+  bool copied = source != INVALID_HANDLE_VALUE && target != INVALID_HANDLE_VALUE &&
+                GetFileTime(source, &created, &accessed, &written) && SetFileTime(target, &created, &accessed, &written);
+  if (source != INVALID_HANDLE_VALUE) CloseHandle(source);
+  if (target != INVALID_HANDLE_VALUE) CloseHandle(target);
+  return copied;
+}
+
 bool copy_tree(const WCHAR *from, const WCHAR *to) {
   if (!is_directory(from)) return CopyFileW(from, to, FALSE);
   WIN32_FIND_DATAW entry;
@@ -88,7 +100,7 @@ bool copy_tree(const WCHAR *from, const WCHAR *to) {
     free(target);
   } while (FindNextFileW(search, &entry));
   FindClose(search);
-  return copied;
+  return copied && copy_times(from, to);
 }
 
 /* --- volumes --- */
@@ -113,8 +125,11 @@ bool volume_in_path(const WCHAR *path, GUID *volume) {
   return true;
 }
 
+static void drop_orphan(const GUID *volume, const WCHAR *directory);
+
 bool is_volume(const GUID *volume) {
   WCHAR *directory = volume_directory(volume);
+  drop_orphan(volume, directory);
   bool there = is_directory(directory);
   free(directory);
   return there;
@@ -135,11 +150,10 @@ static const char DISK_MAGIC[] = "virtual disk double ";
 
 bool read_disk(const WCHAR *file, Disk *disk) {
   uint8_t *text = read_whole(file, NULL);
-  unsigned long long size;
-  int formatted;
+  unsigned long long size, volume;
   bool read = text != NULL && strncmp((char *)text, DISK_MAGIC, strlen(DISK_MAGIC)) == 0 &&
-              sscanf((char *)text + strlen(DISK_MAGIC), "%llu %d", &size, &formatted) == 2;
-  if (read) *disk = (Disk){size, formatted != 0};
+              sscanf((char *)text + strlen(DISK_MAGIC), "%llu %llu", &size, &volume) == 2;
+  if (read) *disk = (Disk){size, volume};
   else if (text != NULL) SetLastError(ERROR_FILE_CORRUPT);
   free(text);
   return read;
@@ -147,7 +161,8 @@ bool read_disk(const WCHAR *file, Disk *disk) {
 
 bool write_disk(const WCHAR *file, const Disk *disk) {
   char text[80];
-  snprintf(text, sizeof text, "%s%llu %d\n", DISK_MAGIC, (unsigned long long)disk->size, disk->formatted);
+  snprintf(text, sizeof text, "%s%llu %llu\n", DISK_MAGIC, (unsigned long long)disk->size,
+           (unsigned long long)disk->volume);
   return write_whole(file, text, strlen(text));
 }
 
@@ -191,20 +206,55 @@ static WCHAR *contents_directory(const WCHAR *file) {
   return copy_text(path);
 }
 
-DWORD attach_disk(const WCHAR *file) {
+/* What was there under the name that the system gave the file is another, deleted disk's. */
+bool create_disk(const WCHAR *file, const Disk *disk) {
+  WCHAR merged[96];
+  if (!write_disk(file, disk)) return false;
+  WCHAR *contents = contents_directory(file);
+  swprintf(merged, 96, L"%ls.merged", contents);
+  bool empty = (!is_directory(contents) || remove_tree(contents)) && (!is_directory(merged) || remove_tree(merged));
+  free(contents);
+  return empty;
+}
+
+static bool is_running(DWORD process) {
+  HANDLE handle = OpenProcess(SYNCHRONIZE, FALSE, process);
+  bool running = handle != NULL && WaitForSingleObject(handle, 0) == WAIT_TIMEOUT;
+  if (handle != NULL) CloseHandle(handle);
+  return running;
+}
+
+/* Detaches what a process that is gone had attached for itself. */
+static void drop_orphan(const GUID *volume, const WCHAR *directory) {
+  WCHAR *owner = volume_record(L"owners", volume, L""), *record = volume_record(L"attached", volume, L"");
+  size_t size;
+  uint8_t *process = read_whole(owner, &size);
+  if (process != NULL && size == sizeof(DWORD) && !is_running(*(DWORD *)process)) {
+    remove_link(directory);
+    DeleteFileW(record);
+    DeleteFileW(owner);
+  }
+  free(process);
+  free(owner);
+  free(record);
+}
+
+DWORD attach_disk(const WCHAR *file, bool permanent) {
   Disk disk;
   GUID volume;
   if (!read_disk(file, &disk)) return GetLastError();
-  if (!disk.formatted) return ERROR_UNRECOGNIZED_VOLUME;
+  if (disk.volume == 0) return ERROR_UNRECOGNIZED_VOLUME;
   disk_volume(file, &volume);
   if (is_volume(&volume)) return ERROR_SHARING_VIOLATION;
   WCHAR *entry = volume_directory(&volume), *contents = contents_directory(file);
-  WCHAR *record = volume_record(L"attached", &volume, L"");
-  bool attached = make_directories(contents) && make_link(entry, contents) &&
-                  write_whole(record, file, wcslen(file) * sizeof *file);
+  WCHAR *record = volume_record(L"attached", &volume, L""), *owner = volume_record(L"owners", &volume, L"");
+  DWORD process = GetCurrentProcessId();
+  bool attached = (permanent || write_whole(owner, &process, sizeof process)) && make_directories(contents) &&
+                  make_link(entry, contents) && write_whole(record, file, wcslen(file) * sizeof *file);
   free(entry);
   free(contents);
   free(record);
+  free(owner);
   return attached ? 0 : ERROR_NOT_READY;
 }
 
@@ -214,9 +264,12 @@ DWORD detach_disk(const WCHAR *file) {
   if (!is_volume(&volume)) return ERROR_NOT_READY;
   if (has_filter(&volume)) return ERROR_SHARING_VIOLATION;
   WCHAR *entry = volume_directory(&volume), *record = volume_record(L"attached", &volume, L"");
+  WCHAR *owner = volume_record(L"owners", &volume, L"");
   bool detached = remove_link(entry) && DeleteFileW(record);
+  DeleteFileW(owner);
   free(entry);
   free(record);
+  free(owner);
   return detached ? 0 : ERROR_BUSY;
 }
 

@@ -26,17 +26,20 @@ bool copy_tree(const WCHAR *from, const WCHAR *to);
 /* A virtual disk's file says only what it would be; its contents are in C:\doubles\disks. */
 typedef struct {
   uint64_t size;
-  bool formatted;
+  /* Bytes that its file system covers; 0 for a disk without one. */
+  uint64_t volume;
 } Disk;
 
 bool read_disk(const WCHAR *file, Disk *disk);
 bool write_disk(const WCHAR *file, const Disk *disk);
+/* An empty disk at a path where none was. */
+bool create_disk(const WCHAR *file, const Disk *disk);
 /* An ID derived from a name, without regard to case. */
 void name_guid(const WCHAR *name, GUID *guid);
 /* The volume a disk has while it is attached: always the same for a file. */
 void disk_volume(const WCHAR *file, GUID *volume);
-/* These return Win32 errors. */
-DWORD attach_disk(const WCHAR *file);
+/* These return Win32 errors. An attached disk that is not permanent goes with the process. */
+DWORD attach_disk(const WCHAR *file, bool permanent);
 DWORD detach_disk(const WCHAR *file);
 /* The disk a volume is of, or NULL. */
 WCHAR *disk_of_volume(const GUID *volume);

@@ -9,7 +9,7 @@
 #include <winioctl.h>
 
 static const WCHAR DRIVES[] = L"CZ";
-static const uint64_t SECTOR = 512;
+static const uint64_t SECTOR = 512, CLUSTER = 4096;
 
 static BOOL result_of(Call *call, DWORD error) {
   error = leave(call, error);
@@ -336,8 +336,11 @@ static DWORD control_disk(HANDLE handle, DWORD code, void *in, DWORD in_size, vo
   DWORD error = 0;
   if (file == NULL || !read_disk(file, &disk)) error = ERROR_INVALID_FUNCTION;
   else if (code == IOCTL_DISK_GET_LENGTH_INFO && out_size < 8) error = ERROR_INSUFFICIENT_BUFFER;
-  else if (code == FSCTL_EXTEND_VOLUME && (in_size < 8 || *(uint64_t *)in * SECTOR > disk.size)) error = ERROR_INVALID_PARAMETER;
   else if (code == IOCTL_DISK_GET_LENGTH_INFO) memcpy(out, &disk.size, 8);
+  /* It only grows, and not beyond its disk. */
+  else if (in_size < 8 || *(uint64_t *)in * SECTOR > disk.size || *(uint64_t *)in * SECTOR <= disk.volume)
+    error = ERROR_INVALID_PARAMETER;
+  else if (!write_disk(file, &(Disk){disk.size, *(uint64_t *)in * SECTOR})) error = GetLastError();
   if (returned != NULL) *returned = error == 0 && code == IOCTL_DISK_GET_LENGTH_INFO ? 8 : 0;
   free(file);
   return error;
@@ -360,6 +363,7 @@ static BOOL WINAPI device_io_control(HANDLE handle, DWORD code, void *in, DWORD 
     Call call;
     begin(&call, "DeviceIoControl");
     arg_number(&call, "code", code);
+    if (code == FSCTL_EXTEND_VOLUME && in_size >= 8) arg_number(&call, "sectors", *(uint64_t *)in);
     if (!enter(&call)) return result_of(&call, call.failure);
     return result_of(&call, control_disk(handle, code, in, in_size, out, out_size, returned));
   }
@@ -378,6 +382,49 @@ static BOOL WINAPI device_io_control(HANDLE handle, DWORD code, void *in, DWORD 
   if (returned != NULL) *returned = (DWORD)block->information;
   if (status != 0) SetLastError(to_error(status));
   return status >= 0 && status != STATUS_PENDING;
+}
+
+typedef LONG(WINAPI *NtVolumeInformation)(HANDLE, StatusBlock *, void *, ULONG, int);
+
+typedef struct {
+  LARGE_INTEGER total, available, free;
+  ULONG sectors_per_unit, bytes_per_sector;
+} FullSize;
+
+static DWORD space_of_drive(const WCHAR *directory, uint64_t *available, uint64_t *total, uint64_t *unused) {
+  NtVolumeInformation query = (void *)GetProcAddress(GetModuleHandleW(L"ntdll"), "NtQueryVolumeInformationFile");
+  HANDLE handle = CreateFileW(directory, 0, 7, NULL, OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS, NULL);
+  StatusBlock block;
+  FullSize size;
+  if (handle == INVALID_HANDLE_VALUE) return GetLastError();
+  /* FileFsFullSizeInformation */
+  LONG status = query(handle, &block, &size, sizeof size, 7);
+  CloseHandle(handle);
+  if (status != 0) return ERROR_NOT_SUPPORTED;
+  uint64_t unit = (uint64_t)size.sectors_per_unit * size.bytes_per_sector;
+  *available = size.available.QuadPart * unit;
+  *total = size.total.QuadPart * unit;
+  *unused = size.free.QuadPart * unit;
+  return 0;
+}
+
+/* NTFS keeps one cluster of a disk's volume. */
+static BOOL WINAPI get_disk_free_space(const WCHAR *directory, ULARGE_INTEGER *available, ULARGE_INTEGER *total,
+                                       ULARGE_INTEGER *unused) {
+  GUID volume;
+  Disk disk;
+  uint64_t space[3] = {0};
+  WCHAR *file = volume_in_path(directory, &volume) ? disk_of_volume(&volume) : NULL;
+  DWORD error = 0;
+  if (file == NULL) error = space_of_drive(directory, &space[0], &space[1], &space[2]);
+  else if (!read_disk(file, &disk)) error = GetLastError();
+  else space[0] = space[1] = space[2] = disk.volume - CLUSTER;
+  free(file);
+  if (available != NULL) available->QuadPart = space[0];
+  if (total != NULL) total->QuadPart = space[1];
+  if (unused != NULL) unused->QuadPart = space[2];
+  SetLastError(error);
+  return error == 0;
 }
 
 /* --- in the place of Wine's own --- */
@@ -408,6 +455,7 @@ BOOL WINAPI DllMain(HINSTANCE module, DWORD reason, void *reserved) {
   replace("FindVolumeClose", find_volume_close);
   replace("GetVolumeInformationW", get_volume_information);
   replace("DeviceIoControl", device_io_control);
+  replace("GetDiskFreeSpaceExW", get_disk_free_space);
   return TRUE;
 }
 
