@@ -1,6 +1,4 @@
 #include "layer.h"
-#include "streams.h"
-#include "wcifs.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,11 +44,8 @@ static bool copy_part(const WCHAR *from, const WCHAR *to, const WCHAR *name) {
   return copied;
 }
 
-/* What isn't below Files is the same on both sides. */
-static DWORD begin_copy(const WCHAR *from, const WCHAR *to) {
-  static const WCHAR *const PARTS[] = {L"Hives", L"UtilityVM"};
-  if (from == NULL || to == NULL) return ERROR_INVALID_PARAMETER;
-  if (ends_in_backslash(from) || ends_in_backslash(to)) return ERROR_INVALID_NAME;
+static DWORD copy_layer(const WCHAR *from, const WCHAR *to) {
+  static const WCHAR *const PARTS[] = {L"Files", L"Hives", L"UtilityVM", L"tombstones.txt"};
   if (!has_privileges()) return ERROR_PRIVILEGE_NOT_HELD;
   if (!is_directory(from)) return ERROR_PATH_NOT_FOUND;
   if (!make_directories(to)) return GetLastError();
@@ -59,14 +54,16 @@ static DWORD begin_copy(const WCHAR *from, const WCHAR *to) {
   return 0;
 }
 
-DWORD import_layer(const WCHAR *layer, const WCHAR *source, WCHAR *const *parents, uint32_t count) {
-  DWORD error = begin_copy(source, layer);
-  return error == 0 ? import_over(layer, source, parents, count) : error;
+DWORD import_layer(const WCHAR *layer, const WCHAR *source) {
+  if (layer == NULL || source == NULL) return ERROR_INVALID_PARAMETER;
+  if (ends_in_backslash(layer) || ends_in_backslash(source)) return ERROR_INVALID_NAME;
+  return copy_layer(source, layer);
 }
 
-DWORD export_layer(const WCHAR *layer, const WCHAR *target, WCHAR *const *parents, uint32_t count) {
-  DWORD error = begin_copy(layer, target);
-  return error == 0 ? export_over(layer, target, parents, count) : error;
+DWORD export_layer(const WCHAR *layer, const WCHAR *target) {
+  if (layer == NULL || target == NULL) return ERROR_INVALID_PARAMETER;
+  if (ends_in_backslash(layer) || ends_in_backslash(target)) return ERROR_INVALID_NAME;
+  return copy_layer(layer, target);
 }
 
 DWORD destroy_layer(const WCHAR *layer) {
@@ -81,7 +78,6 @@ DWORD destroy_layer(const WCHAR *layer) {
   return remove_tree(layer) ? 0 : ERROR_ACCESS_DENIED;
 }
 
-/* Windows works on the boot files and hives of what it processes. */
 DWORD process_image(const WCHAR *layer, bool utility_vm) {
   static const uint64_t SIZE = 20ull << 30;
   if (!has_privileges()) return ERROR_PRIVILEGE_NOT_HELD;
