@@ -14,7 +14,6 @@ import type { VolumeGuid } from '../host.ts';
 import type { KeyedLock } from '../keyed-lock.ts';
 import type { Resource } from './acquire.ts';
 import { deleteFile } from './layer-store.ts';
-import { whileNotReady } from './retry-calls.ts';
 import { filesOf } from './volumes.ts';
 
 /** What containerd gives CIM scratches. The file grows as it is written to. */
@@ -51,7 +50,7 @@ export class Scratches {
       {
         acquire: async () => {
           await this.#ensureDisk(volumeGuid);
-          await whileNotReady(() => vmcompute.activateLayer(path));
+          await vmcompute.activateLayer(path);
         },
         release: async () => {
           if ((await this.volumeOf(volumeGuid)) !== undefined) await vmcompute.deactivateLayer(path);
