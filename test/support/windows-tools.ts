@@ -29,9 +29,9 @@ const DOUBLE_SOURCES: Readonly<Record<string, readonly string[]>> = {
   offreg: ['offreg.c'],
   virtdisk: ['virtdisk.c'],
   vmcompute: ['vmcompute.c', 'layer.c'],
-  volumes: ['volumes.c'],
+  volumes: ['volumes.c', 'backup.c', 'layer.c'],
 };
-const SHARED_SOURCES = ['double.c', 'volume.c'];
+const SHARED_SOURCES = ['double.c', 'volume.c', 'streams.c', 'wcifs.c'];
 const COMPILE = '-std=gnu11 -O1 -DUNICODE -DWIN32_LEAN_AND_MEAN -Wall -Wextra -Werror -c'.split(' ');
 
 export interface WindowsTools {

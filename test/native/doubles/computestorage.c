@@ -47,7 +47,7 @@ HRESULT WINAPI HcsImportLayer(const WCHAR *layer, const WCHAR *source, const WCH
   if (!enter(&call)) return leave(&call, call.failure);
   HRESULT result = read_data(json, &data);
   if (SUCCEEDED(result)) result = check_parents(&data);
-  return leave(&call, FAILED(result) ? result : result_of(import_layer(layer, source)));
+  return leave(&call, FAILED(result) ? result : result_of(import_layer(layer, source, data.paths, data.count)));
 }
 
 HRESULT WINAPI HcsExportLayer(const WCHAR *layer, const WCHAR *target, const WCHAR *json, const WCHAR *options) {
@@ -61,7 +61,7 @@ HRESULT WINAPI HcsExportLayer(const WCHAR *layer, const WCHAR *target, const WCH
   if (!enter(&call)) return leave(&call, call.failure);
   HRESULT result = read_data(json, &data);
   if (SUCCEEDED(result)) result = check_parents(&data);
-  return leave(&call, FAILED(result) ? result : result_of(export_layer(layer, target)));
+  return leave(&call, FAILED(result) ? result : result_of(export_layer(layer, target, data.paths, data.count)));
 }
 
 HRESULT WINAPI HcsDestroyLayer(const WCHAR *layer) {

@@ -1,4 +1,6 @@
 #include "layer.h"
+#include "streams.h"
+#include "wcifs.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,8 +46,11 @@ static bool copy_part(const WCHAR *from, const WCHAR *to, const WCHAR *name) {
   return copied;
 }
 
-static DWORD copy_layer(const WCHAR *from, const WCHAR *to) {
-  static const WCHAR *const PARTS[] = {L"Files", L"Hives", L"UtilityVM", L"tombstones.txt"};
+/* What isn't below Files is the same on both sides. */
+static DWORD begin_copy(const WCHAR *from, const WCHAR *to) {
+  static const WCHAR *const PARTS[] = {L"Hives", L"UtilityVM"};
+  if (from == NULL || to == NULL) return ERROR_INVALID_PARAMETER;
+  if (ends_in_backslash(from) || ends_in_backslash(to)) return ERROR_INVALID_NAME;
   if (!has_privileges()) return ERROR_PRIVILEGE_NOT_HELD;
   if (!is_directory(from)) return ERROR_PATH_NOT_FOUND;
   if (!make_directories(to)) return GetLastError();
@@ -54,16 +59,31 @@ static DWORD copy_layer(const WCHAR *from, const WCHAR *to) {
   return 0;
 }
 
-DWORD import_layer(const WCHAR *layer, const WCHAR *source) {
-  if (layer == NULL || source == NULL) return ERROR_INVALID_PARAMETER;
-  if (ends_in_backslash(layer) || ends_in_backslash(source)) return ERROR_INVALID_NAME;
-  return copy_layer(source, layer);
+DWORD import_layer(const WCHAR *layer, const WCHAR *source, WCHAR *const *parents, uint32_t count) {
+  DWORD error = begin_copy(source, layer);
+  return error == 0 ? import_over(layer, source, parents, count) : error;
 }
 
-DWORD export_layer(const WCHAR *layer, const WCHAR *target) {
-  if (layer == NULL || target == NULL) return ERROR_INVALID_PARAMETER;
-  if (ends_in_backslash(layer) || ends_in_backslash(target)) return ERROR_INVALID_NAME;
-  return copy_layer(layer, target);
+DWORD export_layer(const WCHAR *layer, const WCHAR *target, WCHAR *const *parents, uint32_t count) {
+  DWORD error = begin_copy(layer, target);
+  return error == 0 ? export_over(layer, target, parents, count) : error;
+}
+
+static void forget_tree(const WCHAR *path) {
+  WIN32_FIND_DATAW entry;
+  forget_streams(path);
+  if (!is_directory(path)) return;
+  WCHAR *pattern = join_path(path, L"*");
+  HANDLE search = FindFirstFileW(pattern, &entry);
+  free(pattern);
+  if (search == INVALID_HANDLE_VALUE) return;
+  do {
+    if (wcscmp(entry.cFileName, L".") == 0 || wcscmp(entry.cFileName, L"..") == 0) continue;
+    WCHAR *child = join_path(path, entry.cFileName);
+    forget_tree(child);
+    free(child);
+  } while (FindNextFileW(search, &entry));
+  FindClose(search);
 }
 
 DWORD destroy_layer(const WCHAR *layer) {
@@ -75,6 +95,7 @@ DWORD destroy_layer(const WCHAR *layer) {
   disk_volume(disk, &volume);
   free(disk);
   if (is_volume(&volume)) return ERROR_SHARING_VIOLATION;
+  forget_tree(layer);
   return remove_tree(layer) ? 0 : ERROR_ACCESS_DENIED;
 }
 

@@ -9,8 +9,9 @@ bool has_privileges(void);
 /* The strings that have this name in a JSON document, in order; for the few documents that these calls take. */
 uint32_t json_texts(const WCHAR *json, const WCHAR *name, WCHAR **texts, uint32_t most);
 
-DWORD import_layer(const WCHAR *layer, const WCHAR *source);
-DWORD export_layer(const WCHAR *layer, const WCHAR *target);
+/* Parents topmost first. */
+DWORD import_layer(const WCHAR *layer, const WCHAR *source, WCHAR *const *parents, uint32_t count);
+DWORD export_layer(const WCHAR *layer, const WCHAR *target, WCHAR *const *parents, uint32_t count);
 DWORD destroy_layer(const WCHAR *layer);
 /* What Windows adds to a base layer, or to its UtilityVM: blank.vhdx or SystemTemplate.vhdx and their bases. */
 DWORD process_image(const WCHAR *layer, bool utility_vm);

@@ -50,6 +50,16 @@ static HRESULT check_parents(const Descriptor *layers, uint32_t count) {
   return S_OK;
 }
 
+static DWORD with_parents(DWORD (*work)(const WCHAR *, const WCHAR *, WCHAR *const *, uint32_t), const WCHAR *layer,
+                          const WCHAR *folder, const Descriptor *layers, uint32_t count) {
+  WCHAR **parents = allocate((count + 1) * sizeof *parents);
+  for (uint32_t at = 0; at < count; at++) parents[at] = copy_text(layers[at].path);
+  DWORD error = work(layer, folder, parents, count);
+  for (uint32_t at = 0; at < count; at++) free(parents[at]);
+  free(parents);
+  return error;
+}
+
 static void volume_of(const WCHAR *id, GUID *volume) {
   WCHAR *disk = join_path(id, SCRATCH);
   disk_volume(disk, volume);
@@ -196,7 +206,7 @@ HRESULT WINAPI ImportLayer(const DriverInfo *info, const WCHAR *id, const WCHAR 
   arg_layers(&call, layers, count);
   ENTER_LAYER;
   result = check_parents(layers, count);
-  return leave(&call, FAILED(result) ? result : result_of(import_layer(id, path)));
+  return leave(&call, FAILED(result) ? result : result_of(with_parents(import_layer, id, path, layers, count)));
 }
 
 HRESULT WINAPI ExportLayer(const DriverInfo *info, const WCHAR *id, const WCHAR *path, const Descriptor *layers,
@@ -206,7 +216,7 @@ HRESULT WINAPI ExportLayer(const DriverInfo *info, const WCHAR *id, const WCHAR 
   arg_layers(&call, layers, count);
   ENTER_LAYER;
   result = check_parents(layers, count);
-  return leave(&call, FAILED(result) ? result : result_of(export_layer(id, path)));
+  return leave(&call, FAILED(result) ? result : result_of(with_parents(export_layer, id, path, layers, count)));
 }
 
 /* A layer that isn't active is where it is stored. */

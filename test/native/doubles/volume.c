@@ -1,4 +1,5 @@
 #include "volume.h"
+#include "wcifs.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -315,7 +316,8 @@ DWORD attach_filter(const GUID *volume, const WCHAR *type, WCHAR **parents, uint
   swprintf(merged, 96, L"%ls.merged", contents);
   bool made = true;
   if (!is_directory(merged)) {
-    for (uint32_t at = count; at-- > 0;) made = made && copy_tree(parents[at], merged);
+    bool wcifs = wcscmp(type, L"WCIFS") == 0;
+    for (uint32_t at = count; at-- > 0;) made = made && (wcifs ? show_over : copy_tree)(parents[at], merged);
     made = made && copy_tree(contents, merged);
   }
   Buffer text = {0};

@@ -3,6 +3,7 @@
  * Wine's own, for the product's calls and for Node's. What they answer about drives is what a Windows machine with one
  * NTFS disk would say.
  */
+#include "backup.h"
 #include "volume.h"
 #include <stdlib.h>
 #include <string.h>
@@ -455,6 +456,8 @@ BOOL WINAPI DllMain(HINSTANCE module, DWORD reason, void *reserved) {
   replace("FindVolumeClose", find_volume_close);
   replace("GetVolumeInformationW", get_volume_information);
   replace("DeviceIoControl", device_io_control);
+  replace("BackupRead", backup_read);
+  replace("BackupWrite", backup_write);
   replace("GetDiskFreeSpaceExW", get_disk_free_space);
   return TRUE;
 }
