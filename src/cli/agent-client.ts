@@ -3,13 +3,19 @@
 import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { CimletError, classify, isErrorCode } from '../errors.ts';
-import type { Notice } from '../server/server.ts';
+import type { WatchEventType } from '../server/watch.ts';
 
 export interface AgentClient {
   get(path: string, signal?: AbortSignal): Promise<unknown>;
   post(path: string, body: object): Promise<unknown>;
-  /** What happens from the moment this resolves; ends when the agent does. */
-  watch(signal: AbortSignal): Promise<AsyncIterable<Notice>>;
+  /** A list as it is when this resolves, and what happens to it from then on; ends when the agent does. */
+  watch(path: string, signal: AbortSignal): Promise<AsyncIterable<WatchEvent>>;
+}
+
+export interface WatchEvent {
+  type: WatchEventType;
+  /** The item that it is about. */
+  data: unknown;
 }
 
 /** Undefined when no agent listens there. */
@@ -22,10 +28,15 @@ export async function connectAgent(socketPath: string): Promise<AgentClient | un
       sent.end(body === undefined ? undefined : JSON.stringify(body));
     });
   const call = async (method: string, path: string, body?: object, signal?: AbortSignal) => {
-    const response = await send(method, path, body, signal);
-    const answer = JSON.parse(await text(response)) as unknown;
-    if (response.statusCode === 200) return answer;
-    const { code, message, hint } = answer as { code: string; message: string; hint?: string };
+    const response = await accepted(await send(method, path, body, signal));
+    return JSON.parse(await text(response)) as unknown;
+  };
+  const accepted = async (response: IncomingMessage) => {
+    if (response.statusCode === 200) return response;
+    const { code, message, hint } = JSON.parse(await text(response)) as Record<
+      'code' | 'message' | 'hint',
+      string
+    >;
     throw new CimletError(code === 'not-found' ? code : 'failed-precondition', message, { hint });
   };
   try {
@@ -37,23 +48,35 @@ export async function connectAgent(socketPath: string): Promise<AgentClient | un
   return {
     get: (path, signal) => call('GET', path, undefined, signal),
     post: (path, body) => call('POST', path, body),
-    watch: async (signal) => readNotices(await send('GET', '/api/v1/watch', undefined, signal)),
+    watch: async (path, signal) => {
+      const query = `${path}${path.includes('?') ? '&' : '?'}watch`;
+      return readEvents(await accepted(await send('GET', query, undefined, signal)));
+    },
   };
 }
 
-/** Server-sent events, each one line of data. */
-async function* readNotices(response: IncomingMessage): AsyncGenerator<Notice> {
+/** Server-sent events. Comments are left out. */
+async function* readEvents(response: IncomingMessage): AsyncGenerator<WatchEvent> {
   let rest = '';
   response.setEncoding('utf8');
   try {
     for await (const chunk of response) {
-      const events = `${rest}${chunk}`.split('\n\n');
-      rest = events.pop() ?? '';
-      for (const event of events) if (event.startsWith('data: ')) yield JSON.parse(event.slice(6)) as Notice;
+      const blocks = `${rest}${chunk}`.split('\n\n');
+      rest = blocks.pop() ?? '';
+      for (const block of blocks) {
+        const { event, data } = Object.fromEntries(block.split('\n').map(splitField));
+        if (event !== undefined && data !== undefined)
+          yield { type: event as WatchEventType, data: JSON.parse(data) as unknown };
+      }
     }
   } catch (error) {
     // An agent that is killed breaks off.
     const classified = classify(error, 'watch the agent');
     if (!isErrorCode(classified, 'unavailable')) throw classified;
   }
+}
+
+function splitField(line: string): [name: string, value: string] {
+  const colon = line.indexOf(': ');
+  return [line.slice(0, Math.max(0, colon)), line.slice(colon + 2)];
 }

@@ -3,8 +3,6 @@
 import { CimletError } from '../errors.ts';
 import { type Item, type Items, SECTIONS, type Section } from '../server/items.ts';
 
-const EVERY_SECTION: readonly Section[] = Object.values(SECTIONS);
-
 export interface Wanted {
   sections: readonly Section[];
   name: string | undefined;
@@ -15,8 +13,8 @@ export function parseWanted(word: string, name: string | undefined): Wanted {
   const slash = word.indexOf('/');
   if (slash >= 0 && name === undefined) return parseWanted(word.slice(0, slash), word.slice(slash + 1));
   const singular = word.toLowerCase().replace(/s$/, '');
-  if (singular === 'all') return { sections: EVERY_SECTION, name };
-  const section = EVERY_SECTION.find(
+  if (singular === 'all') return { sections: SECTIONS, name };
+  const section = SECTIONS.find(
     (each) => each.toLowerCase() === (singular === 'chain' ? 'layerchain' : singular),
   );
   if (section !== undefined) return { sections: [section], name };

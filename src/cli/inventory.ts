@@ -1,7 +1,7 @@
 /** What `get`, `describe` and `events` show: asked of the agent that has the root, or else read from the root itself. */
 
 import { isErrorCode } from '../errors.ts';
-import { type Items, itemsOf, type ListName, SECTIONS, type Section } from '../server/items.ts';
+import { type Item, type Items, itemsOf, pathOf, type Section } from '../server/items.ts';
 import type { EventRecord } from '../state/records.ts';
 import { type AgentClient, connectAgent } from './agent-client.ts';
 import type { CliContext } from './context.ts';
@@ -43,10 +43,7 @@ function askAgent(client: AgentClient): Inventory {
     ((await client.get(path, signal)) as { items: T[] }).items;
   return {
     list: async (sections, signal) => {
-      const names = (Object.keys(SECTIONS) as ListName[]).filter((name) => sections.includes(SECTIONS[name]));
-      const lists = await Promise.all(
-        names.map((name) => list<Items[keyof Items][number]>(`/api/v1/${name}`, signal)),
-      );
+      const lists = await Promise.all(sections.map((section) => list<Item>(pathOf(section), signal)));
       const items = lists.flat();
       return {
         resources: items.filter((item) => item.kind !== 'Snapshot'),

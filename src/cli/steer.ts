@@ -3,8 +3,9 @@
 import { hostname, userInfo } from 'node:os';
 import { Argument } from 'commander';
 import { CimletError } from '../errors.ts';
-import type { ResourceKey } from '../manifests/resources.ts';
+import type { Kind, ResourceKey } from '../manifests/resources.ts';
 import { timerMs } from '../reconciler/retry-policy.ts';
+import { type Item, pathOf } from '../server/items.ts';
 import type { ResourceRecord } from '../state/records.ts';
 import { requireResource, type State } from '../state/state.ts';
 import { type AgentClient, connectAgent } from './agent-client.ts';
@@ -104,13 +105,14 @@ async function waitUntilReady(
   const signal = AbortSignal.any([interrupted, timeout, done.signal]);
   const client = await connectAgent(context.services.agentAddress(options.root));
   // Watching begins first, so that nothing is missed in between.
-  const notices = await client?.watch(signal);
+  const [kind, name] = key.split('/') as [Kind, string];
+  const changes = await client?.watch(pathOf(kind), signal);
   const isReady = () => withReader(context, options, async ({ state }) => readOutcome(state, key));
   try {
     if (await isReady()) return context.terminal.print(`${key} is ready`);
-    for await (const { type } of notices ?? []) {
-      if (type !== 'round' && type !== 'action.succeeded' && type !== 'action.failed') continue;
-      if (await isReady()) return context.terminal.print(`${key} is ready`);
+    for await (const { data } of changes ?? []) {
+      const isAboutIt = (data as Partial<Item>).name === name;
+      if (isAboutIt && (await isReady())) return context.terminal.print(`${key} is ready`);
     }
   } catch (error) {
     if (!timeout.aborted) throw error;

@@ -3,6 +3,22 @@
 import type { Kind } from '../manifests/resources.ts';
 import type { ResourceStatus, SnapshotStatus, Status } from '../reconciler/status.ts';
 
+export type Section = Kind | 'Snapshot';
+
+export const SECTIONS: readonly Section[] = ['Image', 'LayerChain', 'Mount', 'Snapshot'];
+
+const PATHS: Record<Section, string> = {
+  Image: '/api/v1/images',
+  LayerChain: '/api/v1/chains',
+  Mount: '/api/v1/mounts',
+  Snapshot: '/api/v1/snapshots',
+};
+
+/** Where the API lists it. */
+export function pathOf(section: Section): string {
+  return PATHS[section];
+}
+
 export interface Summary {
   ready: 'True' | 'False' | 'Unknown';
   reason: string;
@@ -17,17 +33,6 @@ export interface Items {
   resources: ResourceItem[];
   snapshots: SnapshotItem[];
 }
-
-/** The lists of the API, by the last part of their paths. */
-export const SECTIONS = {
-  images: 'Image',
-  chains: 'LayerChain',
-  mounts: 'Mount',
-  snapshots: 'Snapshot',
-} as const;
-
-export type ListName = keyof typeof SECTIONS;
-export type Section = Kind | 'Snapshot';
 
 export function itemsOf({ resources, snapshots }: Status): Items {
   return { resources: resources.map(resourceItem), snapshots: snapshots.map(snapshotItem) };

@@ -6,19 +6,19 @@
 
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { chmod, rm } from 'node:fs/promises';
-import { PassThrough } from 'node:stream';
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
 import type { Agent, Round } from '../agent/agent.ts';
 import type { AgentLog } from '../agent/log.ts';
 import { CimletError, classify, describeError, disposition } from '../errors.ts';
-import type { ResourceKey } from '../manifests/resources.ts';
 import { readQuietly, type Secret } from '../manifests/secrets.ts';
 import type { Engine } from '../reconciler/engine.ts';
 import type { ExecutionEvent } from '../reconciler/types.ts';
-import { requireResource, type State } from '../state/state.ts';
+import type { State } from '../state/state.ts';
 import { addHooks, type Hook } from './hooks.ts';
-import { itemsOf, SECTIONS } from './items.ts';
+import { createLists } from './lists.ts';
 import { createMetrics } from './metrics.ts';
+import { Refresher } from './refresher.ts';
+import { addOperations, createHandlers, type Handlers } from './routes.ts';
 
 export interface ServerOptions {
   engine: Engine;
@@ -33,26 +33,17 @@ export interface ServerOptions {
   log: AgentLog;
 }
 
-/** What watchers are told. */
-export type Notice =
-  | { type: 'round'; durationMs: number; actions: number; error?: string | undefined }
-  | { type: ExecutionEvent['type']; action: string; message?: string | undefined };
-
-const RESOURCE_KEY = { type: 'string', pattern: '^(Image|LayerChain|Mount)/.+$' };
-
 /** For a request to come in whole. */
 const REQUEST_TIMEOUT_MS = 30_000;
 
-/** Bytes that a watcher may leave unread before it is cut off. */
-const MOST_UNREAD = 2 ** 20;
-
 export class AgentServer {
   readonly #options: ServerOptions;
-  readonly #watchers = new Set<PassThrough>();
   readonly #closing = new AbortController();
   readonly #servers: FastifyInstance[] = [];
   readonly #metrics;
   #agent: Agent | undefined;
+  #handlers: Handlers = {};
+  #refresher: Refresher | undefined;
 
   constructor(options: ServerOptions) {
     this.#options = options;
@@ -62,22 +53,26 @@ export class AgentServer {
   /** Given to the agent as its `onEvent`. */
   onEvent(event: ExecutionEvent): void {
     this.#metrics.onEvent(event);
-    if (event.type === 'action.progressed') return;
-    const message = 'error' in event ? event.error.message : 'message' in event ? event.message : undefined;
-    this.#tell({ type: event.type, action: event.action.id, message });
+    if (event.type !== 'action.progressed') this.#refresher?.changed();
   }
 
   /** Given to the agent as its `onRound`. */
   onRound(round: Round): void {
     this.#metrics.onRound(round);
-    const { durationMs, plan, error } = round;
-    this.#tell({ type: 'round', durationMs, actions: plan?.actions.length ?? 0, error: error?.message });
+    this.#refresher?.changed();
   }
 
   /** Listens from now on. Throws when an address can't be had; then it listens nowhere. */
   async open(agent: Agent): Promise<void> {
     this.#agent = agent;
-    const { socket, tcp } = this.#options;
+    const { engine, state, version, socket, tcp, log } = this.#options;
+    const { signal } = this.#closing;
+    const lists = createLists({ engine, state }, agent, signal);
+    this.#handlers = createHandlers({ agent, state, version, metrics: this.#metrics, lists, signal });
+    this.#refresher = new Refresher(
+      Object.values(lists).map(({ watched }) => watched),
+      (error) => log.warn({}, `a watched list can't be read: ${describeError(error)}`),
+    );
     try {
       if (socket.startsWith('\\\\'))
         await this.#serve(undefined, (server) => server.listen({ path: socket }));
@@ -97,8 +92,7 @@ export class AgentServer {
 
   async close(): Promise<void> {
     this.#closing.abort();
-    for (const watcher of this.#watchers) watcher.end();
-    this.#watchers.clear();
+    await this.#refresher?.close();
     await Promise.all(this.#servers.map((server) => server.close()));
   }
 
@@ -140,102 +134,18 @@ export class AgentServer {
       if (status >= 500) log.error({ method, url, status, cause: String(cause ?? '') }, describeError(error));
       return reply;
     });
-    this.#addHealth(server);
+    addOperations(server, this.#handlers, 'public');
     addHooks(server, hooks, (source) => this.#running().look(source), log);
     server.register(async (scope) => {
       if (token !== undefined) requireToken(scope, token);
-      this.#addRoutes(scope);
+      addOperations(scope, this.#handlers, 'private');
     });
     await listen(server);
-  }
-
-  #tell(notice: Notice): void {
-    for (const watcher of this.#watchers) {
-      if (watcher.writableLength + watcher.readableLength > MOST_UNREAD) watcher.destroy();
-      else watcher.write(`data: ${JSON.stringify(notice)}\n\n`);
-    }
   }
 
   #running(): Agent {
     if (this.#agent === undefined) throw new Error('the API was opened without an agent');
     return this.#agent;
-  }
-
-  /** Says nothing that a stranger may not know. */
-  #addHealth(server: FastifyInstance): void {
-    server.get('/healthz', async () => ({ status: 'ok', version: this.#options.version }));
-    server.get('/readyz', async (_request, reply) => {
-      if (this.#running().isReady) return { status: 'ready' };
-      return reply.code(503).send({ status: 'starting' });
-    });
-  }
-
-  #addRoutes(server: FastifyInstance): void {
-    const { engine, state } = this.#options;
-    server.get('/metrics', async (_request, reply) =>
-      reply.type(this.#metrics.contentType).send(await this.#metrics.render()),
-    );
-    for (const [path, section] of Object.entries(SECTIONS)) {
-      server.get(`/api/v1/${path}`, async () => {
-        const { resources, snapshots } = itemsOf(await engine.status(this.#closing.signal));
-        return { items: [...resources, ...snapshots].filter(({ kind }) => kind === section) };
-      });
-    }
-    server.get('/api/v1/sources', async () => ({ items: this.#running().sourceStatuses() }));
-    server.get('/api/v1/plan', async () => this.#running().plan(this.#closing.signal));
-    server.get<{ Querystring: { key?: string } }>(
-      '/api/v1/events',
-      { schema: { querystring: { type: 'object', properties: { key: { type: 'string' } } } } },
-      async ({ query }) => ({ items: state.events(query.key) }),
-    );
-    server.get('/api/v1/watch', async (_request, reply) => {
-      // Listening has begun when the headers are there: nothing is missed between a look and the watch.
-      const watcher = new PassThrough();
-      this.#watchers.add(watcher);
-      watcher.once('close', () => this.#watchers.delete(watcher));
-      watcher.write(': watching\n\n');
-      return reply.type('text/event-stream').send(watcher);
-    });
-    this.#addCommands(server);
-  }
-
-  #addCommands(server: FastifyInstance): void {
-    const { state } = this.#options;
-    const body = (required: string[], more: object = {}) => ({
-      schema: {
-        body: {
-          type: 'object',
-          required,
-          additionalProperties: false,
-          properties: { key: RESOURCE_KEY, ...more },
-        },
-      },
-    });
-    server.post<{ Body: { key?: ResourceKey } }>('/api/v1/reconcile', body([]), async ({ body: { key } }) => {
-      if (key !== undefined) requireResource(state, key);
-      this.#running().reconcile(key);
-      return {};
-    });
-    const text = { type: 'string', minLength: 1, maxLength: 1024 };
-    server.post<{ Body: { key: ResourceKey; reason: string; by: string } }>(
-      '/api/v1/suspend',
-      body(['key', 'reason', 'by'], { reason: text, by: text }),
-      async ({ body: suspension }) => {
-        requireResource(state, suspension.key);
-        state.suspend(suspension);
-        this.#running().reconcile(suspension.key);
-        return {};
-      },
-    );
-    server.post<{ Body: { key: ResourceKey } }>(
-      '/api/v1/resume',
-      body(['key']),
-      async ({ body: { key } }) => {
-        const wasSuspended = state.resume(key);
-        this.#running().reconcile(key);
-        return { wasSuspended };
-      },
-    );
   }
 }
 

@@ -8,7 +8,6 @@ import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Agent } from '../../src/agent/agent.ts';
 import { connectAgent } from '../../src/cli/agent-client.ts';
-import { CimletError } from '../../src/errors.ts';
 import { mountVolumeGuid } from '../../src/hosts/identity.ts';
 import { agentSocket } from '../../src/server/address.ts';
 import { AgentServer, type ServerOptions } from '../../src/server/server.ts';
@@ -99,6 +98,35 @@ function fetchPlain(
   });
 }
 
+function fetchHead(path: string): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    const sent = request({ path, socketPath: agentSocket(root) }, (response) => {
+      resolve(response);
+      sent.destroy();
+    });
+    sent.on('error', reject).end();
+  });
+}
+
+/** Events of the host's log as they are sent, without comments, until one is the last. */
+async function readEvents(
+  headers: Record<string, string>,
+  isLast: (event: string) => boolean,
+): Promise<string[]> {
+  const sent = request({ path: '/api/v1/events?watch', headers, socketPath: agentSocket(root) }).end();
+  const [response] = (await once(sent, 'response')) as [IncomingMessage];
+  const events: string[] = [];
+  let rest = '';
+  for await (const chunk of response.setEncoding('utf8')) {
+    const blocks = `${rest}${chunk}`.split('\n\n');
+    rest = blocks.pop() ?? '';
+    events.push(...blocks.filter((block) => !block.startsWith(':')));
+    if (events.some(isLast)) break;
+  }
+  sent.destroy();
+  return events;
+}
+
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -143,30 +171,74 @@ describe('the API', () => {
     expect(body).toContain('process_resident_memory_bytes');
   });
 
-  it('reconciles when told to, and says what happens meanwhile', async () => {
+  it('reconciles when told to, and tells watchers what changed', async () => {
     await start();
     const api = await client();
     const stop = new AbortController();
-    const notices = await api.watch(stop.signal);
-    world.host.dropMount(mountVolumeGuid('app'));
-    await api.post('/api/v1/reconcile', { key: 'Mount/app' });
     const seen: string[] = [];
-    for await (const notice of notices) {
-      seen.push(
-        notice.type === 'round' ? 'round' : `${notice.type} ${'action' in notice ? notice.action : ''}`,
-      );
-      if (notice.type === 'round') break;
+    world.host.dropMount(mountVolumeGuid('app'));
+    for await (const { type, data } of await api.watch('/api/v1/mounts', stop.signal)) {
+      const { name, status } = data as { name?: string; status?: { ready: string } };
+      seen.push([type, name, status?.ready].filter(Boolean).join(' '));
+      if (type === 'synced') await api.post('/api/v1/reconcile', { key: 'Mount/app' });
+      if (seen.at(-1) === 'modified app True') break;
     }
-    expect(seen).toEqual(['action.started Mount/app', 'action.succeeded Mount/app', 'round']);
+    stop.abort();
+    expect(seen.slice(0, 3)).toEqual(['reset', 'added app False', 'synced']);
   });
 
-  it('cuts off a watcher that does not read, rather than keep all it was told', async () => {
+  it('tells who comes back only what changed since', async () => {
     await start();
-    const watching = request({ path: '/api/v1/watch', socketPath: agentSocket(root) }).end();
+    const first = await readEvents({}, (event) => event.includes('event: synced'));
+    const id = /^id: (.*)$/m.exec(first.at(-1) ?? '')?.[1] ?? '';
+    world.state.recordEvent({ key: 'Host', type: 'Warning', reason: 'Test', message: 'since then' });
+    const [second] = await readEvents({ 'last-event-id': id }, (event) => event.includes('event: '));
+    expect(second).toMatch(/^id: .*\nevent: added\ndata: .*since then/);
+  });
+
+  it('tells watchers of the events of one resource only of that', async () => {
+    await start();
+    const stop = new AbortController();
+    const seen: unknown[] = [];
+    for await (const { type, data } of await (await client()).watch(
+      '/api/v1/events?key=Mount/app',
+      stop.signal,
+    )) {
+      if (type === 'added') seen.push((data as { key: string }).key);
+      if (type === 'synced') break;
+    }
+    stop.abort();
+    expect(seen).toEqual(['Mount/app']);
+  });
+
+  it('lets a watcher that does not read hold up nobody', async () => {
+    await start();
+    const watching = request({ path: '/api/v1/events?watch', socketPath: agentSocket(root) }).end();
     const [response] = (await once(watching, 'response')) as [IncomingMessage];
-    const error = new CimletError('unavailable', 'x'.repeat(100_000));
-    for (let round = 0; round < 50; round++) server.onRound({ durationMs: 1, error });
-    await expect(text(response)).rejects.toThrow('aborted');
+    response.pause();
+    for (let count = 0; count < 200; count++)
+      world.state.recordEvent({
+        key: 'Host',
+        type: 'Warning',
+        reason: 'R',
+        message: `${count}${'x'.repeat(50_000)}`,
+      });
+    const prompt = await readEvents({}, (event) => event.includes('event: synced'));
+    expect(prompt.length).toBeGreaterThan(200);
+    watching.destroy();
+  });
+
+  it('lets so many watch, and no more', async () => {
+    await start();
+    const watching = Array.from({ length: 100 }, () =>
+      request({ path: '/api/v1/sources?watch', socketPath: agentSocket(root) }).end(),
+    );
+    await Promise.all(watching.map((each) => once(each, 'response')));
+    expect((await fetchPlain('/api/v1/sources?watch')).status).toBe(503);
+    const [first] = watching;
+    first?.destroy();
+    await expect.poll(async () => (await fetchHead('/api/v1/sources?watch')).statusCode).toBe(200);
+    for (const each of watching) each.destroy();
   });
 
   it('suspends and resumes', async () => {
@@ -220,12 +292,13 @@ it('a client finds no agent where none runs', async () => {
 it('a watch ends with an agent that is killed', async () => {
   const dying = createHttpServer((incoming, response) => {
     if (incoming.url === '/healthz') return response.end('{}');
-    response.write(': watching\n\ndata: {"type":"round","durationMs":1,"actions":0}\n\n');
+    response.write(': watching\n\nevent: reset\ndata: {}\n\n');
     return setImmediate(() => response.destroy());
   }).listen(agentSocket(root));
   await once(dying, 'listening');
   end = async () => void dying.close();
   const seen: string[] = [];
-  for await (const { type } of await (await client()).watch(new AbortController().signal)) seen.push(type);
-  expect(seen).toEqual(['round']);
+  for await (const { type } of await (await client()).watch('/', new AbortController().signal))
+    seen.push(type);
+  expect(seen).toEqual(['reset']);
 });

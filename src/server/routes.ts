@@ -1,0 +1,124 @@
+/** What the API answers: a handler for each operation of schemas/openapi.json, which also says what it takes. */
+
+import { Readable } from 'node:stream';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { Agent } from '../agent/agent.ts';
+import { CimletError } from '../errors.ts';
+import type { ResourceKey } from '../manifests/resources.ts';
+import { requireResource, type State } from '../state/state.ts';
+import { readOperations } from './contract.ts';
+import type { ApiList } from './lists.ts';
+import type { Metrics } from './metrics.ts';
+
+type Handler = (request: FastifyRequest, reply: FastifyReply) => unknown;
+
+/** By the IDs of their operations. */
+export type Handlers = Record<string, Handler>;
+
+/** Who watches at the same time, at most. */
+const MOST_WATCHERS = 100;
+
+export interface RouteServices {
+  agent: Agent;
+  state: State;
+  version: string;
+  metrics: Metrics;
+  lists: Record<string, ApiList>;
+  /** Ends what is being answered. */
+  signal: AbortSignal;
+}
+
+export function createHandlers(services: RouteServices): Handlers {
+  const { agent, metrics, lists, version } = services;
+  return {
+    getHealth: () => ({ status: 'ok', version }),
+    getReadiness: (_request, reply) => {
+      if (agent.isReady) return { status: 'ready' };
+      return reply.code(503).send({ status: 'starting' });
+    },
+    getMetrics: async (_request, reply) => reply.type(metrics.contentType).send(await metrics.render()),
+    ...listHandlers(lists, services.signal),
+    ...commandHandlers(services),
+  };
+}
+
+/** Adds those that need no token, or those that do. Throws for an operation without a handler. */
+export function addOperations(
+  server: FastifyInstance,
+  handlers: Handlers,
+  which: 'public' | 'private',
+): void {
+  for (const { id, method, url, isPublic, input } of readOperations()) {
+    if (isPublic !== (which === 'public')) continue;
+    const handler = handlers[id];
+    if (handler === undefined) throw new Error(`nothing handles ${id} of the API`);
+    // Only an async handler's errors are fastify's to answer.
+    server.route({ method, url, schema: input, handler: async (request, reply) => handler(request, reply) });
+  }
+}
+
+interface ListQuery {
+  watch?: '' | 'true' | 'false';
+  key?: string;
+}
+
+function listHandlers(lists: Record<string, ApiList>, signal: AbortSignal): Handlers {
+  let watchers = 0;
+  const watch = async (
+    { watched, isOf }: ApiList,
+    key: string | undefined,
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ) => {
+    if (watchers >= MOST_WATCHERS)
+      throw new CimletError('busy', `${MOST_WATCHERS} others watch already`, { hint: 'ask again later' });
+    const gone = new AbortController();
+    watchers++;
+    reply.raw.once('close', () => {
+      watchers--;
+      gone.abort();
+    });
+    // From here on nothing is missed.
+    await watched.refresh();
+    const lastEventId = request.headers['last-event-id']?.toString();
+    const isWanted = key === undefined ? undefined : (id: string) => isOf(id, key);
+    const events = watched.follow({ lastEventId, isWanted }, AbortSignal.any([signal, gone.signal]));
+    return reply
+      .type('text/event-stream')
+      .header('cache-control', 'no-store')
+      .send(Readable.from(events, { objectMode: false }));
+  };
+  return Object.fromEntries(
+    Object.entries(lists).map(([id, list]): [string, Handler] => [
+      id,
+      (request, reply) => {
+        const { watch: wanted = 'false', key } = request.query as ListQuery;
+        return wanted === 'false' ? list.answer(key) : watch(list, key, request, reply);
+      },
+    ]),
+  );
+}
+
+function commandHandlers({ agent, state }: RouteServices): Handlers {
+  return {
+    reconcile: ({ body }) => {
+      const { key } = body as { key?: ResourceKey };
+      if (key !== undefined) requireResource(state, key);
+      agent.reconcile(key);
+      return {};
+    },
+    suspend: ({ body }) => {
+      const suspension = body as { key: ResourceKey; reason: string; by: string };
+      requireResource(state, suspension.key);
+      state.suspend(suspension);
+      agent.reconcile(suspension.key);
+      return {};
+    },
+    resume: ({ body }) => {
+      const { key } = body as { key: ResourceKey };
+      const wasSuspended = state.resume(key);
+      agent.reconcile(key);
+      return { wasSuspended };
+    },
+  };
+}
