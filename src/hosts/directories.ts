@@ -1,7 +1,8 @@
 /** Directories and what is in them, with errors that say what was being done. */
 
-import { chmod, lstat, mkdir, open, readdir, rm, rmdir } from 'node:fs/promises';
+import { chmod, lstat, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { classify, isErrorCode } from '../errors.ts';
 
 /** Names in a directory, sorted; none when it doesn't exist. */
@@ -78,15 +79,33 @@ export async function removeEmptyDirectories(outermostFirst: readonly string[]):
   return [];
 }
 
-/** Deletes a tree of ours, read-only directories in it included. */
+/** On Windows a file can be neither renamed nor deleted for an instant while a virus scanner's filter driver looks at it. */
+const ATTEMPTS = 5;
+const PAUSE_MS = 100;
+const DELETE = { recursive: true, force: true, maxRetries: ATTEMPTS, retryDelay: PAUSE_MS } as const;
+
+/** Renames a file or folder. `busy` or `access-denied` while it, or what is in it, is open to others. */
+export async function move(from: string, to: string): Promise<void> {
+  for (let attempt = 1; ; attempt++)
+    try {
+      await rename(from, to);
+      return;
+    } catch (error) {
+      const classified = classify(error, `rename ${from}`);
+      if (!isErrorCode(classified, 'busy', 'access-denied') || attempt === ATTEMPTS) throw classified;
+      await wait(PAUSE_MS);
+    }
+}
+
+/** Deletes a file or a tree of ours, read-only directories in it included. */
 export async function removeTree(path: string): Promise<void> {
   try {
-    await rm(path, { recursive: true, force: true });
+    await rm(path, DELETE);
   } catch (error) {
     if (!isErrorCode(classify(error, `remove ${path}`), 'access-denied'))
       throw classify(error, `remove ${path}`);
     await makeWritable(path);
-    await rm(path, { recursive: true, force: true }).catch((again: unknown) => {
+    await rm(path, DELETE).catch((again: unknown) => {
       throw classify(again, `remove ${path}`);
     });
   }

@@ -51,7 +51,8 @@ const SUFFIXES: Record<FolderName['holds'], string> = {
   merge: '.merged',
 };
 const CHAIN_HEX = '[0-9a-f]{64}(?:[0-9a-f]{64})?';
-const FOLDER_NAME = new RegExp(`^(tmp-|rm-)?(${CHAIN_HEX})(\\.[a-z]+)?$`);
+/** What couldn't be deleted when it was removed again has a number in the end. */
+const FOLDER_NAME = new RegExp(`^(tmp-|rm-)?(${CHAIN_HEX})(\\.[a-z]+)?(?:(?<=^rm-.*)~\\d+)?$`);
 const CIM_FILE_NAME = new RegExp(`^(tmp-)?(${CHAIN_HEX}\\.cim|(region|objectid)_[0-9a-f-]{36}_\\d+)$`);
 const VIEW_NAME = new RegExp(`^(tmp-)?(${CHAIN_HEX}(?:\\.[a-z]+)?)\\.erofs$`);
 

@@ -118,7 +118,8 @@ class EmbeddedHost implements Host {
     await this.#require(`${ref.format}.write`, `commit layer ${ref.chainId}`);
     const isUnpacked = (await readLayerRecord(this.#layout, ref, 'tmp-')) !== undefined;
     const users = ({ chain, format }: MountRequest) => format === ref.format && chain.includes(ref.chainId);
-    const commit = () => this.#withLayer(ref, context, 'commit', () => commitLayer(this.#layout, ref));
+    const commit = () =>
+      this.#withLayer(ref, context, 'commit', () => commitLayer(this.#layout, ref, context));
     return isUnpacked ? this.#replaceUnder(users, `commit layer ${ref.chainId}`, commit, context) : commit();
   }
 
@@ -133,8 +134,8 @@ class EmbeddedHost implements Host {
         return format === ref.format && chain.includes(ref.chainId);
       });
       if (user !== undefined) throw refuse(`the mount at ${user}`);
-      if (ref.format === 'BlockCIM') await removeMergeFiles(this.#layout, ref.chainId);
-      await removeLayerFiles(this.#layout, ref);
+      if (ref.format === 'BlockCIM') await removeMergeFiles(this.#layout, ref.chainId, context);
+      await removeLayerFiles(this.#layout, ref, context);
     };
     const removeLayer = () => this.#withLayer(ref, context, 'remove', remove);
     if (ref.format === 'BlockCIM')
@@ -235,7 +236,7 @@ class EmbeddedHost implements Host {
       const known = await sufficientMerge(this.#layout, request, context.signal);
       if (known !== undefined) return known;
       await writeMerge(this.#layout, request, context);
-      return this.#replaceUnder(users, operation, () => commitMerge(this.#layout, top), context);
+      return this.#replaceUnder(users, operation, () => commitMerge(this.#layout, top, context), context);
     });
   }
 
@@ -251,7 +252,7 @@ class EmbeddedHost implements Host {
       );
       if (user !== undefined)
         throw new CimletError('failed-precondition', `${operation}: the mount at ${user} needs it`);
-      await removeMergeFiles(this.#layout, chainId);
+      await removeMergeFiles(this.#layout, chainId, context);
     });
   }
 

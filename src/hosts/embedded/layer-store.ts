@@ -129,7 +129,11 @@ async function runUnpackJob(
  * The folder's rename commits. A damaged layer's folder goes first, so that a crash between leaves no layer at all
  * rather than a mixture.
  */
-export async function commitLayer(layout: Layout, ref: LayerRef): Promise<CommittedLayer> {
+export async function commitLayer(
+  layout: Layout,
+  ref: LayerRef,
+  context: EffectContext,
+): Promise<CommittedLayer> {
   const { chainId, format } = ref;
   const unpacked = await readLayerRecord(layout, ref, 'tmp-');
   if (unpacked === undefined) {
@@ -144,18 +148,18 @@ export async function commitLayer(layout: Layout, ref: LayerRef): Promise<Commit
   if (old) {
     const kept = new Set(unpacked.cimFiles.map(({ name }) => name));
     await removeForkedFiles(layout, ref, (name) => !kept.has(name));
-    await removeAside(layout, folder);
+    await removeAside(layout, folder, context);
   }
   return unpacked.layer;
 }
 
-export async function removeLayerFiles(layout: Layout, ref: LayerRef): Promise<void> {
+export async function removeLayerFiles(layout: Layout, ref: LayerRef, context: EffectContext): Promise<void> {
   const folder = layerFolder(ref);
   await setAside(layout, folder);
   await removeForkedFiles(layout, ref, () => true);
   await removeView(layout, ref);
   await discardFolder(layout, folder);
-  await removeAside(layout, folder);
+  await removeAside(layout, folder, context);
 }
 
 /** Removes the cached image of the chain whose top this is. */

@@ -94,9 +94,9 @@ export async function writeMerge(
   }
 }
 
-export async function removeMergeFiles(layout: Layout, top: ChainId): Promise<void> {
+export async function removeMergeFiles(layout: Layout, top: ChainId, context: EffectContext): Promise<void> {
   const folder = mergeFolder(top);
   if (await setAside(layout, folder)) await removeView(layout, { chainId: top, format: 'BlockCIM' });
   await discardFolder(layout, folder);
-  await removeAside(layout, folder);
+  await removeAside(layout, folder, context);
 }

@@ -1,9 +1,8 @@
 /** Layers on disk: written by cimfs, committed by the rename of their folder, removed record first. */
 
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CimletError, classify, isErrorCode } from '../../errors.ts';
-import { ensureDirectory, listDirectory } from '../directories.ts';
+import { CimletError, isErrorCode } from '../../errors.ts';
+import { ensureDirectory, listDirectory, removeTree } from '../directories.ts';
 import type { CommittedLayer, EffectContext, LayerRef, UnpackRequest } from '../host.ts';
 import { lowerVolumeGuid } from '../identity.ts';
 import { LAYER_FILE, layerFolder, layerName, parseFolderName } from '../layout.ts';
@@ -17,9 +16,6 @@ import { runJob, type WrittenImage } from './jobs.ts';
 import { withLowerVolume } from './lower-layers.ts';
 import { type Store, soundLayer, type WindowsLayerRecord } from './store.ts';
 import type { Workshop } from './workshop.ts';
-
-/** Deleting fails for an instant where a filter driver, such as a virus scanner's, still looks at a file. */
-const DELETE = { force: true, maxRetries: 5, retryDelay: 100 } as const;
 
 export async function unpackLayer(
   workshop: Workshop,
@@ -118,7 +114,7 @@ export async function commitLayer(
       gone.map(({ name }) => name),
       context,
     );
-  await removeAside(layout, folder);
+  await removeAside(layout, folder, context);
   return unpacked.layer;
 }
 
@@ -134,7 +130,7 @@ export async function removeLayerFiles(
   if (ref.format === 'ForkedCIM')
     await removeForked(workshop, record?.cimFiles.map(({ name }) => name) ?? [], context);
   await discardUnpacked(workshop, ref);
-  await removeAside(layout, folder);
+  await removeAside(layout, folder, context);
 }
 
 /**
@@ -183,7 +179,7 @@ async function removeForked(
   for (const name of names) {
     const path = join(layout.cimLayers, name);
     try {
-      await deleteFile(path);
+      await removeTree(path);
     } catch (error) {
       if (!isErrorCode(error, 'busy', 'access-denied')) throw error;
       context?.warn?.(`${path} cannot be deleted yet: ${error.message}`);
@@ -191,19 +187,10 @@ async function removeForked(
   }
 }
 
-/** Deletes a file or a folder. */
-export async function deleteFile(path: string): Promise<void> {
-  try {
-    await rm(path, { ...DELETE, recursive: true });
-  } catch (error) {
-    throw classify(error, `remove ${path}`);
-  }
-}
-
 async function removeLowerImage(folder: string): Promise<void> {
   for (const name of await listDirectory(folder))
     if (name.startsWith('parents.') || name === 'merged_integrity_checksum')
-      await deleteFile(join(folder, name));
+      await removeTree(join(folder, name));
 }
 
 /** An image that is to be replaced keeps its name until the new one is committed. */

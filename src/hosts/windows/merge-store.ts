@@ -71,10 +71,14 @@ export async function writeMerge(
   }
 }
 
-export async function removeMergeFiles({ layout, volumes }: Workshop, top: ChainId): Promise<void> {
+export async function removeMergeFiles(
+  { layout, volumes }: Workshop,
+  top: ChainId,
+  context: EffectContext,
+): Promise<void> {
   const folder = mergeFolder(top);
   await volumes.dismount(lowerVolumeGuid(layout.root, folder));
   await setAside(layout, folder);
   await discardFolder(layout, folder);
-  await removeAside(layout, folder);
+  await removeAside(layout, folder, context);
 }

@@ -9,11 +9,10 @@ import { classify, isErrorCode } from '../../errors.ts';
 import type { ComputeStorage } from '../../native/windows/computestorage.ts';
 import type { VirtDisk } from '../../native/windows/virtdisk.ts';
 import type { VmCompute } from '../../native/windows/vmcompute.ts';
-import { ensureDirectory, exists, listDirectory } from '../directories.ts';
+import { ensureDirectory, exists, listDirectory, removeTree } from '../directories.ts';
 import type { VolumeGuid } from '../host.ts';
 import type { KeyedLock } from '../keyed-lock.ts';
 import type { Resource } from './acquire.ts';
-import { deleteFile } from './layer-store.ts';
 import { filesOf } from './volumes.ts';
 
 /** What containerd gives CIM scratches. The file grows as it is written to. */
@@ -80,7 +79,7 @@ export class Scratches {
   }
 
   async remove(volumeGuid: VolumeGuid): Promise<void> {
-    await deleteFile(this.#path(volumeGuid));
+    await removeTree(this.#path(volumeGuid));
   }
 
   /** Of mounts that nobody knows any more, and of what was never finished. */
@@ -105,7 +104,7 @@ export class Scratches {
     const template = await this.#locks.run('scratch template', () => this.#ensureTemplate());
     await ensureDirectory(folder);
     const temporary = join(folder, `tmp-${DISK}`);
-    await deleteFile(temporary);
+    await removeTree(temporary);
     await this.#calls.virtdisk.createDifferencingVhdx(temporary, template);
     await move(temporary, disk);
   }
@@ -117,7 +116,7 @@ export class Scratches {
     if (await exists(template)) return template;
     await ensureDirectory(folder);
     const temporary = join(folder, 'tmp-blank.vhdx');
-    await deleteFile(temporary);
+    await removeTree(temporary);
     const disk = await virtdisk.createVhdx(temporary, SCRATCH_BYTES);
     try {
       await computestorage.formatWritableLayerVhd(disk);

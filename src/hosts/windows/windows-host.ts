@@ -10,6 +10,7 @@ import { openWindowsApi, type WindowsApi } from '../../native/windows/windows.ts
 import { throwIfAborted } from '../abort.ts';
 import { requireCapability } from '../capability.ts';
 import { commitMerge } from '../commit-merge.ts';
+import { removeTree } from '../directories.ts';
 import { freeBytesAt } from '../free-space.ts';
 import type {
   Capabilities,
@@ -50,7 +51,7 @@ import {
   placesOfMount,
 } from './in-use.ts';
 import { bearableLayerCalls } from './layer-calls.ts';
-import { commitLayer, deleteFile, removeLayerFiles, unpackLayer } from './layer-store.ts';
+import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
 import { removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
 import { checkMountPath } from './mount-paths.ts';
 import { mountedBy, replaceUnder } from './mounted-users.ts';
@@ -174,7 +175,7 @@ class WindowsHost implements Host {
       if (user !== undefined) throw refuse(`the mount at ${user}`);
       await this.#refuseInUse(await placesOfLayer(this.#layout, ref), operation, context);
       const workshop = await this.#workshop();
-      if (ref.format === 'BlockCIM') await removeMergeFiles(workshop, ref.chainId);
+      if (ref.format === 'BlockCIM') await removeMergeFiles(workshop, ref.chainId, context);
       await removeLayerFiles(workshop, ref, context);
     };
     const removeLayer = () => this.#withLayer(ref, context, 'remove', remove);
@@ -199,7 +200,7 @@ class WindowsHost implements Host {
         await this.#gallery(),
         this.#effects,
         { users, operation },
-        () => commitMerge(this.#layout, top),
+        () => commitMerge(this.#layout, top, context),
         context,
       );
     });
@@ -218,7 +219,7 @@ class WindowsHost implements Host {
       if (user !== undefined)
         throw new CimletError('failed-precondition', `${operation}: the mount at ${user} needs it`);
       await this.#refuseInUse(placesOfMerge(this.#layout, chainId), operation, context);
-      await removeMergeFiles(await this.#workshop(), chainId);
+      await removeMergeFiles(await this.#workshop(), chainId, context);
     });
   }
 
@@ -264,7 +265,7 @@ class WindowsHost implements Host {
         }
         try {
           if (leftover.volumeGuid !== undefined) await this.#volumes.dismount(leftover.volumeGuid);
-          else await deleteFile(leftover.path);
+          else await removeTree(leftover.path);
           removed.push(withoutGuid(leftover));
         } catch (error) {
           if (!isErrorCode(error, 'busy', 'access-denied')) throw error;
