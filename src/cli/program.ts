@@ -11,6 +11,7 @@ import { addDescribe } from './describe.ts';
 import { addDoctor } from './doctor.ts';
 import { addEvents } from './events.ts';
 import { addGet } from './get.ts';
+import { addImage } from './image.ts';
 import { addLayer } from './layer.ts';
 import { addObserve } from './observe.ts';
 import { addGlobalOptions } from './options.ts';
@@ -36,6 +37,7 @@ const COMMANDS: AddCommand[] = [
   addDescribe,
   addEvents,
   addObserve,
+  addImage,
   addLayer,
   addCim,
   addVhd,

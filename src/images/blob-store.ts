@@ -9,7 +9,7 @@
  */
 
 import { createReadStream } from 'node:fs';
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CimletError, classify } from '../errors.ts';
 import type { Digest } from '../hosts/host.ts';
@@ -45,6 +45,20 @@ export interface BlobStore {
   findImage(reference: string): Promise<StoredImage | undefined>;
   /** Says that the image is here: after this, `findImage` finds it. */
   recordImage(image: StoredImage): Promise<void>;
+  /** Forgets images by reference; their blobs stay. Those that aren't here are fine. */
+  forgetImages(references: readonly string[]): Promise<void>;
+  /** Every whole blob, and every beginning of one, with when it was last written to (milliseconds since 1970). */
+  listBlobs(): Promise<StoredBlob[]>;
+  /** Deletes blobs and beginnings that nobody is writing. Missing is fine. */
+  removeBlob(blob: StoredBlob): Promise<void>;
+}
+
+export interface StoredBlob {
+  path: string;
+  /** Of the whole blob; undefined for what is still beginning. */
+  digest: Digest | undefined;
+  bytes: number;
+  changedAt: number;
 }
 
 /** What a reference led to when its image was last fetched. */
@@ -126,15 +140,44 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
       return (await store.listImages()).find((image) => image.reference === reference);
     },
     async recordImage(image) {
-      await locks.run(indexFile, async () => {
-        const others = (await store.listImages()).filter(({ reference }) => reference !== image.reference);
-        const manifests = [...others, image].map(toEntry);
-        const layout = join(directory, 'oci-layout');
-        await writeDurably(layout, `${layout}.tmp`, JSON.stringify({ imageLayoutVersion: '1.0.0' }));
-        const index = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests };
-        await writeDurably(indexFile, `${indexFile}.tmp`, JSON.stringify(index));
+      await changeIndex((images) => [
+        ...images.filter(({ reference }) => reference !== image.reference),
+        image,
+      ]);
+    },
+    async forgetImages(references) {
+      await changeIndex((images) => images.filter(({ reference }) => !references.includes(reference)));
+    },
+    async listBlobs() {
+      if (isEmpty) return [];
+      const found = await Promise.all(
+        ['sha256', 'sha512'].map((algorithm) =>
+          listFiles(join(directory, 'blobs', algorithm), (name) => `${algorithm}:${name}` as Digest),
+        ),
+      );
+      return [...found.flat(), ...(await listFiles(join(directory, 'ingest'), () => undefined))];
+    },
+    async removeBlob({ path, digest }) {
+      // A beginning is locked by the digest it is to have.
+      const [, algorithm = '', hex = ''] = /([a-z0-9]+)-([0-9a-f]+)\.part$/.exec(path) ?? [];
+      await locks.run(digest ?? `${algorithm}:${hex}`, async () => {
+        try {
+          await rm(path, { force: true });
+        } catch (error) {
+          throw classify(error, `remove blob ${path}`);
+        }
       });
     },
+  };
+
+  const changeIndex = async (change: (images: StoredImage[]) => StoredImage[]): Promise<void> => {
+    await locks.run(indexFile, async () => {
+      const manifests = change(await store.listImages()).map(toEntry);
+      const layout = join(directory, 'oci-layout');
+      await writeDurably(layout, `${layout}.tmp`, JSON.stringify({ imageLayoutVersion: '1.0.0' }));
+      const index = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests };
+      await writeDurably(indexFile, `${indexFile}.tmp`, JSON.stringify(index));
+    });
   };
   return store;
 }
@@ -176,6 +219,25 @@ function splitDigest(digest: Digest): [algorithm: string, hex: string] {
   if (algorithm === undefined || hex === undefined)
     throw new CimletError('corrupt', `${digest} is no digest`);
   return [algorithm, hex];
+}
+
+async function listFiles(
+  folder: string,
+  digestOf: (name: string) => Digest | undefined,
+): Promise<StoredBlob[]> {
+  try {
+    const files = (await readdir(folder, { withFileTypes: true })).filter((entry) => entry.isFile());
+    return await Promise.all(
+      files.map(async ({ name }) => {
+        const path = join(folder, name);
+        const { size, mtimeMs } = await stat(path);
+        return { path, digest: digestOf(name), bytes: size, changedAt: mtimeMs };
+      }),
+    );
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw classify(error, `list ${folder}`);
+  }
 }
 
 async function sizeIfThere(path: string): Promise<number | undefined> {

@@ -8,11 +8,12 @@ import { createReadStream } from 'node:fs';
 import { CimletError, classify } from '../errors.ts';
 import type { DiffId, Digest, LayerBlob } from '../hosts/host.ts';
 import { type Bundle, type FileRange, readDocument, readRange } from './bundle.ts';
+import type { ImageContent } from './content.ts';
 import { detectCompression } from './decode.ts';
 import { digestOf, digestOfStream, isDigest } from './digest.ts';
 import { type DockerArchiveEntry, type ImageConfig, parseConfig, parseDockerManifest } from './documents.ts';
 import { MEDIA_TYPES } from './oci-image.ts';
-import type { ImageOffer, ImageSource, ResolvedImage } from './types.ts';
+import type { Descriptor, ImageOffer, ImageSource, ResolvedImage } from './types.ts';
 
 /** `ref` is one of the names in RepoTags. Without one the archive must hold a single image. */
 export function dockerArchiveSource(bundle: Bundle, ref: string | undefined): ImageSource {
@@ -26,6 +27,57 @@ export function dockerArchiveSource(bundle: Bundle, ref: string | undefined): Im
       return Promise.all(chosen.map((entry) => readOffer(bundle, entry)));
     },
   };
+}
+
+/**
+ * The archive's image as OCI content: a manifest that names its configuration and layers as they are. The same archive
+ * always gives the same manifest.
+ */
+export async function dockerArchiveContent(
+  bundle: Bundle,
+  ref: string | undefined,
+  signal: AbortSignal,
+): Promise<ImageContent & { tag: string | undefined }> {
+  const bytes = await readMember(bundle, 'manifest.json');
+  const entries = parseDockerManifest(bytes, `${bundle.path}/manifest.json`);
+  const [entry] = choose(entries, ref, `docker archive ${bundle.path}`);
+  if (entry === undefined) throw new CimletError('not-found', `docker archive ${bundle.path} holds no image`);
+  const offer = await readOffer(bundle, entry);
+  const { layers } = await offer.load(signal);
+  const range = await bundle.find(entry.config);
+  if (range === undefined) throw new Error(`${entry.config} was read and is gone`);
+  const config = describe(MEDIA_TYPES.config, offer.digest, range.size);
+  const blobs = layers.map(({ blob }) => ({
+    descriptor: describe(
+      blob.mediaType.replace(MEDIA_TYPES.dockerLayer, MEDIA_TYPES.layer).replace(/\.(gzip|zstd)$/, '+$1'),
+      blob.digest,
+      blob.size,
+    ),
+    range: blob,
+  }));
+  const members = ({ mediaType, digest, size }: Descriptor) => ({ mediaType, digest, size });
+  const manifest = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: MEDIA_TYPES.manifest,
+      config: members(config),
+      layers: blobs.map(({ descriptor }) => members(descriptor)),
+    }),
+  );
+  const top = describe(MEDIA_TYPES.manifest, digestOf(manifest), manifest.length);
+  const unique = new Map(
+    [{ descriptor: config, range }, ...blobs].map((blob) => [blob.descriptor.digest, blob]),
+  );
+  return {
+    top,
+    documents: [{ descriptor: top, bytes: manifest }],
+    blobs: [...unique.values()],
+    tag: entry.repoTags[0],
+  };
+}
+
+function describe(mediaType: string, digest: Digest, size: number): Descriptor {
+  return { mediaType, digest, size, urls: [], annotations: {} };
 }
 
 function choose(entries: DockerArchiveEntry[], ref: string | undefined, name: string): DockerArchiveEntry[] {

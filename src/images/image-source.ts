@@ -30,8 +30,8 @@ export async function openImageSource(
   return ociLayout !== undefined ? ociLayoutSource(bundle, ref) : dockerArchiveSource(bundle, ref);
 }
 
-/** The longest beginning that exists is the path. */
-async function splitReference(text: string): Promise<{ path: string; ref?: string | undefined }> {
+/** `path`, `path:tag` or `path@digest`: the longest beginning that exists is the path. Throws `not-found`. */
+export async function splitReference(text: string): Promise<{ path: string; ref?: string | undefined }> {
   if (await exists(text)) return { path: text };
   const afterDrive = /^[A-Za-z]:/.test(text) ? 2 : 0;
   for (let at = text.length - 1; at > afterDrive; at--) {

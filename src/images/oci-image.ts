@@ -5,7 +5,7 @@ import type { Digest, LayerBlob } from '../hosts/host.ts';
 import { type FileRange, readDocument } from './bundle.ts';
 import { DigestCheck } from './digest.ts';
 import { type ImageConfig, parseConfig, parseIndex, parseManifest } from './documents.ts';
-import type { Descriptor, ImageOffer, Platform, ResolvedImage } from './types.ts';
+import type { Descriptor, ImageBlobs, ImageOffer, Platform, ResolvedImage } from './types.ts';
 
 export const MEDIA_TYPES = {
   index: 'application/vnd.oci.image.index.v1+json',
@@ -23,20 +23,15 @@ const MANIFESTS: readonly string[] = [
   MEDIA_TYPES.manifest,
   'application/vnd.docker.distribution.manifest.v2+json',
 ];
+/** Whether a descriptor leads to several images. */
+export function isIndex({ mediaType }: Descriptor): boolean {
+  return INDEXES.includes(mediaType);
+}
+
 const CONFIGS: readonly string[] = [MEDIA_TYPES.config, 'application/vnd.docker.container.image.v1+json'];
 /** Nondistributable and foreign layers are deprecated, but the base layers of older Windows images are that. */
 const LAYER =
   /^application\/vnd\.(oci\.image\.layer\.(nondistributable\.)?v1\.tar(\+gzip|\+zstd)?|docker\.image\.rootfs\.(foreign\.)?diff\.tar(\.gzip|\.zstd)?)$/;
-
-/** Where the blobs of an image are. */
-export interface ImageBlobs {
-  /** As messages name it. */
-  readonly name: string;
-  /** The stored bytes of a blob, not verified; undefined when it isn't there. */
-  locate(descriptor: Descriptor, signal: AbortSignal): Promise<FileRange | undefined>;
-  /** A document's bytes, where documents are not read from the files that `locate` finds. */
-  fetchDocument?(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer>;
-}
 
 /**
  * The images that `descriptors` lead to, through any indexes. What is no image (signatures, attestations, other
@@ -53,11 +48,10 @@ export async function listOffers(
   async function visit(descriptor: Descriptor, indexes: Digest[]): Promise<void> {
     throwIfAborted(signal, store);
     // One manifest may serve several platforms; one index, read twice, says the same.
-    const isIndex = INDEXES.includes(descriptor.mediaType);
-    const identity = `${descriptor.digest} ${isIndex ? '' : JSON.stringify(descriptor.platform ?? null)}`;
+    const identity = `${descriptor.digest} ${isIndex(descriptor) ? '' : JSON.stringify(descriptor.platform ?? null)}`;
     if (seen.has(identity)) return;
     seen.add(identity);
-    if (isIndex) {
+    if (isIndex(descriptor)) {
       const { name, bytes } = await readVerified(store, 'index', descriptor, signal);
       for (const entry of parseIndex(bytes, name).manifests)
         await visit(entry, [...indexes, descriptor.digest]);
@@ -65,7 +59,14 @@ export async function listOffers(
       const platform = descriptor.platform ?? (await platformOf(store, descriptor, signal));
       if (platform === undefined || platform.os === 'unknown') return;
       const load = (loadSignal: AbortSignal) => loadImage(store, descriptor, loadSignal);
-      offers.push({ digest: descriptor.digest, indexes, ref: refOf(descriptor), platform, load });
+      offers.push({
+        digest: descriptor.digest,
+        manifest: descriptor,
+        indexes,
+        ref: refOf(descriptor),
+        platform,
+        load,
+      });
     }
   }
 
@@ -149,7 +150,7 @@ async function locateLayer(
 }
 
 /** The blob's bytes, there in full. */
-async function locate(
+export async function locate(
   store: ImageBlobs,
   descriptor: Descriptor,
   name: string,
@@ -175,7 +176,8 @@ async function locate(
   return range;
 }
 
-async function readVerified(
+/** An index, manifest or configuration, its digest checked; `kind` is how errors call it. */
+export async function readVerified(
   store: ImageBlobs,
   kind: string,
   descriptor: Descriptor,

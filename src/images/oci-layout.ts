@@ -4,8 +4,8 @@ import { CimletError } from '../errors.ts';
 import { type Bundle, readDocument } from './bundle.ts';
 import { algorithmOf, isDigest } from './digest.ts';
 import { parseIndex, parseLayoutVersion } from './documents.ts';
-import { type ImageBlobs, listOffers, refOf } from './oci-image.ts';
-import type { Descriptor, ImageSource } from './types.ts';
+import { listOffers, refOf } from './oci-image.ts';
+import type { Descriptor, ImageBlobs, ImageSource, OpenedImage } from './types.ts';
 
 /** containerd writes the whole image name here, beside the tag in the OCI annotation. */
 const CONTAINERD_NAME = 'io.containerd.image.name';
@@ -16,21 +16,24 @@ const CONTAINERD_NAME = 'io.containerd.image.name';
  */
 export function ociLayoutSource(bundle: Bundle, ref: string | undefined): ImageSource {
   const name = `OCI layout ${bundle.path}`;
-  const store: ImageBlobs = {
+  const blobs: ImageBlobs = {
     name,
     locate: ({ digest }) =>
       bundle.find(`blobs/${algorithmOf(digest)}/${digest.slice(digest.indexOf(':') + 1)}`),
   };
+  const open = async (): Promise<OpenedImage> => ({ blobs, entries: await readEntries(bundle, ref, name) });
   return {
     name,
-    async list(signal) {
-      parseLayoutVersion(await readFile(bundle, 'oci-layout'), `${bundle.path}/oci-layout`);
-      const index = parseIndex(await readFile(bundle, 'index.json'), `${bundle.path}/index.json`);
-      const chosen =
-        ref === undefined ? onlyImage(index.manifests, name) : imagesNamed(index.manifests, ref, name);
-      return listOffers(store, chosen, signal);
-    },
+    open,
+    list: async (signal) => listOffers(blobs, (await open()).entries, signal),
   };
+}
+
+/** The entries of index.json that are one image. */
+async function readEntries(bundle: Bundle, ref: string | undefined, name: string): Promise<Descriptor[]> {
+  parseLayoutVersion(await readFile(bundle, 'oci-layout'), `${bundle.path}/oci-layout`);
+  const { manifests } = parseIndex(await readFile(bundle, 'index.json'), `${bundle.path}/index.json`);
+  return ref === undefined ? onlyImage(manifests, name) : imagesNamed(manifests, ref, name);
 }
 
 async function readFile(bundle: Bundle, file: string): Promise<Buffer> {

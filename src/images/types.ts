@@ -1,6 +1,7 @@
 /** What images are to the rest of cimlet: platforms, sources, and what choosing among them yields. */
 
 import type { DiffId, Digest, LayerBlob } from '../hosts/host.ts';
+import type { FileRange } from './bundle.ts';
 
 export interface Platform {
   os: string;
@@ -42,6 +43,8 @@ export interface TaggedDescriptor extends Descriptor {
 export interface ImageOffer {
   /** Of its manifest; of its configuration in a docker archive, which has no manifest digests. */
   digest: Digest;
+  /** What leads to the manifest; a docker archive has none. */
+  manifest?: Descriptor | undefined;
   /** Digests of the indexes that lead to it, outermost first: a pin may name any of them. */
   indexes: Digest[];
   /** Tag or name, where the source gives one. */
@@ -51,12 +54,30 @@ export interface ImageOffer {
   load(signal: AbortSignal): Promise<ResolvedImage>;
 }
 
+/** Where the blobs of an image are. */
+export interface ImageBlobs {
+  /** As messages name it. */
+  readonly name: string;
+  /** The stored bytes of a blob, not verified; undefined when it isn't there. */
+  locate(descriptor: Descriptor, signal: AbortSignal): Promise<FileRange | undefined>;
+  /** A document's bytes, where documents are not read from the files that `locate` finds. */
+  fetchDocument?(descriptor: Descriptor, signal: AbortSignal): Promise<Buffer>;
+}
+
+/** What one reference leads to: an index or a manifest, or one manifest for each platform. */
+export interface OpenedImage {
+  blobs: ImageBlobs;
+  entries: Descriptor[];
+}
+
 /** Where images come from. Everything it hands out was checked against its digest, except layer blobs. */
 export interface ImageSource {
   /** As messages name it, e.g. `OCI layout /images/app`. */
   readonly name: string;
   /** The images to choose from: those with the tag asked for, or all. */
   list(signal: AbortSignal): Promise<ImageOffer[]>;
+  /** What the reference leads to, for copying it as it is; a docker archive has nothing of the kind. */
+  open?(signal: AbortSignal): Promise<OpenedImage>;
 }
 
 /** What an Image resolved to, without any host: enough to name its layers and find their bytes. */

@@ -8,24 +8,16 @@ import type { Digest } from '../../hosts/host.ts';
 import { DigestCheck, digestOf, isDigest } from '../digest.ts';
 import { DOCUMENT_LIMIT } from '../documents.ts';
 import type { Descriptor, TaggedDescriptor } from '../types.ts';
-import { type Answer, readAnswer, refuse, secretsOf, tooLong } from './answers.ts';
-import type { Authorizer, Refusal } from './authorizer.ts';
+import { type Answer, readAnswer, refuse, tooLong } from './answers.ts';
 import { type BlobPlace, rangeFrom, toStream } from './blob-stream.ts';
 import type { Endpoint } from './endpoints.ts';
+import { type RegistryServices, requestTo, sendSigned, standardHeaders } from './exchange.ts';
 import { firstOf } from './first-of.ts';
-import { abandon, discard, type HttpClient, type HttpRequest } from './http.ts';
+import { discard, type HttpRequest } from './http.ts';
 import { guessMediaType, isKnownDocument } from './media-types.ts';
 import type { ImageReference } from './reference.ts';
-import { type Backoff, WrongBytesError, withRetries } from './retry.ts';
+import { WrongBytesError, withRetries } from './retry.ts';
 import { nextPage, parseTags } from './tag-list.ts';
-
-export interface RegistryServices {
-  http: HttpClient;
-  authorizer: Authorizer;
-  backoff: Backoff;
-  /** In the order they are tried. */
-  findEndpoints(registry: string): Promise<Endpoint[]>;
-}
 
 export type ForeignLayers = 'registry-first' | 'urls-first' | 'never';
 
@@ -36,7 +28,6 @@ const ACCEPT = [
   'application/vnd.docker.distribution.manifest.v2+json',
 ].join(', ');
 
-const USER_AGENT = 'cimlet';
 const TAGS_PER_PAGE = 1000;
 const MOST_TAGS = 100_000;
 const MOST_PAGES = 10_000;
@@ -216,34 +207,9 @@ export class RegistryClient {
     return { bytes, mediaType: contentTypeOf(response) };
   }
 
-  /** Signs in when asked to, once or, when a token has just expired, twice. */
-  async #send(endpoint: Endpoint, request: HttpRequest, signal: AbortSignal): Promise<Answer> {
-    const { http, authorizer } = this.#services;
+  #send(endpoint: Endpoint, request: HttpRequest, signal: AbortSignal): Promise<Answer> {
     const scope = `repository:${this.#reference.repository}:pull`;
-    for (let attempts = 0; ; attempts++) {
-      const used = authorizer.headerFor(endpoint, scope);
-      const headers =
-        used === undefined ? request.headers : [...request.headers, ['authorization', used] as const];
-      const response = await http.send({ ...request, headers }, signal);
-      const isOwn = response.url.origin === request.url.origin;
-      const isRefused = response.status === 401 && isOwn && attempts < 2;
-      const answer = {
-        ...response,
-        secrets: [...secretsOf(used), ...endpoint.headers.map(([, value]) => value)],
-      };
-      if (!isRefused) return answer;
-      if (!(await this.#signIn({ endpoint, scope, used, response }, signal))) return answer;
-      await discard(response);
-    }
-  }
-
-  async #signIn(refusal: Refusal, signal: AbortSignal): Promise<boolean> {
-    try {
-      return await this.#services.authorizer.answerChallenge(refusal, signal);
-    } catch (error) {
-      abandon(refusal.response.body);
-      throw error;
-    }
+    return sendSigned(this.#services, { endpoint, scope, request }, signal);
   }
 
   #request(
@@ -252,16 +218,7 @@ export class RegistryClient {
     path: string,
     headers: readonly (readonly [string, string])[],
   ): HttpRequest {
-    const url = new URL(`${endpoint.base}/${this.#reference.repository}/${path}`);
-    if (endpoint.mirrorOf !== undefined) url.searchParams.set('ns', endpoint.mirrorOf);
-    const { tls, connectTimeoutMs } = endpoint;
-    return {
-      method,
-      url,
-      headers: [...standardHeaders(), ...endpoint.headers, ...headers],
-      tls,
-      connectTimeoutMs,
-    };
+    return requestTo(endpoint, method, `${this.#reference.repository}/${path}`, headers);
   }
 
   #operation(path: string): string {
@@ -286,13 +243,6 @@ export class RegistryClient {
       firstOf(endpoints, ask, `no host is configured that may serve ${registry}`),
     );
   }
-}
-
-function standardHeaders(): [string, string][] {
-  return [
-    ['user-agent', USER_AGENT],
-    ['accept-encoding', 'identity'],
-  ];
 }
 
 function contentTypeOf({ headers }: Answer): string {

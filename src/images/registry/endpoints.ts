@@ -24,6 +24,7 @@ export interface Endpoint {
   mirrorOf: string | undefined;
   canPull: boolean;
   canResolve: boolean;
+  canPush: boolean;
   /** Sent with every request to this host, and to no other. */
   headers: [name: string, value: string][];
   tls: TlsSettings;
@@ -55,6 +56,7 @@ function upstream(registry: string, tls: TlsSettings): Endpoint {
     mirrorOf: undefined,
     canPull: true,
     canResolve: true,
+    canPush: true,
     headers: [],
     tls,
     connectTimeoutMs: undefined,
@@ -158,6 +160,7 @@ class HostsFile {
       mirrorOf: url.host === upstream(registry, NO_TLS_SETTINGS).host ? undefined : registry,
       canPull: can.some((capability) => capability.toLowerCase() === 'pull'),
       canResolve: can.some((capability) => capability.toLowerCase() === 'resolve'),
+      canPush: can.some((capability) => capability.toLowerCase() === 'push'),
       headers: this.#headers(settings.header, `${key}.header`),
       tls: {
         skipVerify: settings.skip_verify === true,

@@ -12,11 +12,12 @@ import { explainNetworkError } from './network-errors.ts';
 import { type ProxySettings, proxyFor } from './proxies.ts';
 
 export interface HttpRequest {
-  method: 'GET' | 'HEAD' | 'POST';
+  method: 'GET' | 'HEAD' | 'POST' | 'PUT';
   url: URL;
   /** Names in lower case. Those that only concern the host asked are not sent to where it redirects. */
   headers: readonly (readonly [name: string, value: string])[];
-  body?: string | undefined;
+  /** A function makes it anew for each attempt. */
+  body?: string | Uint8Array | (() => Readable) | undefined;
   tls: TlsSettings;
   connectTimeoutMs?: number | undefined;
 }
@@ -72,7 +73,8 @@ export function createHttpClient(proxies: ProxySettings): HttpClient {
           signal,
         );
         const location = REDIRECTS.includes(response.status) ? response.headers.location : undefined;
-        if (typeof location !== 'string' || request.method === 'POST') return { ...response, url };
+        if (typeof location !== 'string' || request.method === 'POST' || request.method === 'PUT')
+          return { ...response, url };
         await discard(response);
         if (redirects === MOST_REDIRECTS) {
           throw new CimletError('unavailable', `${nameOf(request)}: more than ${MOST_REDIRECTS} redirects`);
@@ -151,7 +153,7 @@ async function sendOnce(
       path: url.pathname + url.search,
       method,
       headers: request.headers.flat(),
-      body: body ?? null,
+      body: (typeof body === 'function' ? body() : body) ?? null,
       signal,
     });
     return { status: statusCode, headers, body: content, url };

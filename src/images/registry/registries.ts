@@ -5,16 +5,19 @@ import { join } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import type { Digest, EffectContext, LayerBlob } from '../../hosts/host.ts';
 import type { BlobStore } from '../blob-store.ts';
+import { contentBytes, type ImageContent } from '../content.ts';
 import type { ImageSource } from '../types.ts';
 import { createAuthorizer } from './authorizer.ts';
-import { type ForeignLayers, RegistryClient, type RegistryServices } from './client.ts';
+import { type ForeignLayers, RegistryClient } from './client.ts';
 import { type CredentialRule, findCredentials } from './credentials.ts';
 import { downloadBlob } from './download.ts';
 import { findEndpoints } from './endpoints.ts';
+import type { RegistryServices } from './exchange.ts';
 import { createHttpClient } from './http.ts';
 import { linkAbort } from './linked-abort.ts';
 import { type PickedTags, pickedSource } from './picked-source.ts';
 import { proxySettingsOf } from './proxies.ts';
+import { pushImage } from './push.ts';
 import { RateLimit } from './rate-limit.ts';
 import { Rechecks } from './rechecks.ts';
 import { type ImageReference, parseReference } from './reference.ts';
@@ -69,7 +72,14 @@ export interface Registries {
   fetchLayers(blobs: readonly LayerBlob[], effect: EffectContext): Promise<void>;
   /** Remembers that all of the image resolved last for this is here. */
   recordImage(image: Pick<RegistryImage, 'reference' | 'tags'>): Promise<void>;
+  /** Pushes an image under a reference. */
+  push(image: PushedImage, effect: EffectContext): Promise<void>;
   close(): Promise<void>;
+}
+
+export interface PushedImage {
+  reference: string;
+  content: ImageContent;
 }
 
 const INTERVAL_MS = 3_600_000;
@@ -190,6 +200,15 @@ export function openRegistries(options: RegistryOptions): Registries {
     },
     async recordImage(image) {
       await resolved.get(identityOf(image))?.();
+    },
+    async push({ reference, content }, { signal, progress }) {
+      const total = contentBytes(content);
+      let done = 0;
+      const onBytes = (bytes: number) => {
+        done += bytes;
+        progress?.({ phase: 'exporting', done, total });
+      };
+      await pushImage({ reference: parseReference(reference), content, services, signal, onBytes });
     },
     close: () => http.close(),
   };

@@ -2,8 +2,8 @@
 
 import { CimletError } from '../../errors.ts';
 import type { BlobStore, StoredImage } from '../blob-store.ts';
-import { type ImageBlobs, listOffers } from '../oci-image.ts';
-import type { Descriptor, ImageOffer, ImageSource } from '../types.ts';
+import { listOffers } from '../oci-image.ts';
+import type { Descriptor, ImageBlobs, ImageOffer, ImageSource } from '../types.ts';
 import type { ForeignLayers, RegistryClient } from './client.ts';
 import { isKnownDocument } from './media-types.ts';
 import type { Rechecks } from './rechecks.ts';
@@ -64,24 +64,14 @@ export function registrySource(options: RegistrySourceOptions): ImageSource {
     },
   };
 
-  const offersOf = async (
-    image: StoredImage,
-    signal: AbortSignal,
-    warnings?: string[],
-  ): Promise<ImageOffer[]> => {
-    options.onResolved(() => store.recordImage(image));
-    const offers = await listOffers(blobs, [image.descriptor], signal);
-    return offers.map((offer) => ({
-      ...offer,
-      load: async (loadSignal) => ({ ...(await offer.load(loadSignal)), reference: canonical, warnings }),
-    }));
-  };
-
   /** What is here may be taken without asking anybody. */
   const isFresh = ({ resolvedAt }: StoredImage): boolean => {
     if (policy === 'Never' || reference.digest !== undefined) return true;
-    const age = now() - (resolvedAt ?? Number.NEGATIVE_INFINITY);
-    return policy === 'IfNotPresent' && age >= 0 && age < intervalMs;
+    if (policy === 'Always') return false;
+    // What was loaded or copied here is what somebody wanted.
+    if (resolvedAt === undefined) return true;
+    const age = now() - resolvedAt;
+    return age >= 0 && age < intervalMs;
   };
 
   /** Who asks for what is here already goes on with it when nobody answers; only `Always` insists. */
@@ -100,31 +90,45 @@ export function registrySource(options: RegistrySourceOptions): ImageSource {
     return image;
   };
 
+  /** What the reference leads to, by whom it is known. */
+  const find = async (signal: AbortSignal): Promise<{ image: StoredImage; warnings?: string[] }> => {
+    const known = await store.findImage(canonical);
+    const isPinned = async (image: StoredImage) =>
+      options.digest === undefined ||
+      meetsPin(await listOffers(blobs, [image.descriptor], signal), options.digest);
+    if (known !== undefined && isFresh(known) && (policy === 'Never' || (await isPinned(known))))
+      return { image: known };
+    if (policy === 'Never') throw notHere(canonical);
+    if (!mayGoOn(known)) return { image: await ask(known, signal) };
+    const found = await options.rechecks.run(reference.registry, () => ask(known, signal));
+    if ('value' in found) return { image: found.value };
+    if (!(await isPinned(known))) throw found.error;
+    return {
+      image: known,
+      warnings: [`whether ${canonical} has moved is not known: ${found.error.message}`],
+    };
+  };
+
   return {
     name,
     async list(signal) {
-      const known = await store.findImage(canonical);
-      if (known !== undefined && isFresh(known)) {
-        const offers = await offersOf(known, signal);
-        if (policy === 'Never' || meetsPin(offers, options.digest)) return offers;
-      }
-      if (policy === 'Never') throw notHere(canonical);
-      if (!mayGoOn(known)) return offersOf(await ask(known, signal), signal);
-      const found = await options.rechecks.run(reference.registry, () => ask(known, signal));
-      if ('value' in found) return offersOf(found.value, signal);
-      const warning = `whether ${canonical} has moved is not known: ${found.error.message}`;
-      const offers = await offersOf(known, signal, [warning]);
-      if (!meetsPin(offers, options.digest)) throw found.error;
-      return offers;
+      const { image, warnings } = await find(signal);
+      options.onResolved(() => store.recordImage(image));
+      const offers = await listOffers(blobs, [image.descriptor], signal);
+      return offers.map((offer) => ({
+        ...offer,
+        load: async (loadSignal) => ({ ...(await offer.load(loadSignal)), reference: canonical, warnings }),
+      }));
+    },
+    async open(signal) {
+      const { image } = await find(signal);
+      return { blobs, entries: [image.descriptor] };
     },
   };
 }
 
-function meetsPin(offers: readonly ImageOffer[], pin: string | undefined): boolean {
-  return (
-    pin === undefined ||
-    offers.some(({ digest, indexes }) => [...indexes, digest].some((each) => each === pin))
-  );
+function meetsPin(offers: readonly ImageOffer[], pin: string): boolean {
+  return offers.some(({ digest, indexes }) => [...indexes, digest].some((each) => each === pin));
 }
 
 /** Says that what is asked for isn't here, where no registry may be asked. */
