@@ -196,6 +196,8 @@ export interface MountedView {
   format: LayerFormat;
   view: ViewKind;
   access: MountAccess;
+  /** The utility VM that it is attached to; the path is its guest's then. */
+  utilityVM?: string | undefined;
   /** Root hash of what was shown when it was mounted, when that was sealed. */
   rootHash?: string | undefined;
 }

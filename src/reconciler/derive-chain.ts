@@ -227,7 +227,8 @@ function findExcess(layers: number): Obstacle | undefined {
   };
 }
 
-function findIncapacity(
+/** Why the host can't, when it is known to be unable. */
+export function findIncapacity(
   capability: Capability,
   ability: string,
   capabilities: Capabilities | undefined,

@@ -138,7 +138,7 @@ function findPathObstacle(
   collisions: ReturnType<typeof findPathCollisions>,
   input: DesiredInput,
 ): Obstacle | undefined {
-  const problem = findPathProblem(mount.spec.path, input.host, input.root);
+  const problem = findPathProblem(mount, input.host, input.root);
   if (problem !== undefined) return { code: 'invalid-manifest', message: problem };
   const collision = collisions.get(resourceKey(mount));
   if (collision === undefined) return undefined;

@@ -15,8 +15,27 @@ export function comparablePath(path: string, host: HostKind): string {
   return windows ? bare.toLowerCase() : bare;
 }
 
-/** Why nothing can be mounted at this path on this host, or undefined. */
-export function findPathProblem(path: string, host: HostKind, root: string): string | undefined {
+/** The same of a place that may be a utility VM's: paths of its guest are none of the host's. */
+export function comparablePlace(
+  { path, utilityVM }: { path: string; utilityVM?: string | undefined },
+  host: HostKind,
+): string {
+  if (utilityVM === undefined) return comparablePath(path, host);
+  return `in ${utilityVM}: ${comparablePath(path, path.startsWith('/') ? 'embedded' : 'windows')}`;
+}
+
+/** Where a Mount is to be. */
+export function placeOf({ spec }: MountResource): { path: string; utilityVM?: string | undefined } {
+  return { path: spec.path, utilityVM: spec.isolation?.utilityVM?.id };
+}
+
+/** Why nothing can be mounted there on this host, or undefined. */
+export function findPathProblem(mount: MountResource, host: HostKind, root: string): string | undefined {
+  const { path, utilityVM } = placeOf(mount);
+  if (utilityVM !== undefined)
+    return posix.isAbsolute(path) || /^[a-zA-Z]:[\\/]/.test(path)
+      ? undefined
+      : `spec.path ${path} is not an absolute path of the utility VM's guest`;
   const windows = usesWindowsPaths(path, host);
   const absolute = windows ? /^[a-zA-Z]:[\\/]/.test(path) || path.startsWith('\\\\') : posix.isAbsolute(path);
   if (!absolute) return `spec.path ${path} is not an absolute ${windows ? 'Windows' : 'POSIX'} path`;
@@ -36,7 +55,7 @@ export function findPathCollisions(
   // Separators sort before everything else, so a path is directly followed by all that lie inside it.
   const sorted = mounts
     .map((mount) => {
-      const path = comparablePath(mount.spec.path, host);
+      const path = comparablePlace(placeOf(mount), host);
       return { mount, path, order: path.replace(/[\\/]/g, '\u0000') };
     })
     .sort(

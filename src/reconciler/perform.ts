@@ -231,12 +231,13 @@ async function performMount(
       const merged = isShownMerged(format, request.chain.length);
       const { rootHash } = mounted;
       const seal = rootHash === undefined ? {} : { rootHash };
+      const attached = request.utilityVM === undefined ? {} : { utilityVM: request.utilityVM };
       const since = new Date().toISOString();
       state.transaction(() => {
         state.recordMount(mounted);
         state.recordApplied(key, {
           chain: { format, chainIds: [...request.chain], ...(merged ? { merged } : {}), ...seal },
-          mount: { volumeGuid, path, view: mounted.view, access, ...seal, since },
+          mount: { volumeGuid, path, view: mounted.view, access, ...attached, ...seal, since },
         });
       });
       return mounted;

@@ -5,7 +5,8 @@ import { mountVolumeGuid } from '../hosts/identity.ts';
 import { type MountResource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { ResourceRecord } from '../state/records.ts';
 import type { DesiredChain } from './desired.ts';
-import { comparablePath } from './mount-paths.ts';
+import { comparablePlace } from './mount-paths.ts';
+import { findVmObstacle } from './plan-utility-vm.ts';
 import { intentDigest, mergeId, type Situation, snapshotId } from './situation.ts';
 import type { Blocked, Reason, Verb } from './types.ts';
 
@@ -41,6 +42,7 @@ export function assessMount(question: MountQuestion): MountVerdict {
   const volumeGuid = mountVolumeGuid(mount.metadata.name);
   const there = situation.mounts.get(volumeGuid);
   const record = situation.resources.get(resourceKey(mount));
+  const utilityVM = mount.spec.isolation?.utilityVM?.id;
   const choice = chooseView(mount, there, record, situation);
   if ('code' in choice) return { kind: 'blocked', obstacle: choice };
   const request: MountRequest = {
@@ -50,9 +52,11 @@ export function assessMount(question: MountQuestion): MountVerdict {
     format: chain.format,
     access: mount.spec.access ?? 'ReadOnly',
     view: choice.view,
+    ...(utilityVM === undefined ? {} : { utilityVM }),
     ...(mount.spec.expectedRootHash === undefined ? {} : { expectedRootHash: mount.spec.expectedRootHash }),
   };
-  const unexpected = findUnexpectedRootHash(request, chain, situation);
+  const unexpected =
+    findVmObstacle(request, chain, situation) ?? findUnexpectedRootHash(request, chain, situation);
   if (unexpected !== undefined) return { kind: 'blocked', obstacle: unexpected };
   const change = findChange(question, request, there, record);
   if (change === undefined) return { kind: 'unchanged' };
@@ -162,14 +166,17 @@ export function findSpecChange(
   return undefined;
 }
 
-type ComparedView = Pick<ObservedMount, 'path' | 'chainId' | 'format' | 'view' | 'access' | 'rootHash'>;
+type ComparedView = Pick<
+  ObservedMount,
+  'path' | 'chainId' | 'format' | 'view' | 'access' | 'rootHash' | 'utilityVM'
+>;
 
 function recordedView(record: ResourceRecord): ComparedView | undefined {
   const { mount, chain } = record.facts;
   const chainId = chain?.chainIds.at(-1);
   if (mount === undefined || chain === undefined || chainId === undefined) return undefined;
-  const { path, view, access, rootHash } = mount;
-  return { path, view, access, chainId, format: chain.format, rootHash };
+  const { path, view, access, rootHash, utilityVM } = mount;
+  return { path, view, access, chainId, format: chain.format, rootHash, utilityVM };
 }
 
 function differences(
@@ -180,8 +187,11 @@ function differences(
 ): Reason[] {
   if (view === undefined) return [{ code: 'new', message: 'not on this host yet' }];
   const reasons: Reason[] = [];
-  if (comparablePath(view.path, situation.host) !== comparablePath(request.path, situation.host)) {
-    reasons.push({ code: 'path-changed', message: `from ${view.path} to ${request.path}` });
+  if (comparablePlace(view, situation.host) !== comparablePlace(request, situation.host)) {
+    reasons.push({
+      code: 'path-changed',
+      message: `from ${describePlace(view)} to ${describePlace(request)}`,
+    });
   }
   if (view.chainId !== request.chain.at(-1) || view.format !== request.format) {
     const specChanged = record?.appliedDigest !== intentDigest(mount);
@@ -212,7 +222,8 @@ function chooseView(
   record: ResourceRecord | undefined,
   situation: Situation,
 ): { view: ViewKind; note?: string } | Pick<Blocked, 'code' | 'message' | 'hint'> {
-  const { view: asked } = mount.spec;
+  const { view: asked, isolation } = mount.spec;
+  if (isolation?.utilityVM !== undefined) return asked === 'Extracted' ? NO_EXTRACTION : { view: 'Kernel' };
   const capabilities = situation.observed?.capabilities;
   const can = (view: ViewKind) => capabilities === undefined || capabilities[`view.${view}`].available;
   const why = (view: ViewKind) => capabilities?.[`view.${view}`].reason ?? 'not available';
@@ -241,6 +252,16 @@ function chooseView(
   };
 }
 
+const NO_EXTRACTION = {
+  code: 'invalid-manifest',
+  message: 'spec.view: nothing is extracted into a utility VM',
+  hint: 'leave spec.view out',
+} as const;
+
+function describePlace({ path, utilityVM }: { path: string; utilityVM?: string | undefined }): string {
+  return utilityVM === undefined ? path : `${path} in utility VM ${utilityVM}`;
+}
+
 const FOREIGN: Partial<Record<PathState['kind'], string>> = {
   directory: 'a directory that is not empty',
   file: 'a file',
@@ -255,8 +276,8 @@ function findOccupant(
   there: ObservedMount | undefined,
 ): { obstacle?: Pick<Blocked, 'code' | 'message' | 'hint'>; occupant?: ResourceKey } | undefined {
   const { situation } = question;
-  const state = situation.observed?.paths[request.path];
-  const occupant = situation.mountedAt.get(comparablePath(request.path, situation.host));
+  const state = request.utilityVM === undefined ? situation.observed?.paths[request.path] : undefined;
+  const occupant = situation.mountedAt.get(comparablePlace(request, situation.host));
   if (occupant !== undefined && occupant.volumeGuid !== request.volumeGuid) {
     const leaver = question.leaverOf(occupant.volumeGuid);
     if (leaver !== undefined) return { occupant: leaver };

@@ -33,6 +33,12 @@ export function chooseRemovals(
       removals.delete(key);
       notes.push({ key, message: 'kept on the host: deletionPolicy is Orphan' });
       staying.push({ key, dependencies: record.dependencies });
+    } else {
+      const user = computeSystemUsing(record, situation);
+      if (user === undefined) continue;
+      removals.delete(key);
+      notes.push({ key, message: `kept: compute system ${user} uses it` });
+      staying.push({ key, dependencies: record.dependencies });
     }
   }
   for (let index = 0; index < staying.length; index++) {
@@ -46,6 +52,13 @@ export function chooseRemovals(
     }
   }
   return { removals, notes };
+}
+
+/** The ID of a compute system that says it uses a Mount's view. */
+function computeSystemUsing({ kind, name }: ResourceRecord, { observed }: Situation): string | undefined {
+  if (kind !== 'Mount') return undefined;
+  const guid = mountVolumeGuid(name);
+  return observed?.computeSystems?.running.find(({ uses }) => uses.mounts.includes(guid))?.id;
 }
 
 /** Dismount or forget, those that depend on others first. */
@@ -117,6 +130,8 @@ export function planLayerRemovals(input: LayerRemovalInput): PlannedAction[] {
   for (const [id, layer] of situation.layers) {
     if (!situation.snapshots.has(id)) addWithParents(layer, kept, situation);
   }
+  for (const { uses } of situation.observed?.computeSystems?.running ?? [])
+    for (const ref of uses.layers) addWithParents(ref, kept, situation);
   const reach = new Set<string>();
   if (input.onlyLeft) for (const { top } of input.left) addWithParents(top, reach, situation);
 

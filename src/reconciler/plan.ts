@@ -13,7 +13,7 @@ import { compareText } from './canonical.ts';
 import { type Desired, deriveDesired, type Obstacle } from './desired.ts';
 import { draftActions } from './draft-actions.ts';
 import { finishPlan, orderActions } from './finish-plan.ts';
-import { comparablePath } from './mount-paths.ts';
+import { comparablePlace, placeOf } from './mount-paths.ts';
 import { planMergeRemovals } from './plan-merges.ts';
 import { assessMount, type MountChange, type MountVerdict } from './plan-mounts.ts';
 import {
@@ -219,8 +219,8 @@ function findLeavers(
     const volumeGuid = mountVolumeGuid(resource.metadata.name);
     const there = situation.mounts.get(volumeGuid);
     if (there === undefined) continue;
-    const path = (text: string) => comparablePath(text, situation.host);
-    if (path(there.path) !== path(resource.spec.path)) leavers.set(volumeGuid, resourceKey(resource));
+    const place = (mount: Parameters<typeof comparablePlace>[0]) => comparablePlace(mount, situation.host);
+    if (place(there) !== place(placeOf(resource))) leavers.set(volumeGuid, resourceKey(resource));
   }
   return (volumeGuid) => leavers.get(volumeGuid);
 }

@@ -11,7 +11,7 @@ import type {
 import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { MountRecord, ResourceRecord, SnapshotRecord, StateRecords } from '../state/records.ts';
 import { digestOf } from './canonical.ts';
-import { comparablePath, type HostKind } from './mount-paths.ts';
+import { comparablePlace, type HostKind } from './mount-paths.ts';
 
 export interface Situation {
   /** Undefined offline. */
@@ -74,9 +74,7 @@ export function indexSituation(
     ),
     mounts: new Map(mounts.map((mount) => [mount.volumeGuid, mount])),
     mountedAt: new Map(
-      mounts
-        .filter(({ state }) => state === 'mounted')
-        .map((mount) => [comparablePath(mount.path, host), mount]),
+      mounts.filter(({ state }) => state === 'mounted').map((mount) => [comparablePlace(mount, host), mount]),
     ),
     recordsKnown: records !== undefined,
     resources: new Map(

@@ -47,6 +47,8 @@ export interface MountFacts {
   path: string;
   view: ViewKind;
   access: MountAccess;
+  /** That it is attached to; the path is its guest's then. */
+  utilityVM?: string | undefined;
   /** Of what was shown when it was mounted, when that was sealed. */
   rootHash?: string | undefined;
   /** ISO 8601. */
