@@ -4,24 +4,27 @@ import { Argument } from 'commander';
 import type { ResourceKey } from '../manifests/resources.ts';
 import type { EventRecord } from '../state/records.ts';
 import type { AddCommand } from './context.ts';
-import { withInventory } from './inventory.ts';
+import { eventsPath, withInventory } from './inventory.ts';
 import { type GlobalOptions, parseTarget } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
 import { interruptible } from './signals.ts';
 import { type Column, renderTable } from './table.ts';
 import { formatAge, shortenDigests } from './text.ts';
+import { watchAgent } from './watch.ts';
 
 const HELP = `
 What was done and what went wrong, the latest last. The same event again is
-counted, not repeated. Reads only, beside a running agent too.
+counted, not repeated. Reads only, beside a running agent too. With --watch, the
+running agent's as they happen.
 
 Examples:
   cimlet events
   cimlet events mount/app -o json
-  cimlet events --warnings`;
+  cimlet events --warnings --watch`;
 
 interface EventOptions extends GlobalOptions {
   warnings?: boolean;
+  watch?: boolean;
 }
 
 export const addEvents: AddCommand = (program, context) => {
@@ -31,31 +34,33 @@ export const addEvents: AddCommand = (program, context) => {
     .description('list what happened')
     .addArgument(new Argument('[kind/name]', 'of this resource only').argParser(parseTarget))
     .option('--warnings', 'only what went wrong')
+    .option('-w, --watch', 'then print what happens; needs a running agent')
     .addHelpText('after', HELP)
     .action(async (key: ResourceKey | undefined, _options, command) => {
       const options = command.optsWithGlobals() as EventOptions;
+      const isWanted = ({ type }: EventRecord) => options.warnings !== true || type === 'Warning';
+      if (options.watch === true)
+        return watchAgent(context, options, { command: 'events', path: eventsPath(key), isWanted, columns });
       const events = await interruptible(context, (signal) =>
         withInventory(context, options, (inventory) => inventory.events(key, signal)),
       );
-      const items = events.filter(({ type }) => options.warnings !== true || type === 'Warning').reverse();
+      const items = events.filter(isWanted).reverse();
       if (isDataFormat(options.output)) return terminal.print(formatData({ items }, options.output));
       if (items.length === 0) return terminal.print(`No events in ${options.root}.`);
       const width = options.output === 'wide' ? Number.POSITIVE_INFINITY : terminal.width;
-      terminal.print(renderTable(items, columnsAt(Date.now()), width, terminal.paint));
+      terminal.print(renderTable(items, columns, width, terminal.paint));
     });
 };
 
-function columnsAt(now: number): Column<EventRecord>[] {
-  return [
-    { heading: 'LAST', value: ({ lastTime }) => formatAge(now - Date.parse(lastTime)) },
-    {
-      heading: 'TYPE',
-      value: ({ type }) => type,
-      paint: (text, { type }, paint) => (type === 'Warning' ? paint('yellow', text) : text),
-    },
-    { heading: 'REASON', value: ({ reason }) => reason },
-    { heading: 'OBJECT', value: ({ key }) => shortenDigests(key) },
-    { heading: 'COUNT', value: ({ count }) => String(count) },
-    { heading: 'MESSAGE', value: ({ message }) => shortenDigests(message), shrinks: true },
-  ];
-}
+const columns: Column<EventRecord>[] = [
+  { heading: 'LAST', value: ({ lastTime }) => formatAge(Date.now() - Date.parse(lastTime)) },
+  {
+    heading: 'TYPE',
+    value: ({ type }) => type,
+    paint: (text, { type }, paint) => (type === 'Warning' ? paint('yellow', text) : text),
+  },
+  { heading: 'REASON', value: ({ reason }) => reason },
+  { heading: 'OBJECT', value: ({ key }) => shortenDigests(key) },
+  { heading: 'COUNT', value: ({ count }) => String(count) },
+  { heading: 'MESSAGE', value: ({ message }) => shortenDigests(message), shrinks: true },
+];

@@ -1,19 +1,24 @@
 /** `cimlet get` */
 
-import type { AddCommand } from './context.ts';
-import { parseWanted, selectItems } from './find-status.ts';
+import { CimletError } from '../errors.ts';
+import { type Item, pathOf } from '../server/items.ts';
+import type { AddCommand, CliContext } from './context.ts';
+import { matchesWanted, parseWanted, selectItems, type Wanted } from './find-status.ts';
 import { withInventory } from './inventory.ts';
 import type { GlobalOptions } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
-import { itemTable, type Layout } from './render-items.ts';
+import { itemColumns, itemTable, type Layout } from './render-items.ts';
 import { interruptible } from './signals.ts';
+import { watchAgent } from './watch.ts';
 
 const HELP = `
 What was applied to this root, held against what the host has. Reads only.
--o wide adds columns; -o json and -o yaml print everything.
+-o wide adds columns; -o json and -o yaml print everything. With --watch, the
+running agent's changes as they happen, a line for each.
 
 Examples:
   cimlet get mounts
+  cimlet get mounts --watch
   cimlet get chain app -o yaml
   cimlet get all`;
 
@@ -24,10 +29,12 @@ export const addGet: AddCommand = (program, context) => {
     .description('list images, chains, mounts and snapshots')
     .argument('<kind>', 'images, chains, mounts, snapshots or all')
     .argument('[name]', 'only this one')
+    .option('-w, --watch', 'then print what changes; needs a running agent')
     .addHelpText('after', HELP)
     .action(async (word: string, name: string | undefined, _options, command) => {
-      const options = command.optsWithGlobals() as GlobalOptions;
+      const options = command.optsWithGlobals() as GlobalOptions & { watch?: boolean };
       const wanted = parseWanted(word, name);
+      if (options.watch === true) return watchItems(context, options, wanted);
       const items = await interruptible(context, (signal) =>
         withInventory(context, options, ({ list }) => list(wanted.sections, signal)),
       );
@@ -37,13 +44,7 @@ export const addGet: AddCommand = (program, context) => {
         terminal.print(formatData({ items: rows }, options.output));
         return;
       }
-      const layout: Layout = {
-        width: options.output === 'wide' ? Number.POSITIVE_INFINITY : terminal.width,
-        paint: terminal.paint,
-        wide: options.output === 'wide',
-        qualified: wanted.sections.length > 1,
-        now: Date.now(),
-      };
+      const layout = layoutOf(context, options, wanted);
       const tables = wanted.sections.map((section) =>
         itemTable(
           rows.filter(({ kind }) => kind === section),
@@ -59,3 +60,32 @@ export const addGet: AddCommand = (program, context) => {
       });
     });
 };
+
+function layoutOf({ terminal }: CliContext, { output }: GlobalOptions, { sections }: Wanted): Layout {
+  return {
+    width: output === 'wide' ? Number.POSITIVE_INFINITY : terminal.width,
+    paint: terminal.paint,
+    wide: output === 'wide',
+    qualified: sections.length > 1,
+    // A watch goes on for long.
+    get now() {
+      return Date.now();
+    },
+  };
+}
+
+async function watchItems(context: CliContext, options: GlobalOptions, wanted: Wanted): Promise<void> {
+  const [section, another] = wanted.sections;
+  if (section === undefined || another !== undefined) {
+    throw new CimletError('failed-precondition', 'get --watch: one kind can be watched at a time', {
+      hint: 'name images, chains, mounts or snapshots',
+    });
+  }
+  await watchAgent<Item>(context, options, {
+    command: 'get',
+    path: pathOf(section),
+    isWanted: (item) => matchesWanted(item, wanted),
+    columns: itemColumns(section, layoutOf(context, options, wanted)),
+    gone: (item) => ({ ...item, status: { ...item.status, ready: 'False', reason: 'Deleted' } }) as Item,
+  });
+}

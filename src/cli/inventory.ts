@@ -26,7 +26,7 @@ export async function withInventory<T>(
 }
 
 /** Undefined also when the agent is another user's: what may be read of its root still can be. */
-async function findAgent(
+export async function findAgent(
   { services }: CliContext,
   { root }: GlobalOptions,
 ): Promise<AgentClient | undefined> {
@@ -50,8 +50,7 @@ function askAgent(client: AgentClient): Inventory {
         snapshots: items.filter((item) => item.kind === 'Snapshot'),
       };
     },
-    events: (key, signal) =>
-      list(`/api/v1/events${key === undefined ? '' : `?key=${encodeURIComponent(key)}`}`, signal),
+    events: (key, signal) => list(eventsPath(key), signal),
   };
 }
 
@@ -60,4 +59,9 @@ function readRoot({ engine, state }: Session): Inventory {
     list: async (_sections, signal) => itemsOf(await engine.status(signal)),
     events: async (key) => state.events(key),
   };
+}
+
+/** Of the API; of all resources without a key. */
+export function eventsPath(key: string | undefined): string {
+  return `/api/v1/events${key === undefined ? '' : `?key=${encodeURIComponent(key)}`}`;
 }

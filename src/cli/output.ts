@@ -27,6 +27,11 @@ export function formatData(data: unknown, format: DataFormat): string {
   return escapeUnsafe(document.toString({ lineWidth: 0, blockQuote: false }).replace(/\n$/, ''));
 }
 
+/** One of many: JSON on a line of its own, YAML after a `---`. */
+export function formatStreamed(data: unknown, format: DataFormat): string {
+  return format === 'json' ? escapeUnsafe(JSON.stringify(data)) : `---\n${formatData(data, format)}`;
+}
+
 function escapeUnsafe(text: string): string {
   return text.replace(UNSAFE, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

@@ -10,6 +10,7 @@ import { savePlan } from '../reconciler/saved-plan.ts';
 import { sourceIdOf } from '../reconciler/sources.ts';
 import type { Plan } from '../reconciler/types.ts';
 import type { AddCommand, CliContext } from './context.ts';
+import { findAgent } from './inventory.ts';
 import { readManifests } from './manifests.ts';
 import {
   filenameOption,
@@ -28,7 +29,8 @@ import { interruptible } from './signals.ts';
 
 const HELP = `
 Observes the host and writes nothing. What has drifted stands apart from what
-the manifests change. From standard input nothing is pruned.
+the manifests change. From standard input nothing is pruned. Without -f, the
+plan of the agent that runs on the root, for the sources that it follows.
 
 Exit codes: 0 done; 1 error, or something is blocked (suspended is not).
   --detailed-exitcode  0 nothing to do, 2 changes, 1 error or blocked
@@ -69,17 +71,40 @@ export const addPlan: AddCommand = (program, context) => {
     .addHelpText('after', HELP)
     .action(async (_options, command) => {
       const options = command.optsWithGlobals() as PlanOptions;
-      const inputs = requireFilenames(options, 'plan');
       await interruptible(context, async (signal) => {
-        const loaded = await readManifests(context, inputs, signal);
-        const plan = await makePlan(context, loaded, options, signal);
-        if (options.out !== undefined) await writeSavedPlan(options.out, plan, loaded, options);
+        const plan =
+          (await askForPlan(context, options, signal)) ?? (await planFiles(context, options, signal));
         if (isDataFormat(options.output)) terminal.print(formatData(plan, options.output));
         else terminal.print(renderPlan(plan, terminal));
         context.exitCode = exitCodeOf(plan, options);
       });
     });
 };
+
+/** The agent's plan, when no manifests are named and one runs. */
+async function askForPlan(
+  context: CliContext,
+  options: PlanOptions,
+  signal: AbortSignal,
+): Promise<Plan | undefined> {
+  const { filename, observed, offline, out, target, prune } = options;
+  if (filename.length > 0 || observed !== undefined || offline === true) return undefined;
+  const client = await findAgent(context, options);
+  if (client === undefined) return undefined;
+  if (out !== undefined || target.length > 0 || !prune) {
+    throw new CimletError('failed-precondition', 'plan: --out, --target and --no-prune need manifests', {
+      hint: "name them with -f; without, the agent's own plan is shown as it is",
+    });
+  }
+  return (await client.get('/api/v1/plan', signal)) as Plan;
+}
+
+async function planFiles(context: CliContext, options: PlanOptions, signal: AbortSignal): Promise<Plan> {
+  const loaded = await readManifests(context, requireFilenames(options, 'plan'), signal);
+  const plan = await makePlan(context, loaded, options, signal);
+  if (options.out !== undefined) await writeSavedPlan(options.out, plan, loaded, options);
+  return plan;
+}
 
 /** The request that `-f`, `--target` and `--no-prune` amount to. Standard input names no source to prune by. */
 export function planRequest(loaded: LoadedManifests, options: PlanningOptions): PlanRequest {
