@@ -191,11 +191,13 @@ export interface MountRequest {
 export interface MountedView {
   volumeGuid: VolumeGuid;
   path: string;
-  /** The topmost layer. */
+  /** The topmost layer; empty when it shows a snapshot without parents. */
   chainId: ChainId;
   format: LayerFormat;
   view: ViewKind;
   access: MountAccess;
+  /** Of a writable one: the snapshot that takes the writes. */
+  snapshot?: string | undefined;
   /** The utility VM that it is attached to; the path is its guest's then. */
   utilityVM?: string | undefined;
   /** Root hash of what was shown when it was mounted, when that was sealed. */

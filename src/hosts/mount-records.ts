@@ -29,7 +29,7 @@ export async function readMountRecord<R extends MountRecord = MountRecord>(
       request?.volumeGuid === volumeGuid &&
       typeof request.path === 'string' &&
       Array.isArray(request.chain) &&
-      request.chain.length > 0 &&
+      (request.chain.length > 0 || request.snapshot !== undefined) &&
       Array.isArray(created),
   );
 }

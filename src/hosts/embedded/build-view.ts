@@ -49,10 +49,11 @@ export async function extractView(job: ExtractJob, control: JobControl): Promise
   });
 }
 
-async function withCim<T>(
+/** Opens the CIM that shows a chain, verified, for as long as `use` takes. */
+export async function withCim<T>(
   shown: ShownCim,
   signal: AbortSignal,
-  use: (cim: CimReader) => Promise<T>,
+  use: (cim: CimReader) => T | Promise<T>,
 ): Promise<T> {
   const { path, sources, seals } = shown;
   await verifySeals(shown, signal);

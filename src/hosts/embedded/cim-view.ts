@@ -96,9 +96,15 @@ function posixTime(fileTime: bigint): ErofsTime {
   return { seconds: (sinceEpoch - rest) / 10_000_000n, nanoseconds: Number(rest) * 100 };
 }
 
+/** A Windows image's root is its `Files` directory; of any other CIM it is the root. */
 function viewRoot(cim: CimReader): FileId {
+  return cim.lookup(viewRootPath(cim)) ?? cim.root;
+}
+
+/** Path of what a view shows as its root. */
+export function viewRootPath(cim: CimReader): string {
   const files = cim.lookup('Files');
-  return files !== undefined && cim.stat(files).isDirectory ? files : cim.root;
+  return files !== undefined && cim.stat(files).isDirectory ? 'Files' : '';
 }
 
 function modeOf(info: FileInfo, isSymlink: boolean): number {

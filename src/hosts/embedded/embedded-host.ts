@@ -9,7 +9,6 @@ import { CimletError, classify, describeError, isErrorCode } from '../../errors.
 import { throwIfAborted } from '../abort.ts';
 import { requireCapability } from '../capability.ts';
 import { commitMerge } from '../commit-merge.ts';
-import { removeTree } from '../directories.ts';
 import { freeBytesAt } from '../free-space.ts';
 import type {
   Capabilities,
@@ -32,11 +31,15 @@ import type {
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
+import { snapshotGuid } from '../identity.ts';
 import { KeyedLock } from '../keyed-lock.ts';
 import { type Layout, layerFolder, layoutOf, mergeFolder } from '../layout.ts';
 import { checkMergeRequest } from '../merge-request.ts';
 import { readMountRecord, readMountRecords, writeMountRecord } from '../mount-records.ts';
 import { readLayerRecord, readLayerRecords, readMergeRecords } from '../records.ts';
+import { readSnapshotRecords, requireSnapshot } from '../snapshot-records.ts';
+import { checkSnapshotRequest } from '../snapshot-request.ts';
+import { exportSnapshotTar, unpackRequestOf } from './commit-snapshot.ts';
 import { noteDamage } from './damage.ts';
 import { exportLayerTar } from './export-layer.ts';
 import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
@@ -44,9 +47,19 @@ import { removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts'
 import { readMountInfo } from './mount-info.ts';
 import { checkMountPath, takeAway } from './mounting.ts';
 import { findLeftovers, observeLayers, observeMerges, observeMounts, type Records } from './observe.ts';
+import { observeSnapshots } from './observe-snapshots.ts';
 import { mountStateOf, pathStateOf, type ViewRecord } from './own-mounts.ts';
 import { type EmbeddedFeatures, type ProbeOptions, probeFeatures } from './probe.ts';
-import { showView, type ViewPlace } from './show-view.ts';
+import { ensureViewImage, showView, type ViewPlace } from './show-view.ts';
+import { findMountOf } from './show-writable.ts';
+import { requireChain } from './shown-chain.ts';
+import {
+  describeMounts,
+  discardSnapshot,
+  findSharer,
+  prepareSnapshot,
+  removeSnapshot,
+} from './snapshot-store.ts';
 
 /** As OCI platforms spell them, where Node spells them differently. */
 const ARCHITECTURES: Record<string, string> = { x64: 'amd64', ia32: '386' };
@@ -100,7 +113,7 @@ class EmbeddedHost implements Host {
       layers,
       merges: await observeMerges(this.#layout, records.merges, records.layers, layers, signal),
       mounts: await observeMounts(records.mounts, table),
-      snapshots: [],
+      snapshots: await observeSnapshots(this.#layout, records.snapshots, layers),
       paths,
       leftovers: await findLeftovers(this.#layout, records, this.#running),
       freeBytes: await freeBytesAt(this.root),
@@ -134,6 +147,9 @@ class EmbeddedHost implements Host {
         return format === ref.format && chain.includes(ref.chainId);
       });
       if (user !== undefined) throw refuse(`the mount at ${user}`);
+      for (const { request } of await readSnapshotRecords(this.#layout))
+        if (request.format === ref.format && request.chain.includes(ref.chainId))
+          throw refuse(`snapshot ${JSON.stringify(request.key)}`);
       if (ref.format === 'BlockCIM') await removeMergeFiles(this.#layout, ref.chainId, context);
       await removeLayerFiles(this.#layout, ref, context);
     };
@@ -200,12 +216,17 @@ class EmbeddedHost implements Host {
   }
 
   async #show(request: MountRequest, context: EffectContext): Promise<MountedView> {
-    const place: ViewPlace = {
+    const show = async () => showView(await this.#viewPlace(context), request, context);
+    const { path, snapshot } = request;
+    return snapshot === undefined ? show() : this.#withSnapshot(snapshot, context, `mount ${path}`, show);
+  }
+
+  async #viewPlace(context: EffectContext): Promise<ViewPlace> {
+    return {
       layout: this.#layout,
       features: await this.#probe(),
       withLayer: (layer, effect) => this.#withLayer(layer, context, 'show', effect),
     };
-    return showView(place, request, context);
   }
 
   async dismount(volumeGuid: VolumeGuid, context: EffectContext): Promise<void> {
@@ -220,7 +241,7 @@ class EmbeddedHost implements Host {
     const leftovers = await findLeftovers(this.#layout, await this.#readRecords(), this.#running);
     for (const { path } of leftovers) {
       throwIfAborted(context.signal, 'clean leftovers');
-      await removeTree(path);
+      await discardSnapshot(this.#layout, path);
     }
     return leftovers;
   }
@@ -261,28 +282,73 @@ class EmbeddedHost implements Host {
     await this.#withLayer(ref, context, 'export', () => exportLayerTar(this.#layout, ref, file, context));
   }
 
-  async prepareSnapshot(request: SnapshotRequest, _context: EffectContext): Promise<void> {
-    return this.#notYet('active', `prepare snapshot ${request.key}`);
+  async prepareSnapshot(request: SnapshotRequest, context: EffectContext): Promise<void> {
+    const operation = `prepare snapshot ${JSON.stringify(request.key)}`;
+    checkSnapshotRequest(request);
+    await this.#require('active', operation);
+    await this.#withSnapshot(request.key, context, operation, async () => {
+      const prepare = async () => {
+        if (request.chain.length > 0) await requireChain(this.#layout, request, operation);
+        await prepareSnapshot(this.#layout, request, context);
+      };
+      const chainId = request.chain.at(-1);
+      if (chainId === undefined) await prepare();
+      else await this.#withLayer({ chainId, format: request.format }, context, 'use', prepare);
+    });
   }
 
-  async snapshotMounts(key: string, _context: EffectContext): Promise<SnapshotMount[]> {
-    return this.#notYet('active', `mounts of snapshot ${key}`);
+  async snapshotMounts(key: string, context: EffectContext): Promise<SnapshotMount[]> {
+    const operation = `mounts of snapshot ${JSON.stringify(key)}`;
+    await this.#require('active', operation);
+    return this.#withSnapshot(key, context, operation, async () => {
+      const record = await requireSnapshot(this.#layout, key, operation);
+      const { chain, format } = record.request;
+      const shown =
+        chain.length === 0 ? undefined : await requireChain(this.#layout, record.request, operation);
+      const place = await this.#viewPlace(context);
+      const lower = shown && (await ensureViewImage(place, format, shown, context));
+      return describeMounts(this.#layout, record, lower);
+    });
   }
 
-  async exportSnapshot(key: string, _file: string, _context: EffectContext): Promise<DiffId> {
-    return this.#notYet('commit', `export snapshot ${key}`);
+  async exportSnapshot(key: string, file: string, context: EffectContext): Promise<DiffId> {
+    const operation = `export snapshot ${JSON.stringify(key)}`;
+    await this.#require('commit', operation);
+    return this.#withSnapshot(key, context, operation, async () => {
+      const record = await requireSnapshot(this.#layout, key, operation);
+      return exportSnapshotTar(this.#layout, record, file, context);
+    });
   }
 
-  async commitSnapshot(
-    key: string,
-    _options: CommitOptions,
-    _context: EffectContext,
-  ): Promise<CommittedLayer> {
-    return this.#notYet('commit', `commit snapshot ${key}`);
+  async commitSnapshot(key: string, options: CommitOptions, context: EffectContext): Promise<CommittedLayer> {
+    const operation = `commit snapshot ${JSON.stringify(key)}`;
+    await this.#require('commit', operation);
+    return this.#withSnapshot(key, context, operation, async () => {
+      const record = await requireSnapshot(this.#layout, key, operation);
+      await this.#requireUnused(key, operation);
+      const request = await unpackRequestOf(this.#layout, record, options, context);
+      await this.unpackLayer(request, context);
+      const { chainId, format } = request;
+      const layer = await this.commitLayer({ chainId, format }, context);
+      await removeSnapshot(this.#layout, key);
+      return layer;
+    });
   }
 
-  async removeSnapshot(key: string, _context: EffectContext): Promise<void> {
-    return this.#notYet('active', `remove snapshot ${key}`);
+  async removeSnapshot(key: string, context: EffectContext): Promise<void> {
+    const operation = `remove snapshot ${JSON.stringify(key)}`;
+    await this.#withSnapshot(key, context, operation, async () => {
+      await this.#requireUnused(key, operation);
+      await removeSnapshot(this.#layout, key);
+    });
+  }
+
+  async #requireUnused(key: string, operation: string): Promise<void> {
+    const refuse = (why: string) => new CimletError('failed-precondition', `${operation}: ${why}`);
+    const path = await findMountOf(this.#layout, key);
+    if (path !== undefined) throw refuse(`it is mounted at ${path}`);
+    const sharer = await findSharer(this.#layout, key);
+    if (sharer !== undefined) throw refuse(`snapshot ${JSON.stringify(sharer)} is kept in its scratch`);
   }
 
   async #probe(): Promise<EmbeddedFeatures> {
@@ -294,20 +360,28 @@ class EmbeddedHost implements Host {
     requireCapability(capability, (await this.#probe()).capabilities[capability], operation);
   }
 
-  async #notYet(capability: Capability, operation: string): Promise<never> {
-    await this.#require(capability, operation);
-    throw new Error(`${operation}: ${capability} is said to be available but isn't built`);
-  }
-
   async #readRecords(): Promise<Records> {
     return {
       layers: await readLayerRecords(this.#layout),
       merges: await readMergeRecords(this.#layout),
       mounts: await readMountRecords<ViewRecord>(this.#layout),
+      snapshots: await readSnapshotRecords(this.#layout),
     };
   }
 
-  /** Within a merge's lock mounts' and layers' may be taken, within a mount's layers'; never the other way. */
+  async #withSnapshot<T>(
+    key: string,
+    context: EffectContext,
+    operation: string,
+    effect: () => Promise<T>,
+  ): Promise<T> {
+    return this.#withFolder(snapshotGuid(key), context, operation, effect);
+  }
+
+  /**
+   * Within a merge's lock mounts' may be taken, within a mount's its snapshot's, within all of them layers'; never the other way. (What
+   * committing a snapshot takes is of a layer that is above the snapshot's chain.)
+   */
   async #withMerge<T>(
     top: ChainId,
     context: EffectContext,

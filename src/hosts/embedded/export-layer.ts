@@ -3,7 +3,7 @@
 import { CimletError } from '../../errors.ts';
 import type { EffectContext, LayerRef } from '../host.ts';
 import { cimPath, containerPath, type Layout, layerFolder } from '../layout.ts';
-import { whileRecorded } from './exports.ts';
+import { whileRecorded } from '../exports.ts';
 import { soundLayer } from './layer-store.ts';
 import { runJob } from './run-job.ts';
 

@@ -86,13 +86,34 @@ export interface ExportJob {
   bytes: number;
 }
 
+/** Writes what was written over a chain as the tar of a layer to `file`, as an export does. */
+export interface DiffJob {
+  kind: 'diff';
+  /** The overlay's upper directory. */
+  upper: string;
+  /** Shows the layers below; undefined when there are none. */
+  cim?: ShownCim | undefined;
+  file: string;
+  temporary: string;
+  /** About how many bytes there are to write, for progress. */
+  bytes: number;
+}
+
 /** Looks whether a sealed container still is what was sealed. */
 export interface VerifyJob {
   kind: 'verify';
   container: SealedContainer;
 }
 
-export type Job = UnpackForkedJob | UnpackBlockJob | MergeJob | ViewJob | ExtractJob | ExportJob | VerifyJob;
+export type Job =
+  | UnpackForkedJob
+  | UnpackBlockJob
+  | MergeJob
+  | ViewJob
+  | ExtractJob
+  | ExportJob
+  | DiffJob
+  | VerifyJob;
 
 /** What was written, under the names it gets when it is put in place. */
 export interface WrittenCim {
@@ -118,5 +139,6 @@ export interface JobResults {
   view: { deviceFiles: string[] };
   extract: { inodes: number; warnings: string[] };
   export: { bytes: number };
+  diff: { bytes: number; diffId: DiffId; warnings: string[] };
   verify: SealCheck;
 }

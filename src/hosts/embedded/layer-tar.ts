@@ -1,69 +1,61 @@
-/** A committed layer as a tar again. Runs in the worker. */
+/** Layers as tars: committed ones, and what snapshots will be. Runs in the worker. */
 
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { syncDirectory } from '../../cim/durable-files.ts';
+import { createHash } from 'node:crypto';
 import { type CimReader, openCim } from '../../cim/reader.ts';
 import { classify } from '../../errors.ts';
 import { exportLayer } from '../../layers/export-layer.ts';
+import { lowerViewOf } from '../../layers/lower-view.ts';
+import type { DiffId } from '../host.ts';
 import type { JobControl } from '../job-thread.ts';
+import { writeTarFile } from '../tar-file.ts';
+import { withCim } from './build-view.ts';
+import { viewRootPath } from './cim-view.ts';
 import { readingSealed } from './containers.ts';
-import type { ExportJob, JobResults } from './jobs.ts';
+import { exportUpper } from './export-upper.ts';
+import type { DiffJob, ExportJob, JobResults } from './jobs.ts';
 
-const WRITE_BYTES = 1024 * 1024;
-
-/** Renamed to `file`, durably, when it is whole; a pipe or device that is there is written to. */
 export async function writeLayerTar(job: ExportJob, control: JobControl): Promise<JobResults['export']> {
-  const { file, temporary, cim: path, rootHash } = job;
+  const { file, cim: path, rootHash } = job;
   try {
-    const bytes = await readingSealed([{ path, rootHash }], control.signal, () => writeTar(job, control));
-    if (temporary !== file) {
-      renameSync(temporary, file);
-      syncDirectory(dirname(file));
-    }
+    const bytes = await readingSealed([{ path, rootHash }], control.signal, () => writeLayer(job, control));
     return { bytes };
   } catch (error) {
-    if (temporary !== file) rmSync(temporary, { force: true });
     throw classify(error, `export layer to ${file}`);
   }
 }
 
-function writeTar(job: ExportJob, { checkpoint, progress }: JobControl): number {
+function writeLayer(job: ExportJob, control: JobControl): number {
   const opened: CimReader[] = [];
   const open = (path: string, rootHash?: string): CimReader => {
     const cim = openCim(path, { rootHash });
     opened.push(cim);
     return cim;
   };
-  const descriptor = openSync(job.temporary, 'w');
   try {
     const cim = open(job.cim, job.rootHash);
     const parent = job.parent === undefined ? undefined : open(job.parent);
-    let done = 0;
-    for (const batch of inBatches(exportLayer(cim, { parent }))) {
-      checkpoint();
-      for (let at = 0; at < batch.length; ) at += writeSync(descriptor, batch, at);
-      done += batch.length;
-      progress({ phase: 'exporting', done, total: Math.max(done, job.bytes) });
-    }
-    if (job.temporary !== job.file) fsyncSync(descriptor);
-    return done;
+    return writeTarFile(job, exportLayer(cim, { parent }), control);
   } finally {
-    closeSync(descriptor);
     for (const cim of opened) cim.close();
   }
 }
 
-function* inBatches(chunks: Iterable<Uint8Array>): Generator<Buffer> {
-  let pending: Uint8Array[] = [];
-  let bytes = 0;
-  for (const chunk of chunks) {
-    pending.push(chunk);
-    bytes += chunk.length;
-    if (bytes < WRITE_BYTES) continue;
-    yield Buffer.concat(pending);
-    pending = [];
-    bytes = 0;
+/** What was written over a chain, as the tar of a layer. */
+export async function writeSnapshotTar(job: DiffJob, control: JobControl): Promise<JobResults['diff']> {
+  const digest = createHash('sha256');
+  const warnings: string[] = [];
+  const write = (cim: CimReader | undefined): number => {
+    const lower = cim === undefined ? undefined : lowerViewOf(cim);
+    const lowerRoot = cim === undefined ? '' : viewRootPath(cim);
+    const warn = (message: string) => warnings.push(message);
+    const chunks = exportUpper({ upper: Buffer.from(job.upper), lower, lowerRoot, warn });
+    return writeTarFile(job, chunks, control, (batch) => digest.update(batch));
+  };
+  try {
+    const bytes =
+      job.cim === undefined ? write(undefined) : await withCim(job.cim, control.signal, (cim) => write(cim));
+    return { bytes, diffId: `sha256:${digest.digest('hex')}` as DiffId, warnings };
+  } catch (error) {
+    throw classify(error, `export snapshot to ${job.file}`);
   }
-  yield Buffer.concat(pending);
 }

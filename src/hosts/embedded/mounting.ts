@@ -28,14 +28,20 @@ export async function checkMountPath(path: string, root: string): Promise<void> 
     throw refuse(`the path lies inside or above the root ${root}`);
 }
 
-/** Mounts `record.source`. On failure nothing is mounted; what was made before is the caller's to undo. */
+/** An EROFS image, and the files that its data are in. */
+export interface ViewImage {
+  image: string;
+  deviceFiles: readonly string[];
+}
+
+/** Mounts an image where the record says. On failure nothing is mounted; what was made before is the caller's to undo. */
 export async function mountKernelView(
   layout: Layout,
   record: ViewRecord,
-  deviceFiles: readonly string[],
+  { image, deviceFiles: devices }: ViewImage,
   canLoop: boolean,
 ): Promise<void> {
-  const request = { image: record.source, devices: deviceFiles, target: record.request.path };
+  const request = { image, devices, target: record.request.path };
   await ensureDirectory(record.request.path);
   try {
     await mountErofs({ ...request, loop: record.loop });
@@ -128,7 +134,8 @@ async function unmountKernelView(record: ViewRecord): Promise<void> {
       hint: 'unmount that first',
     });
   try {
-    await unmount(path, { detach: record.stale });
+    // What is written to must not go on being written to out of sight.
+    await unmount(path, { detach: record.stale === true && record.request.access === 'ReadOnly' });
   } catch (error) {
     if (!isErrorCode(error, 'busy')) throw error;
     const holders = await describeHolders(await realLocation(path), table);

@@ -15,6 +15,7 @@ import type {
   ObservedMount,
   VolumeGuid,
 } from '../host.ts';
+import { snapshotGuid } from '../identity.ts';
 import {
   isCimFileName,
   isLayerFile,
@@ -28,12 +29,14 @@ import {
 } from '../layout.ts';
 import { recordedView } from '../mount-records.ts';
 import { type LayerRecord, type MergeRecord, type StoredFile, sourceIdentity } from '../records.ts';
+import { parseSnapshotFolder, type SnapshotRecord } from '../snapshot-records.ts';
 import { layerBuilder, MERGE_BUILDER } from './builders.ts';
 import { damageFaults } from './damage.ts';
-import { findExportLeftovers } from './exports.ts';
+import { findExportLeftovers } from '../exports.ts';
 import type { MountInfoEntry } from './mount-info.ts';
 import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf } from './own-mounts.ts';
+import { mountsBelow } from './scratch.ts';
 import { layerSealFaults, mergeSealFaults } from './seal-faults.ts';
 
 /** What the host itself is doing right now, which therefore isn't left over. */
@@ -48,6 +51,7 @@ export interface Records {
   layers: readonly LayerRecord[];
   merges: readonly MergeRecord[];
   mounts: readonly ViewRecord[];
+  snapshots: readonly SnapshotRecord[];
 }
 
 const OUTDATED: Pick<ObservedMount, 'state' | 'message'> = {
@@ -176,7 +180,7 @@ export async function observeMounts(
 /** Everything under the root that only a crash or a failure explains. Files this host never makes are not listed. */
 export async function findLeftovers(
   layout: Layout,
-  { layers, merges, mounts }: Records,
+  { layers, merges, mounts, snapshots }: Records,
   running: Running,
 ): Promise<Leftover[]> {
   const committed = new Set([
@@ -187,7 +191,8 @@ export async function findLeftovers(
   const recorded = new Set<string>(mounts.map(({ request }) => request.volumeGuid));
   for (const guid of running.volumeGuids) recorded.add(guid);
 
-  const found: { path: string; reason: string }[] = [];
+  const found: { path: string; reason: string; bytes?: number }[] = [];
+  found.push(...(await findSnapshotLeftovers(layout, snapshots, running)));
   for (const name of await listDirectory(layout.snapshots)) {
     const { prefix, holds } = parseFolderName(name) ?? {};
     const folder = name.slice(prefix?.length ?? 0);
@@ -221,7 +226,31 @@ export async function findLeftovers(
     if (/^tmp-[0-9a-f-]{36}\.json$/.test(name) && !running.volumeGuids.has(name.slice(4, 40) as VolumeGuid))
       found.push({ path: join(layout.mounts, name), reason: 'a record that was never finished' });
   found.push(...(await findExportLeftovers(layout, (folder) => running.folders.has(folder))));
-  return Promise.all(found.map(async (entry) => ({ ...entry, bytes: await bytesUnder(entry.path) })));
+  return Promise.all(
+    found.map(async (entry) => ({ ...entry, bytes: entry.bytes ?? (await bytesUnder(entry.path)) })),
+  );
+}
+
+/** Of snapshots by key. */
+async function findSnapshotLeftovers(
+  layout: Layout,
+  snapshots: readonly SnapshotRecord[],
+  running: Running,
+): Promise<{ path: string; reason: string; bytes?: number }[]> {
+  const known = new Set(snapshots.map(({ request }) => snapshotGuid(request.key)));
+  const found = [];
+  for (const name of await listDirectory(layout.snapshots)) {
+    const { prefix, folder } = parseSnapshotFolder(name) ?? {};
+    if (folder === undefined || running.folders.has(folder)) continue;
+    const path = join(layout.snapshots, name);
+    if (prefix === 'tmp-') found.push({ path, reason: 'a snapshot that was never finished' });
+    else if (prefix === 'rm-') found.push({ path, reason: 'a removal that was interrupted' });
+    else if (!known.has(folder)) found.push({ path, reason: 'a snapshot folder without a readable record' });
+    else
+      for (const point of await mountsBelow(path))
+        found.push({ path: point, reason: 'a mount that was interrupted', bytes: 0 });
+  }
+  return found;
 }
 
 async function findForkedLeftovers(

@@ -13,7 +13,7 @@ const LONGEST_SOURCE = 255;
 
 /** What this host has to know of a mount besides. */
 export interface ViewRecord extends MountRecord {
-  /** The EROFS image mounted, or the tree the path links to. */
+  /** The EROFS image mounted, the overlay's name, or the tree the path links to. */
   source: string;
   /** Whether the kernel was given a loop device over `source`. */
   loop: boolean;
@@ -133,6 +133,8 @@ async function linkState(record: ViewRecord): Promise<MountState> {
 }
 
 async function showsOurs(entry: MountInfoEntry, record: ViewRecord): Promise<boolean> {
+  if (record.request.access === 'ReadWrite')
+    return entry.type === 'overlay' && entry.source === record.source;
   if (entry.type !== 'erofs') return false;
   if (!record.loop)
     return Buffer.byteLength(record.source) > LONGEST_SOURCE

@@ -39,6 +39,8 @@ export async function probeFeatures(options: ProbeOptions): Promise<EmbeddedFeat
         merge: { available: true },
         seal: { available: true },
         export: { available: true },
+        active: writable(facts, kernel),
+        commit: { available: true },
         'view.Kernel': kernel,
         'view.Extracted': { available: true },
         utilityVM: { available: false, reason: 'utility VMs exist on Windows only' },
@@ -49,6 +51,17 @@ export async function probeFeatures(options: ProbeOptions): Promise<EmbeddedFeat
     ),
     loop,
     canLoop,
+  };
+}
+
+/** Writable mounts are overlays of kernel views. */
+function writable(facts: MountFacts | string, kernel: CapabilityState): CapabilityState {
+  if (!kernel.available) return { available: false, reason: kernel.reason ?? 'there are no kernel views' };
+  if (typeof facts === 'string' || facts.overlay !== 'missing') return { available: true };
+  return {
+    available: false,
+    reason: `kernel ${facts.kernelRelease} has no overlayfs`,
+    hint: 'load or build the overlay module',
   };
 }
 

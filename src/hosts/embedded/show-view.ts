@@ -3,17 +3,24 @@
 import { rename } from 'node:fs/promises';
 import { CimletError, classify, describeError } from '../../errors.ts';
 import { ensureDirectory, missingDirectories, removeTree, syncDirectory } from '../directories.ts';
-import type { EffectContext, LayerRef, MountedView, MountRequest } from '../host.ts';
+import type { EffectContext, LayerFormat, LayerRef, MountedView, MountRequest } from '../host.ts';
 import { extractedPath, type Layout, viewPath } from '../layout.ts';
 import { readMountRecord, readMountRecords, recordedView, writeMountRecord } from '../mount-records.ts';
 import { isSameView, viewOf } from '../mounted-view.ts';
-import type { ShownCim } from './jobs.ts';
 import { readMountInfo } from './mount-info.ts';
-import { linkExtractedView, mountKernelView, removeExtracted, removeOwnLink, takeAway } from './mounting.ts';
+import {
+  linkExtractedView,
+  mountKernelView,
+  removeExtracted,
+  removeOwnLink,
+  takeAway,
+  type ViewImage,
+} from './mounting.ts';
 import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf, pathStateOf } from './own-mounts.ts';
 import type { EmbeddedFeatures } from './probe.ts';
 import { runJob } from './run-job.ts';
+import { mountWritable, overlayName, requireWritable } from './show-writable.ts';
 import { requireChain, type ShownChain } from './shown-chain.ts';
 import { viewUuid } from './view-image.ts';
 
@@ -37,7 +44,7 @@ export async function showView(
   const isThere = own !== undefined && (await isShown(own, view, operation));
   const isExpected = request.expectedRootHash === undefined || request.expectedRootHash === own?.rootHash;
   if (isThere && isExpected) return recordedView(own);
-  const shown = await requireChain(layout, request, operation);
+  const shown = request.chain.length === 0 ? undefined : await requireChain(layout, request, operation);
   if (isThere)
     throw showsOther(
       own,
@@ -46,13 +53,16 @@ export async function showView(
     );
   const record = await planRecord(place, request, own, shown, operation);
   await requireFreePlace(layout, record, operation);
-  const uuid = viewUuid(shown.top, shown.builder);
-  const deviceFiles =
-    request.view === 'Kernel' ? await ensureViewImage(place, request, shown.cim, uuid, context) : undefined;
+  const snapshot = request.access === 'ReadOnly' ? undefined : await requireWritable(layout, request);
+  const image =
+    shown === undefined || request.view === 'Extracted'
+      ? undefined
+      : await ensureViewImage(place, request.format, shown, context);
   try {
     await writeMountRecord(layout, record);
-    if (deviceFiles !== undefined) await mountKernelView(layout, record, deviceFiles, features.canLoop);
-    else await extract(layout, record, shown.cim, uuid, context);
+    if (snapshot !== undefined) await mountWritable(layout, record, snapshot, image, features);
+    else if (image !== undefined) await mountKernelView(layout, record, image, features.canLoop);
+    else if (shown !== undefined) await extract(layout, record, shown, context);
   } catch (error) {
     await takeAway(layout, record).catch((undoing: unknown) => {
       context.warn?.(`${operation}: undoing it failed too: ${describeError(undoing)}`);
@@ -85,10 +95,10 @@ async function planRecord(
   { layout, features }: ViewPlace,
   request: MountRequest,
   own: ViewRecord | undefined,
-  shown: ShownChain,
+  shown: ShownChain | undefined,
   operation: string,
 ): Promise<ViewRecord> {
-  const { path, view, volumeGuid } = request;
+  const { path, view } = request;
   const isKept = own?.request.path === path && own.request.view === view && own.stale !== true;
   const successor = isKept ? own : undefined;
   if (own !== undefined && successor === undefined) await takeAway(layout, own);
@@ -101,12 +111,18 @@ async function planRecord(
   return {
     formatVersion: 1,
     request: { ...request, chain: [...request.chain] },
-    source: extracted ? extractedPath(layout, volumeGuid) : viewPath(layout, viewOf(request)),
+    source: sourceOf(layout, request, shown),
     loop: !extracted && features.loop,
     created: [...new Set([...(successor?.created ?? []), ...created])],
     replacedDirectory: extracted && (successor?.replacedDirectory === true || !missing.includes(path)),
-    rootHash: shown.rootHash,
+    rootHash: shown?.rootHash,
   };
+}
+
+function sourceOf(layout: Layout, request: MountRequest, shown: ShownChain | undefined): string {
+  if (request.view === 'Extracted') return extractedPath(layout, request.volumeGuid);
+  if (request.access === 'ReadWrite' || shown === undefined) return overlayName(request.volumeGuid);
+  return viewPath(layout, { chainId: shown.top, format: request.format });
 }
 
 async function requireFreePlace(layout: Layout, record: ViewRecord, operation: string): Promise<void> {
@@ -121,29 +137,29 @@ async function requireFreePlace(layout: Layout, record: ViewRecord, operation: s
   });
 }
 
-/** One image serves all mounts of a chain. Returns the files that the kernel needs with it. */
-async function ensureViewImage(
-  { layout, withLayer }: ViewPlace,
-  request: MountRequest,
-  cim: ShownCim,
-  uuid: Uint8Array,
+/** One image serves all mounts of a chain. */
+export async function ensureViewImage(
+  { layout, withLayer }: Pick<ViewPlace, 'layout' | 'withLayer'>,
+  format: LayerFormat,
+  { top: chainId, cim, builder }: ShownChain,
   context: EffectContext,
-): Promise<string[]> {
-  const top = viewOf(request);
+): Promise<ViewImage> {
+  const top = { chainId, format };
   const image = viewPath(layout, top);
   return withLayer(top, async () => {
+    const uuid = viewUuid(chainId, builder);
     const { deviceFiles } = await runJob<'view'>({ kind: 'view', cim, image, uuid }, context);
-    return deviceFiles;
+    return { image, deviceFiles };
   });
 }
 
 async function extract(
   layout: Layout,
   record: ViewRecord,
-  cim: ShownCim,
-  uuid: Uint8Array,
+  { top, cim, builder }: ShownChain,
   context: EffectContext,
 ): Promise<void> {
+  const uuid = viewUuid(top, builder);
   const { volumeGuid } = record.request;
   const target = extractedPath(layout, volumeGuid, 'tmp-');
   await ensureDirectory(layout.extracted);

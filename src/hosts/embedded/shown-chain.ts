@@ -21,7 +21,7 @@ export interface ShownChain {
 /** Throws `failed-precondition` unless all of the chain is there and sound, `corrupt` for another root hash than expected. */
 export async function requireChain(
   layout: Layout,
-  request: MountRequest,
+  request: Pick<MountRequest, 'chain' | 'format' | 'expectedRootHash'>,
   operation: string,
 ): Promise<ShownChain> {
   const { chain, format, expectedRootHash } = request;

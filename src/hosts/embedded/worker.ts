@@ -4,7 +4,7 @@ import type { JobControl } from '../job-thread.ts';
 import { serveJob } from '../serve-job.ts';
 import { extractView, writeView } from './build-view.ts';
 import type { Job, JobResults } from './jobs.ts';
-import { writeLayerTar } from './layer-tar.ts';
+import { writeLayerTar, writeSnapshotTar } from './layer-tar.ts';
 import { mergeLayers } from './merge-layers.ts';
 import { verifyContainerSeal } from './seal-check.ts';
 import { unpackBlockLayer } from './unpack-block.ts';
@@ -24,6 +24,8 @@ async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['ki
       return extractView(job, control);
     case 'export':
       return writeLayerTar(job, control);
+    case 'diff':
+      return writeSnapshotTar(job, control);
     case 'verify':
       return verifyContainerSeal(job.container, control.signal);
   }

@@ -12,6 +12,8 @@ export interface MountFacts {
   kernelRelease: string;
   /** EROFS: known to the running kernel, a module it can load, or neither. */
   erofs: 'registered' | 'loadable' | 'missing';
+  /** overlayfs, likewise. */
+  overlay: 'registered' | 'loadable' | 'missing';
   /** fsopen(2): `available`, or the errno's name: ENOSYS (before Linux 5.2, or filtered), EPERM. */
   mountApi: string;
   /** The kernel is new enough (6.12) to mount images in files; its configuration can still say no (ENOTBLK). */
@@ -36,7 +38,8 @@ export async function probeMounting(): Promise<MountFacts> {
   const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0';
   return {
     kernelRelease,
-    erofs: erofsState(filesystems, modules),
+    erofs: filesystemState('erofs', filesystems, modules),
+    overlay: filesystemState('overlay', filesystems, modules),
     mountApi: errno === 0 ? 'available' : errnoName(errno),
     fileBacked: isAtLeast(kernelRelease, FILE_BACKED_SINCE),
     capSysAdmin: ((BigInt(`0x${effective}`) >> CAP_SYS_ADMIN) & 1n) === 1n,
@@ -45,9 +48,10 @@ export async function probeMounting(): Promise<MountFacts> {
   };
 }
 
-function erofsState(filesystems: string, modules: string): MountFacts['erofs'] {
-  if (/\terofs$/m.test(filesystems)) return 'registered';
-  return /\/erofs\.ko(\.\w+)?:/.test(modules) ? 'loadable' : 'missing';
+function filesystemState(name: string, filesystems: string, modules: string): MountFacts['erofs'] {
+  if (filesystems.split('\n').includes(`nodev\t${name}`) || filesystems.split('\n').includes(`\t${name}`))
+    return 'registered';
+  return modules.includes(`/${name}.ko`) ? 'loadable' : 'missing';
 }
 
 function isAtLeast(kernelRelease: string, [major, minor]: readonly [number, number]): boolean {

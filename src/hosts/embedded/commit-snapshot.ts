@@ -1,0 +1,69 @@
+/** What was written to a snapshot, as a tar, and as the layer that it becomes. */
+
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CimletError } from '../../errors.ts';
+import { throwIfAborted } from '../abort.ts';
+import type { CommitOptions, DiffId, Digest, EffectContext, UnpackRequest } from '../host.ts';
+import { chainIdOn, snapshotGuid } from '../identity.ts';
+import { type Layout, snapshotPath } from '../layout.ts';
+import type { SnapshotRecord } from '../snapshot-records.ts';
+import { whileRecorded } from '../exports.ts';
+import { runJob } from './run-job.ts';
+import { withUpper } from './scratch.ts';
+import { requireChain } from './shown-chain.ts';
+
+const TAR = 'application/vnd.oci.image.layer.v1.tar';
+
+/** Throws `failed-precondition` for views, and for what the format can't hold. */
+export async function exportSnapshotTar(
+  layout: Layout,
+  record: SnapshotRecord,
+  file: string,
+  context: EffectContext,
+): Promise<DiffId> {
+  const id = snapshotGuid(record.request.key);
+  return whileRecorded(layout, id, file, (temporary) => writeDiff(layout, record, file, temporary, context));
+}
+
+/** The request that makes it a layer; its tar is in the snapshot's folder. */
+export async function unpackRequestOf(
+  layout: Layout,
+  record: SnapshotRecord,
+  options: CommitOptions,
+  context: EffectContext,
+): Promise<UnpackRequest> {
+  const { key, chain, format } = record.request;
+  const file = join(snapshotPath(layout, snapshotGuid(key)), 'diff.tar');
+  const diffId = await writeDiff(layout, record, file, `${file}.part`, context);
+  const { size } = await stat(file);
+  return {
+    chainId: chainIdOn(chain.at(-1), diffId),
+    diffId,
+    parents: chain,
+    format,
+    blob: { file, offset: 0, size, digest: diffId as string as Digest, mediaType: TAR },
+    ...options,
+  };
+}
+
+async function writeDiff(
+  layout: Layout,
+  record: SnapshotRecord,
+  file: string,
+  temporary: string,
+  context: EffectContext,
+): Promise<DiffId> {
+  const { key, kind, chain } = record.request;
+  const operation = `export snapshot ${JSON.stringify(key)}`;
+  throwIfAborted(context.signal, operation);
+  if (kind === 'view')
+    throw new CimletError('failed-precondition', `${operation}: it is a view, which has no changes`);
+  const shown = chain.length === 0 ? undefined : await requireChain(layout, record.request, operation);
+  return withUpper(layout, record, async ({ upper }) => {
+    const job = { kind: 'diff' as const, upper, cim: shown?.cim, file, temporary, bytes: 0 };
+    const { diffId, warnings } = await runJob<'diff'>(job, context);
+    for (const warning of warnings) context.warn?.(warning);
+    return diffId;
+  });
+}

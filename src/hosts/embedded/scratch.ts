@@ -1,0 +1,185 @@
+/**
+ * Scratches: where what is written to an active snapshot goes.
+ *
+ *   snapshots/<id>/scratch/<id>/fs     what was written, as overlayfs keeps it (`work` beside it is overlayfs' own)
+ *   snapshots/<id>/scratch.ext4        a scratch of limited size; mounted at `scratch` for as long as something is done with it
+ *   snapshots/<id>/lower               where the layers below are mounted while an overlay is made of them
+ *   snapshots/<id>/diff.tar            the layer's tar while the snapshot is committed
+ *
+ * A scratch with a location is in `<location>/cimlet-<id>` instead; a shared one is `<own id>` in the other's.
+ */
+
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CimletError, classify, isErrorCode } from '../../errors.ts';
+import { writeEmptyExt4 } from '../../ext4/empty.ts';
+import { unmount } from '../../native/linux/mount.ts';
+import { mountExt4 } from '../../native/linux/overlay.ts';
+import { ensureDirectory, exists, removeTree, syncDirectory } from '../directories.ts';
+import type { SnapshotRequest } from '../host.ts';
+import { snapshotGuid } from '../identity.ts';
+import { KeyedLock } from '../keyed-lock.ts';
+import { type Layout, snapshotPath } from '../layout.ts';
+import { readSnapshotRecord, type SnapshotRecord } from '../snapshot-records.ts';
+import { noSuchSnapshot } from '../snapshot-request.ts';
+import { readMountInfo } from './mount-info.ts';
+import { realLocation } from './own-mounts.ts';
+
+/** A scratch's image is mounted at one place only, and for one task at a time. */
+const attaching = new KeyedLock();
+
+/** Its name in a snapshot's folder, or at its location. */
+const SCRATCH_IMAGE = 'scratch.ext4';
+
+export interface Scratch {
+  /** Holds what overlayfs wants of each snapshot that is kept in it. */
+  directory: string;
+  /** Of limited size: what is mounted at `directory` when something is done with it. */
+  image: string | undefined;
+}
+
+/** What overlayfs wants of a scratch. */
+export interface ScratchPlace {
+  upper: string;
+  work: string;
+}
+
+/** Makes the scratch of a snapshot whose folder, `home`, isn't in place yet. */
+export async function makeScratch(layout: Layout, request: SnapshotRequest, home: string): Promise<void> {
+  const { key, scratch = {} } = request;
+  const id = snapshotGuid(key);
+  if (scratch.unformatted === true)
+    throw new CimletError(
+      'unsupported-host',
+      `prepare snapshot ${JSON.stringify(key)}: a scratch without a file system`,
+      {
+        hint: 'only utility VMs can use one, and they exist on Windows only',
+      },
+    );
+  if (scratch.shareWith !== undefined) {
+    const owner = await readSnapshotRecord(layout, scratch.shareWith);
+    if (owner === undefined)
+      throw noSuchSnapshot(scratch.shareWith, `prepare snapshot ${JSON.stringify(key)}`);
+    await withScratch(layout, owner, (directory) => makePlace(join(directory, id)));
+    return;
+  }
+  const place = scratch.location === undefined ? home : locatedScratch(scratch.location, id);
+  try {
+    if (place !== home) await mkdir(place, { mode: 0o700 });
+    await mkdir(join(home, 'scratch'), { mode: 0o700 });
+    if (scratch.bytes === undefined) {
+      const directory = join(place, 'scratch');
+      if (place !== home) await mkdir(directory, { mode: 0o700 });
+      await makePlace(join(directory, id));
+      return;
+    }
+    const image = join(place, SCRATCH_IMAGE);
+    writeEmptyExt4(image, scratch.bytes, Buffer.from(id.replaceAll('-', ''), 'hex'));
+    await attached(image, join(home, 'scratch'), () => makePlace(join(home, 'scratch', id)));
+    await syncDirectory(place);
+  } catch (error) {
+    throw classify(error, `make the scratch of snapshot ${JSON.stringify(key)}`);
+  }
+}
+
+async function makePlace(directory: string): Promise<void> {
+  await removeTree(directory);
+  await mkdir(directory, { mode: 0o700 });
+  await mkdir(join(directory, 'fs'), { mode: 0o755 });
+  await mkdir(join(directory, 'work'), { mode: 0o700 });
+}
+
+/** Does something with what was written to a snapshot; its scratch is there for as long as that takes. */
+export async function withUpper<T>(
+  layout: Layout,
+  record: SnapshotRecord,
+  task: (place: ScratchPlace) => Promise<T>,
+): Promise<T> {
+  const id = snapshotGuid(record.request.key);
+  return withScratch(layout, record, async (directory) => {
+    const place = { upper: join(directory, id, 'fs'), work: join(directory, id, 'work') };
+    if (!(await exists(place.upper)))
+      throw new CimletError(
+        'failed-precondition',
+        `open snapshot ${JSON.stringify(record.request.key)}: ${place.upper} is gone`,
+        {
+          hint: 'what was written to it is lost; remove it',
+        },
+      );
+    return task(place);
+  });
+}
+
+/** Removes what a snapshot keeps outside of its own folder, which may have been renamed. */
+export async function removeForeignScratch(layout: Layout, record: SnapshotRecord): Promise<void> {
+  const { key, scratch } = record.request;
+  const id = snapshotGuid(key);
+  if (scratch?.location !== undefined) await removeTree(locatedScratch(scratch.location, id));
+  if (scratch?.shareWith === undefined) return;
+  const owner = await readSnapshotRecord(layout, scratch.shareWith);
+  if (owner !== undefined) await withScratch(layout, owner, (directory) => removeTree(join(directory, id)));
+}
+
+/** The scratch that a snapshot is kept in, its own or another's. */
+export async function findScratch(layout: Layout, { request }: SnapshotRecord): Promise<Scratch> {
+  const { key, scratch = {} } = request;
+  if (scratch.shareWith !== undefined) {
+    const owner = await readSnapshotRecord(layout, scratch.shareWith);
+    if (owner === undefined) throw noSuchSnapshot(scratch.shareWith, `open snapshot ${JSON.stringify(key)}`);
+    return findScratch(layout, owner);
+  }
+  const id = snapshotGuid(key);
+  const folder = snapshotPath(layout, id);
+  const place = scratch.location === undefined ? folder : locatedScratch(scratch.location, id);
+  if (scratch.bytes === undefined) return { directory: join(place, 'scratch'), image: undefined };
+  return { directory: join(folder, 'scratch'), image: join(place, SCRATCH_IMAGE) };
+}
+
+/** Takes away what is mounted at or below a directory of a snapshot: nothing but a crash leaves it there. */
+export async function unmountBelow(directory: string): Promise<void> {
+  for (const point of await mountsBelow(directory)) await unmount(point, { detach: true });
+}
+
+/** What is mounted at or below a directory, the latest first. */
+export async function mountsBelow(directory: string): Promise<string[]> {
+  const real = await realLocation(directory);
+  const points = readMountInfo().map(({ mountPoint }) => mountPoint);
+  return points.filter((point) => point === real || point.startsWith(`${real}/`)).reverse();
+}
+
+async function withScratch<T>(
+  layout: Layout,
+  record: SnapshotRecord,
+  task: (directory: string) => Promise<T>,
+): Promise<T> {
+  const { directory, image } = await findScratch(layout, record);
+  return image === undefined ? task(directory) : attached(image, directory, () => task(directory));
+}
+
+/** An overlay that was made meanwhile holds on to the image's file system; the mount here is gone afterwards. */
+async function attached<T>(image: string, directory: string, task: () => Promise<T>): Promise<T> {
+  return attaching.run(image, async () => {
+    await ensureDirectory(directory);
+    await unmountBelow(directory);
+    await mountExt4(image, directory);
+    try {
+      return await task();
+    } finally {
+      await unmountOnceIdle(directory);
+    }
+  });
+}
+
+/** Somebody looking around may be in it. */
+async function unmountOnceIdle(directory: string): Promise<void> {
+  try {
+    await unmount(directory);
+  } catch (error) {
+    if (!isErrorCode(error, 'busy')) throw error;
+    await unmount(directory, { detach: true });
+  }
+}
+
+function locatedScratch(location: string, id: string): string {
+  return join(location, `cimlet-${id}`);
+}

@@ -1,0 +1,100 @@
+/** Writable mounts: overlayfs with the layers below as its lower, and a snapshot's scratch as its upper directory. */
+
+import { join } from 'node:path';
+import { CimletError, isErrorCode } from '../../errors.ts';
+import { mountErofs, unmount } from '../../native/linux/mount.ts';
+import { mountOverlay } from '../../native/linux/overlay.ts';
+import { ensureDirectory } from '../directories.ts';
+import type { MountRequest, VolumeGuid } from '../host.ts';
+import { snapshotGuid } from '../identity.ts';
+import { type Layout, snapshotPath } from '../layout.ts';
+import { readMountRecords } from '../mount-records.ts';
+import { readSnapshotRecord, type SnapshotRecord } from '../snapshot-records.ts';
+import { writableSnapshot } from '../snapshot-request.ts';
+import { readMountInfo } from './mount-info.ts';
+import type { ViewImage } from './mounting.ts';
+import { mountStateOf, type ViewRecord } from './own-mounts.ts';
+import type { EmbeddedFeatures } from './probe.ts';
+import { unmountBelow, withUpper } from './scratch.ts';
+
+/** By which the kernel's mount table shows whose an overlay is. */
+export function overlayName(volumeGuid: VolumeGuid): string {
+  return `cimlet:${volumeGuid}`;
+}
+
+/** The snapshot that takes a mount's writes. Throws `failed-precondition` when it isn't one, or is mounted elsewhere. */
+export async function requireWritable(layout: Layout, request: MountRequest): Promise<SnapshotRecord> {
+  const { snapshot: key = '', path, view, volumeGuid } = request;
+  const record = await readSnapshotRecord(layout, key);
+  writableSnapshot(request, record?.request);
+  if (view === 'Extracted')
+    throw new CimletError('unsupported-host', `mount ${path}: an extracted view can't be written to`, {
+      hint: 'use view: Kernel, or access: ReadOnly',
+    });
+  const other = await findMountOf(layout, key, volumeGuid);
+  if (other !== undefined)
+    throw new CimletError(
+      'failed-precondition',
+      `mount ${path}: snapshot ${JSON.stringify(key)} is mounted at ${other}`,
+      {
+        hint: 'dismount it there first, or prepare another snapshot',
+      },
+    );
+  return record as SnapshotRecord;
+}
+
+/** Where a snapshot is mounted, other than by `except`. */
+export async function findMountOf(
+  layout: Layout,
+  key: string,
+  except?: VolumeGuid,
+): Promise<string | undefined> {
+  const table = readMountInfo();
+  for (const record of await readMountRecords<ViewRecord>(layout)) {
+    const { snapshot, path, volumeGuid } = record.request;
+    if (snapshot !== key || volumeGuid === except) continue;
+    if ((await mountStateOf(record, table)).state !== 'missing') return path;
+  }
+  return undefined;
+}
+
+/** What was mounted to make the overlay of is gone again afterwards: the overlay holds on to it. */
+export async function mountWritable(
+  layout: Layout,
+  record: ViewRecord,
+  snapshot: SnapshotRecord,
+  image: ViewImage | undefined,
+  features: EmbeddedFeatures,
+): Promise<void> {
+  const { path } = record.request;
+  const lower = join(snapshotPath(layout, snapshotGuid(snapshot.request.key)), 'lower');
+  await ensureDirectory(lower);
+  await ensureDirectory(path);
+  await withUpper(layout, snapshot, (writable) =>
+    withLower(lower, image, features, () =>
+      mountOverlay({ lowers: [lower], writable, source: record.source, target: path }),
+    ),
+  );
+}
+
+async function withLower(
+  directory: string,
+  image: ViewImage | undefined,
+  { loop, canLoop }: EmbeddedFeatures,
+  task: () => Promise<void>,
+): Promise<void> {
+  await unmountBelow(directory);
+  if (image === undefined) return task();
+  const request = { image: image.image, devices: image.deviceFiles, target: directory };
+  try {
+    await mountErofs({ ...request, loop });
+  } catch (error) {
+    if (loop || !canLoop || !isErrorCode(error, 'unsupported-host')) throw error;
+    await mountErofs({ ...request, loop: true });
+  }
+  try {
+    await task();
+  } finally {
+    await unmount(directory, { detach: true });
+  }
+}

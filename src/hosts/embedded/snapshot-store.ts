@@ -1,0 +1,114 @@
+/** Snapshots by key: prepared in a folder that is renamed into place, removed the other way round. */
+
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { listDirectory, removeTree } from '../directories.ts';
+import type { EffectContext, SnapshotMount, SnapshotRequest } from '../host.ts';
+import { snapshotGuid } from '../identity.ts';
+import { type Layout, snapshotPath } from '../layout.ts';
+import { beginFolder, cleanUpAfterFailure, putInPlace, setAside } from '../snapshot-folders.ts';
+import {
+  parseSnapshotFolder,
+  readSnapshotFolder,
+  readSnapshotRecord,
+  readSnapshotRecords,
+  type SnapshotRecord,
+  writeSnapshotRecord,
+} from '../snapshot-records.ts';
+import { isSameRequest, otherSnapshot } from '../snapshot-request.ts';
+import { findScratch, makeScratch, removeForeignScratch, unmountBelow } from './scratch.ts';
+
+/** The chain's layers are the caller's to check. */
+export async function prepareSnapshot(
+  layout: Layout,
+  request: SnapshotRequest,
+  context: EffectContext,
+): Promise<void> {
+  const known = await readSnapshotRecord(layout, request.key);
+  if (known !== undefined) {
+    if (isSameRequest(known.request, request)) return;
+    throw otherSnapshot(known.request);
+  }
+  const id = snapshotGuid(request.key);
+  await discardRemains(layout, id);
+  const folder = await beginFolder(layout, id);
+  try {
+    // The record comes first, since it says where else something of the snapshot may be.
+    await writeSnapshotRecord(folder, request);
+    await mkdir(join(folder, 'lower'));
+    if (request.kind === 'active') await makeScratch(layout, request, folder);
+    await putInPlace(layout, id);
+  } catch (error) {
+    await cleanUpAfterFailure(context, () => discardSnapshot(layout, folder));
+    throw error;
+  }
+}
+
+/** Nobody may need it any more. Missing is fine. */
+export async function removeSnapshot(layout: Layout, key: string): Promise<void> {
+  const id = snapshotGuid(key);
+  await unmountBelow(snapshotPath(layout, id));
+  await setAside(layout, id);
+  await discardRemains(layout, id);
+}
+
+/** Deletes a snapshot's folder, whatever it is called by now, and what it keeps elsewhere. */
+export async function discardSnapshot(layout: Layout, folder: string): Promise<void> {
+  await unmountBelow(folder);
+  const record = await readSnapshotFolder(folder);
+  if (record !== undefined) await removeForeignScratch(layout, record);
+  await removeTree(folder);
+}
+
+/** What is left of a snapshot that isn't in place. */
+async function discardRemains(layout: Layout, id: string): Promise<void> {
+  for (const name of await listDirectory(layout.snapshots))
+    if (parseSnapshotFolder(name)?.folder === id) await discardSnapshot(layout, join(layout.snapshots, name));
+}
+
+/** The key of a snapshot that is kept in this one's scratch. */
+export async function findSharer(layout: Layout, key: string): Promise<string | undefined> {
+  for (const { request } of await readSnapshotRecords(layout))
+    if (request.scratch?.shareWith === key) return request.key;
+  return undefined;
+}
+
+/**
+ * As containerd says it, with its mount manager's words for what has to be mounted first (`{{ mount 0 }}` is where the first of the list is).
+ * `lower`: the image of the layers below and the files that it needs.
+ */
+export async function describeMounts(
+  layout: Layout,
+  record: SnapshotRecord,
+  lower: { image: string; deviceFiles: readonly string[] } | undefined,
+): Promise<SnapshotMount[]> {
+  const { key, kind } = record.request;
+  const mounts: SnapshotMount[] = [];
+  if (lower !== undefined) {
+    const options = ['ro', ...lower.deviceFiles.map((file) => `device=${file}`)];
+    mounts.push({ type: 'erofs', source: lower.image, options });
+  }
+  if (kind === 'view') return mounts;
+  const { directory, image } = await findScratch(layout, record);
+  const id = snapshotGuid(key);
+  if (image !== undefined) mounts.push({ type: 'ext4', source: image, options: ['rw', 'loop'] });
+  const place = image === undefined ? directory : `{{ mount ${mounts.length - 1} }}`;
+  if (lower === undefined) {
+    const type = image === undefined ? 'bind' : 'format/bind';
+    mounts.push({ type, source: `${place}/${id}/fs`, options: ['rbind', 'rw'] });
+    return mounts;
+  }
+  mounts.push({
+    type: 'format/overlay',
+    source: 'overlay',
+    options: [
+      'index=off',
+      'redirect_dir=off',
+      'metacopy=off',
+      `workdir=${place}/${id}/work`,
+      `upperdir=${place}/${id}/fs`,
+      'lowerdir={{ mount 0 }}',
+    ],
+  });
+  return mounts;
+}
