@@ -1,15 +1,15 @@
 /**
- * Snapshots that aren't layers: `snapshots/<SHA-256 of the key>.snapshot/`, with `snapshot.json`, what was asked for, and
- * beside it what the host keeps of it. Prefixes are those of layers' folders.
+ * Snapshots by key: `snapshots/<the key's UUID>/`, with `snapshot.json`, what was asked for, and beside it what the host
+ * keeps of it. Prefixes are those of layers' folders.
  */
 
-import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { CimletError } from '../errors.ts';
 import { listDirectory } from './directories.ts';
-import type { ScratchOptions, SnapshotRequest } from './host.ts';
+import type { SnapshotRequest } from './host.ts';
+import { snapshotGuid } from './identity.ts';
 import { type FolderPrefix, type Layout, snapshotPath } from './layout.ts';
 import { readRecord, writeRecord } from './record-file.ts';
+import { noSuchSnapshot } from './snapshot-request.ts';
 
 export interface SnapshotRecord {
   formatVersion: 1;
@@ -17,12 +17,8 @@ export interface SnapshotRecord {
 }
 
 const RECORD = 'snapshot.json';
-const FOLDER_NAME = /^(tmp-|rm-)?([0-9a-f]{64}\.snapshot)$/;
-
-/** The name of a snapshot's folder. */
-export function snapshotFolder(key: string): string {
-  return `${createHash('sha256').update(key).digest('hex')}.snapshot`;
-}
+/** What couldn't be deleted when it was removed again has a number in the end. */
+const FOLDER_NAME = /^(tmp-|rm-)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:(?<=^rm-.*)~\d+)?$/;
 
 /** Undefined for a name that no snapshot's folder has. */
 export function parseSnapshotFolder(name: string): { prefix: FolderPrefix; folder: string } | undefined {
@@ -31,7 +27,7 @@ export function parseSnapshotFolder(name: string): { prefix: FolderPrefix; folde
 }
 
 export async function readSnapshotRecord(layout: Layout, key: string): Promise<SnapshotRecord | undefined> {
-  const record = await readSnapshotFolder(snapshotPath(layout, snapshotFolder(key)));
+  const record = await readSnapshotFolder(snapshotPath(layout, snapshotGuid(key)));
   return record?.request.key === key ? record : undefined;
 }
 
@@ -42,7 +38,7 @@ export async function requireSnapshot(
   operation: string,
 ): Promise<SnapshotRecord> {
   const record = await readSnapshotRecord(layout, key);
-  if (record === undefined) throw new CimletError('not-found', `${operation}: there is no such snapshot`);
+  if (record === undefined) throw noSuchSnapshot(key, operation);
   return record;
 }
 
@@ -66,22 +62,6 @@ export async function readSnapshotFolder(path: string): Promise<SnapshotRecord |
 
 /** Into a folder that isn't in place yet. */
 export async function writeSnapshotRecord(path: string, request: SnapshotRequest): Promise<void> {
-  const record: SnapshotRecord = { formatVersion: 1, request: plain(request) };
+  const record: SnapshotRecord = { formatVersion: 1, request: { ...request, chain: [...request.chain] } };
   await writeRecord(join(path, RECORD), record);
-}
-
-/** Whether two requests ask for the same. */
-export function isSameRequest(a: SnapshotRequest, b: SnapshotRequest): boolean {
-  return JSON.stringify(plain(a)) === JSON.stringify(plain(b));
-}
-
-/** In one order, without what is undefined or empty. */
-function plain({ key, kind, chain, format, scratch }: SnapshotRequest): SnapshotRequest {
-  const options = scratch === undefined ? undefined : plainScratch(scratch);
-  const isDefault = options === undefined || Object.values(options).every((value) => value === undefined);
-  return { key, kind, chain: [...chain], format, ...(isDefault ? {} : { scratch: options }) };
-}
-
-function plainScratch({ bytes, unformatted, location, shareWith }: ScratchOptions): ScratchOptions {
-  return { bytes, unformatted: unformatted === true ? true : undefined, location, shareWith };
 }
