@@ -2,6 +2,7 @@
 
 import { blockCases } from './block-cims.ts';
 import { type ConformanceCase, hostCases, hostCasesOfBlocks } from './host.ts';
+import { snapshotCases } from './snapshots.ts';
 
 export type { ConformanceCase } from './host.ts';
 
@@ -9,4 +10,5 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...hostCases,
   ...hostCasesOfBlocks,
   ...blockCases,
+  ...snapshotCases,
 ];

@@ -55,6 +55,8 @@ function embeddedFixture(directory: string, options: Omit<EmbeddedHostOptions, '
     reopen: async () => open(),
     makeLayer: (files) => writeLayerBlob(directory, layerItems(files)),
     readFile: async (path) => (existsSync(path) ? readFile(path, 'utf8') : undefined),
+    writeFile: (path, content) => writeFile(path, content),
+    removeFile: (path) => unlink(path),
     makeFile: (path) => writeFile(path, 'foreign'),
     makeDirectory: async (path) => void (await mkdir(path)),
     fingerprint: () => fingerprint(root),

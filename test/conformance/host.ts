@@ -50,6 +50,9 @@ export interface HostFixture {
   makeLayer(files: LayerFiles): Promise<LayerSource>;
   /** A file's content at a path, undefined when there is none. Sees through mounts. */
   readFile(path: string): Promise<string | undefined>;
+  /** Through a writable mount; of hosts that have such. */
+  writeFile?(path: string, content: string): Promise<void>;
+  removeFile?(path: string): Promise<void>;
   makeFile(path: string): Promise<void>;
   makeDirectory(path: string): Promise<void>;
   /** A digest of everything below the root, names and times included. */
