@@ -5,7 +5,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, posix } from 'node:path';
 import { readLayerTree } from '../../src/hosts/memory/layer-reader.ts';
-import { BLOCK_CAPABILITIES, MemoryHost } from '../../src/hosts/memory/memory-host.ts';
+import { BLOCK_CAPABILITIES, MemoryHost, SNAPSHOT_CAPABILITIES } from '../../src/hosts/memory/memory-host.ts';
 import { layerItems, writeLayerBlob } from '../support/host-layers.ts';
 import type { HostFixture } from './host.ts';
 
@@ -13,7 +13,10 @@ const WORKSPACE = '/workspace';
 const { dirname } = posix;
 
 export function openMemoryHost(): MemoryHost {
-  return new MemoryHost({ readLayer: readLayerTree, capabilities: BLOCK_CAPABILITIES });
+  return new MemoryHost({
+    readLayer: readLayerTree,
+    capabilities: { ...BLOCK_CAPABILITIES, ...SNAPSHOT_CAPABILITIES },
+  });
 }
 
 export async function withMemoryFixture(run: (fixture: HostFixture) => Promise<void>): Promise<void> {
@@ -46,6 +49,8 @@ function memoryFixture(blobs: string, files: string): HostFixture {
       }
       return foreign.get(path);
     },
+    writeFile: async (path, content) => writeAt(host, path, Buffer.from(content)),
+    removeFile: async (path) => writeAt(host, path, undefined),
     makeFile: async (path) => {
       foreign.set(path, 'foreign');
       host.placeAt(path, { kind: 'file' });
@@ -53,11 +58,11 @@ function memoryFixture(blobs: string, files: string): HostFixture {
     },
     makeDirectory: async (path) => host.placeAt(path, { kind: 'empty-directory' }),
     fingerprint: async () => {
-      const { layers, merges, mounts, leftovers } = await host.observe({
+      const { layers, merges, mounts, snapshots, leftovers } = await host.observe({
         signal: new AbortController().signal,
       });
       return createHash('sha256')
-        .update(JSON.stringify([layers, merges, mounts, leftovers]))
+        .update(JSON.stringify([layers, merges, mounts, snapshots, leftovers]))
         .digest('hex');
     },
     unmountByHand: async ({ volumeGuid }) => host.dropMount(volumeGuid),
@@ -69,4 +74,9 @@ function memoryFixture(blobs: string, files: string): HostFixture {
     loseSnapshot: async (ref) => host.dropLayer(ref),
     damageMerge: async (top) => host.damageMerge(top, { code: 'file-missing', message: 'lost' }),
   };
+}
+
+function writeAt(host: MemoryHost, path: string, content: Buffer | undefined): void {
+  const mountPoint = path.split('/').slice(0, 3).join('/');
+  host.writeAt(mountPoint, `Files${path.slice(mountPoint.length)}`, content);
 }

@@ -11,7 +11,7 @@ import type {
   UnpackRequest,
 } from '../host.ts';
 import { suffices } from '../unpack-request.ts';
-import { keyOf, type LayerReader, rootHashOf, type StoredLayer } from './stored-layer.ts';
+import { keyOf, type LayerReader, type LayerTree, rootHashOf, type StoredLayer } from './stored-layer.ts';
 
 export class LayerStore {
   readonly #layers = new Map<string, StoredLayer>();
@@ -45,23 +45,37 @@ export class LayerStore {
   async unpack(request: UnpackRequest, context: EffectContext): Promise<void> {
     if (this.#suffices(request)) return;
     const parent = this.#requireParents(request);
-    const { chainId, format, blob, diffId } = request;
+    const { blob, diffId } = request;
     const tree =
       (await this.#readLayer?.({ blob, diffId, parent: parent?.tree }, context)) ??
       new Map([...(parent?.tree ?? []), [diffId, new Uint8Array(0)]]);
     context.progress?.({ phase: 'unpacking', done: blob.size, total: blob.size });
+    this.#unpacked.set(keyOf(request), this.#stored(request, tree, blob.size));
+  }
+
+  /** A layer that was made here, committed at once; one that is there is left alone. */
+  add(request: Omit<UnpackRequest, 'blob'>, tree: LayerTree, bytes: number): CommittedLayer {
+    const known = this.sound(request);
+    if (known !== undefined) return { ...known.layer };
+    const stored = this.#stored(request, tree, bytes);
+    this.#layers.set(keyOf(request), stored);
+    return { ...stored.layer };
+  }
+
+  #stored(request: Omit<UnpackRequest, 'blob'>, tree: LayerTree, bytes: number): StoredLayer {
+    const { chainId, format, diffId, parents } = request;
     const layer: CommittedLayer = {
       chainId,
       format,
       diffId,
-      parent: parent?.layer.chainId,
-      bytes: blob.size,
+      parent: parents.at(-1),
+      bytes,
       files: tree.size,
       builder: this.#builder,
       ...(request.seal === true ? { rootHash: rootHashOf(tree) } : {}),
       ...(request.vhdFooter === true ? { vhdFooter: true } : {}),
     };
-    this.#unpacked.set(keyOf(request), { layer, tree, faults: [] });
+    return { layer, tree, faults: [] };
   }
 
   commit(ref: LayerRef): CommittedLayer {

@@ -8,9 +8,14 @@ import type { LayerTree } from './stored-layer.ts';
 
 /** Replaces `file`. */
 export async function writeLayerTar(tree: LayerTree, parent: LayerTree, file: string): Promise<void> {
+  await writeWhole(file, layerTar(tree, parent));
+}
+
+/** Replaces `file`. */
+export async function writeWhole(file: string, content: Uint8Array): Promise<void> {
   const temporary = join(dirname(file), `tmp-${basename(file)}`);
   try {
-    await writeFile(temporary, layerTar(tree, parent));
+    await writeFile(temporary, content);
     await rename(temporary, file);
   } catch (error) {
     await rm(temporary, { force: true });
@@ -18,7 +23,8 @@ export async function writeLayerTar(tree: LayerTree, parent: LayerTree, file: st
   }
 }
 
-function layerTar(tree: LayerTree, parent: LayerTree): Buffer {
+/** The tar of what differs between two trees. */
+export function layerTar(tree: LayerTree, parent: LayerTree): Buffer {
   const chunks: Uint8Array[] = [];
   const tar = new LayerTarWriter((bytes) => chunks.push(Uint8Array.from(bytes)));
   const isGone = (path: string) => parent.has(path) && !tree.has(path);

@@ -29,12 +29,15 @@ import type {
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
+import { viewOf } from '../mounted-view.ts';
+import { writableSnapshot } from '../snapshot-request.ts';
 import { CallLog, type EffectName, type HostCall, type OnCall } from './call-log.ts';
 import { LayerStore } from './layer-store.ts';
-import { writeLayerTar } from './layer-writer.ts';
+import { writeLayerTar, writeWhole } from './layer-writer.ts';
 import { MergeStore } from './merge-store.ts';
 import { checkMountPath, MountStore } from './mount-store.ts';
 import { viewOfChain } from './shown-chain.ts';
+import { SnapshotStore } from './snapshot-store.ts';
 import type { LayerReader, LayerTree } from './stored-layer.ts';
 
 export type { EffectName } from './call-log.ts';
@@ -61,6 +64,12 @@ const DEFAULT_CAPABILITIES: Partial<Capabilities> = {
   export: { available: true },
 };
 
+/** What it can do with snapshots when given these capabilities as well. */
+export const SNAPSHOT_CAPABILITIES: Partial<Capabilities> = {
+  active: { available: true },
+  commit: { available: true },
+};
+
 /** What it can do with block CIMs when given these capabilities as well. */
 export const BLOCK_CAPABILITIES: Partial<Capabilities> = {
   'BlockCIM.write': { available: true },
@@ -77,12 +86,14 @@ export class MemoryHost implements Host {
   readonly #layers: LayerStore;
   readonly #merges: MergeStore;
   readonly #mounts = new MountStore();
+  readonly #snapshots: SnapshotStore;
 
   constructor(options: MemoryHostOptions = {}) {
     this.#log = new CallLog(options.onCall);
     this.root = options.root ?? '/memory';
     const builder = options.builder ?? 'memory/1';
     this.#layers = new LayerStore(builder, options.readLayer);
+    this.#snapshots = new SnapshotStore(this.#layers);
     this.#merges = new MergeStore(builder, (ref) => this.#layers.get(ref));
     this.#capabilities = capabilityTable(
       { ...DEFAULT_CAPABILITIES, ...options.capabilities },
@@ -153,7 +164,17 @@ export class MemoryHost implements Host {
   /** What a mounted path shows, or undefined when nothing of ours is mounted there. */
   viewAt(path: string): LayerTree | undefined {
     const view = this.#mounts.viewAt(path);
+    if (view?.snapshot !== undefined) return this.#snapshots.get(view.snapshot)?.tree;
     return view === undefined ? undefined : this.#layers.get(view)?.tree;
+  }
+
+  /** Writes a file through the writable mount at a path; `undefined` removes it. `name` is the layer's, below `Files`. */
+  writeAt(path: string, name: string, content: Uint8Array | undefined): void {
+    const key = this.#mounts.viewAt(path)?.snapshot;
+    const snapshot = key === undefined ? undefined : this.#snapshots.get(key);
+    if (snapshot === undefined) throw new Error(`nothing writable is mounted at ${path}`);
+    if (content === undefined) snapshot.tree.delete(name);
+    else snapshot.tree.set(name, content);
   }
 
   // --- the port ---
@@ -173,7 +194,7 @@ export class MemoryHost implements Host {
         .all()
         .sort((a, b) => compareText(`${a.format} ${a.chain.at(-1)}`, `${b.format} ${b.chain.at(-1)}`)),
       mounts: this.#mounts.all(),
-      snapshots: [],
+      snapshots: this.#snapshots.all(),
       paths: Object.fromEntries((options.paths ?? []).map((path) => [path, this.#mounts.pathState(path)])),
       leftovers: this.#layers.leftovers(this.root),
     }));
@@ -205,6 +226,10 @@ export class MemoryHost implements Host {
         ({ format, chain }) => format === ref.format && chain.includes(ref.chainId),
       );
       if (path !== undefined) throw refuse(`the mount at ${path}`);
+      const key = this.#snapshots.find(
+        ({ format, chain }) => format === ref.format && chain.includes(ref.chainId),
+      );
+      if (key !== undefined) throw refuse(`snapshot ${JSON.stringify(key)}`);
       this.#merges.remove(ref);
       this.#layers.remove(ref);
     });
@@ -217,7 +242,9 @@ export class MemoryHost implements Host {
       this.#require(`view.${request.view}`, operation);
       if (request.access === 'ReadWrite') this.#require('active', operation);
       checkMountPath(request.path, this.root);
-      const view = viewOfChain(this.#layers, this.#merges, request);
+      const view =
+        request.chain.length === 0 ? viewOf(request) : viewOfChain(this.#layers, this.#merges, request);
+      if (request.access === 'ReadWrite') this.#requireWritable(request, operation);
       const mounted = this.#mounts.mount(request, view, operation);
       context.progress?.({ phase: 'mounting', done: 1, total: 1 });
       return mounted;
@@ -275,41 +302,66 @@ export class MemoryHost implements Host {
   }
 
   async prepareSnapshot(request: SnapshotRequest, context: EffectContext): Promise<void> {
-    return this.#refuse('prepareSnapshot', 'active', request.key, context);
+    return this.#log.run('prepareSnapshot', request.key, context.signal, () => {
+      this.#require('active', `prepare snapshot ${JSON.stringify(request.key)}`);
+      this.#snapshots.prepare(request);
+    });
   }
 
   async snapshotMounts(key: string, context: EffectContext): Promise<SnapshotMount[]> {
-    return this.#refuse('snapshotMounts', 'active', key, context);
+    return this.#log.run('snapshotMounts', key, context.signal, () => {
+      const operation = `mounts of snapshot ${JSON.stringify(key)}`;
+      this.#require('active', operation);
+      const { request } = this.#snapshots.require(key, operation);
+      return [{ type: 'memory', source: key, options: [request.kind === 'view' ? 'ro' : 'rw'] }];
+    });
   }
 
-  async exportSnapshot(key: string, _file: string, context: EffectContext): Promise<DiffId> {
-    return this.#refuse('exportSnapshot', 'commit', key, context);
+  async exportSnapshot(key: string, file: string, context: EffectContext): Promise<DiffId> {
+    return this.#log.run('exportSnapshot', key, context.signal, async () => {
+      const operation = `export snapshot ${JSON.stringify(key)}`;
+      this.#require('commit', operation);
+      const { tar, diffId } = this.#snapshots.export(key, operation);
+      await writeWhole(file, tar);
+      return diffId;
+    });
   }
 
-  async commitSnapshot(
-    key: string,
-    _options: CommitOptions,
-    context: EffectContext,
-  ): Promise<CommittedLayer> {
-    return this.#refuse('commitSnapshot', 'commit', key, context);
+  async commitSnapshot(key: string, options: CommitOptions, context: EffectContext): Promise<CommittedLayer> {
+    return this.#log.run('commitSnapshot', key, context.signal, () => {
+      const operation = `commit snapshot ${JSON.stringify(key)}`;
+      this.#require('commit', operation);
+      this.#requireUnused(key, operation);
+      return this.#snapshots.commit(key, options, operation);
+    });
   }
 
   async removeSnapshot(key: string, context: EffectContext): Promise<void> {
-    return this.#refuse('removeSnapshot', 'active', key, context);
+    return this.#log.run('removeSnapshot', key, context.signal, () => {
+      this.#requireUnused(key, `remove snapshot ${JSON.stringify(key)}`);
+      this.#snapshots.remove(key);
+    });
   }
 
   // --- inside ---
 
-  async #refuse(
-    method: EffectName,
-    capability: Capability,
-    subject: string,
-    context: EffectContext,
-  ): Promise<never> {
-    return this.#log.run(method, subject, context.signal, () => {
-      this.#require(capability, `${method} ${subject}`);
-      throw new Error(`the in-memory host was given the capability ${capability} but has no ${method}`);
-    });
+  #requireWritable(request: MountRequest, operation: string): void {
+    const { snapshot: key = '', volumeGuid } = request;
+    writableSnapshot(request, this.#snapshots.get(key)?.request);
+    const path = this.#mounts.findUser((other) => other.snapshot === key && other.volumeGuid !== volumeGuid);
+    if (path === undefined) return;
+    throw new CimletError(
+      'failed-precondition',
+      `${operation}: snapshot ${JSON.stringify(key)} is mounted at ${path}`,
+    );
+  }
+
+  #requireUnused(key: string, operation: string): void {
+    const refuse = (why: string) => new CimletError('failed-precondition', `${operation}: ${why}`);
+    const path = this.#mounts.findUser(({ snapshot }) => snapshot === key);
+    if (path !== undefined) throw refuse(`it is mounted at ${path}`);
+    const sharer = this.#snapshots.find(({ scratch }) => scratch?.shareWith === key);
+    if (sharer !== undefined) throw refuse(`snapshot ${JSON.stringify(sharer)} is kept in its scratch`);
   }
 
   #require(capability: Capability, operation: string): void {
