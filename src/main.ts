@@ -12,6 +12,7 @@ import type { Services } from './cli/context.ts';
 import { runCli } from './cli/program.ts';
 import { CimletError, classify } from './errors.ts';
 import { createEmbeddedHost } from './hosts/embedded/embedded-host.ts';
+import { areEffectsHung } from './hosts/windows/hung-effects.ts';
 import { createWindowsHost } from './hosts/windows/windows-host.ts';
 import type { HostPlatform } from './images/types.ts';
 import { agentPipe, agentSocket } from './server/address.ts';
@@ -82,3 +83,4 @@ process.exitCode = await runCli({
   version: readVersion(),
   services,
 });
+if (areEffectsHung()) process.exit();

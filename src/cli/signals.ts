@@ -1,4 +1,4 @@
-/** Ctrl-C and SIGTERM while work is under way: the first asks it to stop, the second doesn't ask. */
+/** Ctrl-C, Ctrl-Break and SIGTERM while work is under way: the first asks it to stop, the second doesn't ask. */
 
 import type { CliContext } from './context.ts';
 
@@ -9,7 +9,8 @@ export interface Interruption {
   stop(): void;
 }
 
-const NUMBERS = { SIGINT: 2, SIGTERM: 15 } as const;
+/** SIGBREAK is Ctrl-Break of Windows, which reaches process groups of their own, where Ctrl-C doesn't. */
+const NUMBERS = { SIGINT: 2, SIGTERM: 15, SIGBREAK: 21 } as const;
 
 /** Listens until `stop`. `announce` is called once, at the first signal. */
 export function listenForInterruption(announce: (message: string) => void): Interruption {

@@ -82,33 +82,38 @@ export async function removeEmptyDirectories(outermostFirst: readonly string[]):
 /** On Windows a file can be neither renamed nor deleted for an instant while a virus scanner's filter driver looks at it. */
 const ATTEMPTS = 5;
 const PAUSE_MS = 100;
-const DELETE = { recursive: true, force: true, maxRetries: ATTEMPTS, retryDelay: PAUSE_MS } as const;
 
 /** Renames a file or folder. `busy` or `access-denied` while it, or what is in it, is open to others. */
 export async function move(from: string, to: string): Promise<void> {
-  for (let attempt = 1; ; attempt++)
-    try {
-      await rename(from, to);
-      return;
-    } catch (error) {
-      const classified = classify(error, `rename ${from}`);
-      if (!isErrorCode(classified, 'busy', 'access-denied') || attempt === ATTEMPTS) throw classified;
-      await wait(PAUSE_MS);
-    }
+  await patiently(`rename ${from}`, () => rename(from, to));
 }
 
 /** Deletes a file or a tree of ours, read-only directories in it included. */
 export async function removeTree(path: string): Promise<void> {
-  try {
-    await rm(path, DELETE);
-  } catch (error) {
-    if (!isErrorCode(classify(error, `remove ${path}`), 'access-denied'))
-      throw classify(error, `remove ${path}`);
-    await makeWritable(path);
-    await rm(path, DELETE).catch((again: unknown) => {
-      throw classify(again, `remove ${path}`);
-    });
-  }
+  // Not rm's own retries: it makes them for a file, for its folder, and for the folder above again.
+  const remove = () => rm(path, { recursive: true, force: true });
+  await patiently(`remove ${path}`, async () => {
+    try {
+      await remove();
+    } catch (error) {
+      if (!isErrorCode(classify(error, `remove ${path}`), 'access-denied')) throw error;
+      await makeWritable(path);
+      await remove();
+    }
+  });
+}
+
+async function patiently(operation: string, task: () => Promise<void>): Promise<void> {
+  for (let attempt = 1; ; attempt++)
+    try {
+      await task();
+      return;
+    } catch (error) {
+      const classified = classify(error, operation);
+      const isPassing = isErrorCode(classified, 'busy', 'access-denied', 'already-exists');
+      if (!isPassing || attempt === ATTEMPTS) throw classified;
+      await wait(PAUSE_MS);
+    }
 }
 
 async function makeWritable(directory: string): Promise<void> {

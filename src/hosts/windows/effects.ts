@@ -4,6 +4,7 @@ import { classify } from '../../errors.ts';
 import { throwIfAborted } from '../abort.ts';
 import type { EffectContext, MountRequest, VolumeGuid } from '../host.ts';
 import type { KeyedLock } from '../keyed-lock.ts';
+import { unlessHung } from './hung-effects.ts';
 import { foldPath } from './mount-paths.ts';
 
 export class Effects {
@@ -11,11 +12,13 @@ export class Effects {
   readonly running = { folders: new Set<string>(), volumeGuids: new Set<VolumeGuid>() };
   readonly #locks: KeyedLock;
   readonly #explain: (error: unknown) => Promise<unknown>;
+  readonly #patience: number | undefined;
 
-  /** `explain` gives the error to throw for one that an effect threw. */
-  constructor(locks: KeyedLock, explain: (error: unknown) => Promise<unknown>) {
+  /** `explain` gives the error to throw for one that an effect threw; `patience` is that of `unlessHung`. */
+  constructor(locks: KeyedLock, explain: (error: unknown) => Promise<unknown>, patience?: number) {
     this.#locks = locks;
     this.#explain = explain;
+    this.#patience = patience;
   }
 
   /** Within a merge's folder mounts' and layers' may be taken; never the other way. */
@@ -25,9 +28,8 @@ export class Effects {
     operation: string,
     effect: () => Promise<T>,
   ): Promise<T> {
-    return this.#locks.run(`folder ${folder}`, () =>
-      this.#run(this.running.folders, folder, context, operation, effect),
-    );
+    const run = () => this.#run(this.running.folders, folder, context, operation, effect);
+    return unlessHung(this.#locks.run(`folder ${folder}`, run), context, operation, this.#patience);
   }
 
   async onMount<T>(
@@ -36,11 +38,11 @@ export class Effects {
     operation: string,
     effect: () => Promise<T>,
   ): Promise<T> {
-    return this.#locks.run(`mount ${volumeGuid}`, () =>
+    const run = () =>
       this.#locks.run(`path ${foldPath(path)}`, () =>
         this.#run(this.running.volumeGuids, volumeGuid, context, operation, effect),
-      ),
-    );
+      );
+    return unlessHung(this.#locks.run(`mount ${volumeGuid}`, run), context, operation, this.#patience);
   }
 
   async #run<K, T>(

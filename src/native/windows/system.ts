@@ -15,8 +15,10 @@ const kernel32 = library('kernel32.dll', {
   FormatMessageW: [uint32, [uint32, pointer, uint32, uint32, pointer, uint32, pointer]],
   GetModuleHandleW: [pointer, [str16]],
   GetSystemDirectoryW: [uint32, [pointer, uint32]],
+  GetCurrentProcess: [C.intptr, []],
   LocalFree: [pointer, [pointer]],
   SetDefaultDllDirectories: [C.int32, [uint32]],
+  TerminateProcess: [C.int32, [C.intptr, uint32]],
 });
 
 const FORMAT_MESSAGE_IGNORE_INSERTS = 0x200;
@@ -48,6 +50,14 @@ export function systemMessage(status: number, from: 'system' | 'ntdll' = 'system
     .replace(/\s+/g, ' ')
     .trim();
   return text === '' ? undefined : text;
+}
+
+/**
+ * Ends this process at once, whatever its threads are at.
+ * https://learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-terminateprocess
+ */
+export function endProcess(code: number): void {
+  kernel32.call('TerminateProcess', kernel32.call('GetCurrentProcess').value, code);
 }
 
 /** `C:\Windows\System32`, as the system has it, whatever the environment says. */

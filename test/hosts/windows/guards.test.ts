@@ -1,0 +1,40 @@
+/** What Windows does in the field, and what the Windows host does about it: the table in docs/windows.md. */
+
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  type NativeCall,
+  openWindowsWorld,
+  runWindowsProcess,
+  type WindowsWorld,
+} from '../../support/windows.ts';
+import { canRunWindows } from '../../support/windows-tools.ts';
+
+describe.runIf(canRunWindows())('guards of the Windows host', () => {
+  let world: WindowsWorld;
+  let calls: NativeCall[];
+
+  beforeAll(async () => {
+    world = await openWindowsWorld();
+    const script = join(import.meta.dirname, 'guards.ts');
+    const { stdout, stderr } = await runWindowsProcess(world, { script });
+    expect({ stdout, stderr }).toEqual({ stdout: 'done\n', stderr: '' });
+    calls = await world.calls();
+  }, 240_000);
+  afterAll(() => world?.close());
+
+  it('take away what is attached before a layer is destroyed once more', () => {
+    const first = calls.findIndex(({ call, result }) => call === 'DestroyLayer' && result === '0x80070005');
+    expect(calls.slice(first, first + 4).map(({ call }) => call)).toEqual([
+      'DestroyLayer',
+      'UnprepareLayer',
+      'DeactivateLayer',
+      'DestroyLayer',
+    ]);
+  });
+
+  it('keep layer calls few at a time', () => {
+    const many = calls.filter(({ call }) => call === 'LayerExists').map(({ concurrent }) => concurrent);
+    expect([many.length, Math.max(...many)]).toEqual([16, 4]);
+  });
+});

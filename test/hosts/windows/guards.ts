@@ -1,0 +1,106 @@
+/** Guards of the Windows host against what Windows does in the field, each met in a Windows process. Prints `done` in the end. */
+
+import assert from 'node:assert/strict';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { setImmediate as turn } from 'node:timers/promises';
+import type { EffectContext, MountRequest } from '../../../src/hosts/host.ts';
+import { mountVolumeGuid } from '../../../src/hosts/identity.ts';
+import { bearableLayerCalls } from '../../../src/hosts/windows/layer-calls.ts';
+import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
+import { FileAccess } from '../../../src/native/windows/kernel32.ts';
+import { openWindowsApi } from '../../../src/native/windows/windows.ts';
+import { BASE, build, context, look, rejects, stack, UPPER } from '../../conformance/host.ts';
+import { layerItems, writeLayerBlob } from '../../support/host-layers.ts';
+
+const FAULTS = 'C:\\doubles\\faults.txt';
+const plan = (text: string) => writeFile(FAULTS, text);
+
+await mkdir('C:\\blobs');
+await mkdir('C:\\doubles', { recursive: true });
+const host = createWindowsHost({ root: 'C:\\store' });
+const makeLayer = (files: typeof BASE) => writeLayerBlob('C:\\blobs', layerItems(files));
+const api = openWindowsApi();
+
+/** What can't be deleted is set aside and said, and stands in nobody's way. */
+async function undeletable(): Promise<void> {
+  const [base] = await stack({ makeLayer, format: 'BlockCIM' } as never, BASE);
+  assert(base !== undefined);
+  const warnings: string[] = [];
+  const held: number[] = [];
+  const remove: EffectContext = { ...context, warn: (message) => warnings.push(message) };
+  for (const expected of [['rm'], ['rm', 'rm~2']]) {
+    await build(host, [base]);
+    const folder = (await readdir('C:\\store\\snapshots')).find((name) => !name.startsWith('rm-'));
+    const file = `C:\\store\\snapshots\\${folder}\\layer.bcim`;
+    held.push(await api.kernel32.createFile(file, { access: FileAccess.read, share: 0, flags: 0 }));
+    await host.removeLayer(base, remove);
+    const { layers, leftovers } = await look(host);
+    const names = leftovers.map(({ path }) => path.replace(/^.*\\(rm)-[0-9a-f]+\.block/, '$1'));
+    assert.deepEqual([layers, names], [[], expected]);
+  }
+  assert.match(warnings.join('\n'), /cannot be deleted yet/);
+  for (const handle of held) api.kernel32.closeHandle(handle);
+  assert.equal((await host.cleanLeftovers(context)).length, 2);
+  assert.deepEqual(await readdir('C:\\store\\snapshots'), []);
+}
+
+/** Refusals that something left attached explains are met by detaching it, once; others are thrown. */
+async function refusedLayerCalls(): Promise<void> {
+  const { vmcompute, computestorage } = bearableLayerCalls(api);
+  const layer = 'C:\\layers\\a';
+  for (const code of ['80070005', '80070020']) {
+    await mkdir(layer, { recursive: true });
+    await plan(`DestroyLayer 1 fail ${code}\n`);
+    await vmcompute.destroyLayer(layer);
+    assert.deepEqual(await readdir('C:\\layers'), []);
+    await mkdir(layer);
+    await plan(`DestroyLayer 1 fail ${code}\nDestroyLayer 2 fail ${code}\n`);
+    await rejects(vmcompute.destroyLayer(layer), code === '80070005' ? 'access-denied' : 'busy');
+    await plan('DestroyLayer 1 fail 80070003\n');
+    await rejects(vmcompute.destroyLayer(layer), 'not-found');
+    await vmcompute.destroyLayer(layer);
+  }
+  await mkdir(layer);
+  await Promise.all(Array.from({ length: 16 }, () => vmcompute.layerExists(layer)));
+  await plan('HcsAttachOverlayFilter 0 fail 80070020\n');
+  const data = { SchemaVersion: { Major: 2, Minor: 1 }, FilterType: 'UnionFS' as const, Layers: [] };
+  await rejects(computestorage.attachOverlayFilter('\\\\?\\Volume{0}\\', data), 'busy');
+  await plan('');
+}
+
+/** A call that never returns keeps nobody waiting who gives up, nor the event loop; what it works on stays locked. */
+async function hung(): Promise<void> {
+  const impatient = createWindowsHost({ root: 'C:\\store', patience: 0 });
+  const requests = await stack({ makeLayer } as never, BASE, UPPER);
+  await build(impatient, requests);
+  const volumeGuid = mountVolumeGuid('hung');
+  const chain = requests.map(({ chainId }) => chainId);
+  const path = 'C:\\hung\\here';
+  const request: MountRequest = {
+    volumeGuid,
+    path,
+    chain,
+    format: 'ForkedCIM',
+    access: 'ReadOnly',
+    view: 'Kernel',
+  };
+  await plan('CimMountImage 1 hang 0\n');
+  const stop = new AbortController();
+  const mounting = impatient.mount(request, { signal: stop.signal });
+  while ((await readFile(FAULTS, 'utf8')) !== '') await turn();
+  stop.abort();
+  await rejects(mounting, 'cancelled', /mount C:\\hung\\here: .* Windows has not answered/);
+  assert.equal((await look(impatient)).mounts[0]?.state, 'missing');
+  const other = new AbortController();
+  const waiting = impatient.dismount(volumeGuid, { signal: other.signal });
+  other.abort();
+  await rejects(waiting, 'cancelled');
+  await writeFile('C:\\doubles\\release', '');
+  await impatient.mount(request, context);
+  await impatient.dismount(volumeGuid, context);
+}
+
+await undeletable();
+await refusedLayerCalls();
+await hung();
+console.log('done');
