@@ -4,7 +4,7 @@ import { type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { DeclaredSource } from '../reconciler/types.ts';
 import type { Source } from '../sources/source.ts';
 import type { ResourceRecord } from '../state/records.ts';
-import type { Declaration } from './follow-source.ts';
+import type { Declaration } from './declaration.ts';
 import { findPruneObstacle } from './prune-safety.ts';
 
 export interface FollowedSource {
@@ -35,8 +35,7 @@ export function collectSources(
   const inForce = followed.flatMap(({ source: { name }, id, prune, isSuspended }) => {
     const declaration = declared.get(name);
     if (declaration === undefined || isSuspended) return [];
-    const resources = declaration.resources.filter((resource) => {
-      const key = resourceKey(resource);
+    const isFirst = (key: ResourceKey) => {
       const owner = owners.get(key);
       if (owner === undefined) owners.set(key, name);
       else {
@@ -44,16 +43,18 @@ export function collectSources(
         warnings.push({ source: name, reason: 'Duplicate', message });
       }
       return owner === undefined;
-    });
-    return [{ name, id, revision: declaration.revision, resources, prune }];
+    };
+    const resources = declaration.resources.filter((resource) => isFirst(resourceKey(resource)));
+    const invalid = declaration.invalid.filter(({ key }) => isFirst(key));
+    return [{ name, id, revision: declaration.revision, resources, invalid, prune }];
   });
   const isDeclared = (key: ResourceKey) => owners.has(key);
-  const sources = inForce.map(({ name, id, revision, resources, prune }) => {
+  const sources = inForce.map(({ name, id, revision, resources, invalid, prune }) => {
     const obstacle = prune
       ? findPruneObstacle({ sourceId: id, resources, isDeclared, records, largestShare })
       : undefined;
     if (obstacle !== undefined) warnings.push({ source: name, reason: 'PruneRefused', message: obstacle });
-    return { id, revision, resources, prune: prune && obstacle === undefined };
+    return { id, revision, resources, invalid, prune: prune && obstacle === undefined };
   });
   return { sources, warnings };
 }

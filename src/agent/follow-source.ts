@@ -1,27 +1,17 @@
-/** One source: what it declares now, kept up to date. What can't be read or isn't sound changes nothing. */
+/** One source: what it declares now, kept up to date. What can't be read changes nothing. */
 
 import { CimletError } from '../errors.ts';
-import { loadManifestContents } from '../manifests/load.ts';
-import type { Problem, Resource } from '../manifests/resources.ts';
 import type { Revision, Source } from '../sources/source.ts';
+import { type Declaration, describeInvalid, readDeclaration } from './declaration.ts';
 import type { AgentLog } from './log.ts';
-
-/** The revision of a source that is in force. */
-export interface Declaration {
-  revision: string;
-  resources: readonly Resource[];
-}
 
 export interface FollowOptions {
   signal: AbortSignal;
   onDeclared: (declaration: Declaration) => void;
-  /** The latest revision can't be had or isn't sound; the one in force stays. Undefined when all is well again. */
+  /** The latest revision can't be had, or not all of it is in force; what was stays. Undefined when all is well again. */
   onTrouble: (trouble: CimletError | undefined) => void;
   log: AgentLog;
 }
-
-/** Problems that a message names; the rest is counted. */
-const NAMED = 3;
 
 /** Goes on until the signal aborts. Starts with what was in force last, whether the source can be reached or not. */
 export async function followSource(source: Source, options: FollowOptions): Promise<void> {
@@ -29,33 +19,35 @@ export async function followSource(source: Source, options: FollowOptions): Prom
   /** Name of the revision looked at last that is in force. */
   let latest: string | undefined;
   let isInForce = false;
+  /** With the revision looked at last, although it is in force. */
+  let trouble: CimletError | undefined;
 
   const restore = async () => {
     const accepted = await source.accepted();
     if (accepted === undefined) return;
-    const { resources, problems } = loadManifestContents(accepted.manifests);
-    // A later release may read the same manifests otherwise.
-    if (problems.length > 0) return;
+    // Throws when a later release reads the same manifests otherwise.
+    const declaration = readDeclaration(source.name, accepted);
     isInForce = true;
-    onDeclared({ revision: accepted.name, resources });
+    onDeclared(declaration);
   };
   const look = async () => {
     const revision = await source.sync(signal);
     if (revision.name === latest) return;
-    const { resources, problems } = loadManifestContents(revision.manifests);
-    if (problems.length > 0) throw unsound(source.name, revision, problems);
+    const declaration = readDeclaration(source.name, revision);
     if (revision.manifests.length === 0 && isInForce) throw emptied(source.name, revision);
     await source.accept(revision);
     // Only now: what was refused, or could not be kept, is looked at again, and stays a trouble until it isn't one.
     latest = revision.name;
     isInForce = true;
+    trouble = describeInvalid(source.name, declaration);
     for (const warning of revision.warnings) log.warn({ source: source.name }, warning);
-    log.info({ source: source.name, revision: revision.name, resources: resources.length }, 'new revision');
-    onDeclared({ revision: revision.name, resources });
+    const resources = declaration.resources.length;
+    log.info({ source: source.name, revision: revision.name, resources }, 'new revision');
+    onDeclared(declaration);
   };
-  const lookAndClear = async () => {
+  const lookAndTell = async () => {
     await look();
-    onTrouble(undefined);
+    onTrouble(trouble);
   };
   const tell = async (attempt: () => Promise<void>, report: (error: CimletError) => void) => {
     try {
@@ -68,21 +60,8 @@ export async function followSource(source: Source, options: FollowOptions): Prom
   };
 
   await tell(restore, ({ code, hint, message }) => log.warn({ source: source.name, code, hint }, message));
-  await tell(lookAndClear, onTrouble);
-  for await (const _ of source.changes(signal)) await tell(lookAndClear, onTrouble);
-}
-
-function unsound(name: string, revision: Revision, problems: readonly Problem[]): CimletError {
-  const named = problems.slice(0, NAMED).map(({ position, field, message }) => {
-    const { file, line, column } = position;
-    return `${file}:${line}:${column}: ${field === '' ? '' : `${field}: `}${message}`;
-  });
-  const more = problems.length > NAMED ? `; and ${problems.length - NAMED} more` : '';
-  return new CimletError(
-    'invalid-manifest',
-    `source ${name}: revision ${revision.name} is not applied: ${named.join('; ')}${more}`,
-    { hint: 'mend the manifests; until then what was in force stays' },
-  );
+  await tell(lookAndTell, onTrouble);
+  for await (const _ of source.changes(signal)) await tell(lookAndTell, onTrouble);
 }
 
 function emptied(name: string, revision: Revision): CimletError {

@@ -14,11 +14,14 @@ import {
   readManifestFile,
   tooLarge,
 } from './find-files.ts';
+import type { Issue } from './issues.ts';
 import { checkReferences, placeReference, type Referrer, referencesOf } from './references.ts';
 import {
+  type Kind,
   type LoadedManifests,
   type Problem,
   type Resource,
+  type ResourceKey,
   resourceKey,
   type SourceFile,
 } from './resources.ts';
@@ -143,10 +146,12 @@ class Reading {
   #readDocument(file: ManifestFile, document: YamlDocument): void {
     const position = (place: Place) => ({ file: file.name, line: place.line, column: place.column });
     const { kind, issues } = checkManifest(document.data);
+    const resource = kind === undefined ? undefined : keyOf(kind, document.data, issues);
     for (const { path, at, code, message, suggestion } of issues) {
       const place = at === 'key' ? document.placeOfKey(path) : document.placeOf(path);
       this.#problems.push({
         position: position(place),
+        resource,
         field: formatField(path),
         code,
         message,
@@ -162,7 +167,7 @@ class Reading {
     }
     const { metadata, spec } = document.data as Pick<Resource, 'metadata' | 'spec'>;
     // The schema of the kind has checked that they belong together.
-    const resource = {
+    const valid = {
       kind,
       metadata,
       spec,
@@ -173,10 +178,10 @@ class Reading {
         position: position(document.placeOfKey(path)),
       })),
     } as Resource;
-    const references = referencesOf(resource).map((reference) =>
+    const references = referencesOf(valid).map((reference) =>
       placeReference(reference, position(document.placeOf(reference.field))),
     );
-    this.#referrers.push({ resource, references });
+    this.#referrers.push({ resource: valid, references });
   }
 
   #report(file: string, code: Problem['code'], message: string, place: Place = { line: 1, column: 1 }): void {
@@ -202,6 +207,14 @@ class Reading {
       revision: `folder@sha256:${this.#revision.digest('hex')}`,
     };
   }
+}
+
+/** Undefined when the document has no valid name. */
+function keyOf(kind: Kind, data: unknown, issues: readonly Issue[]): ResourceKey | undefined {
+  const { metadata } = data as { metadata?: { name?: unknown } | null };
+  const name = metadata?.name;
+  const isMisnamed = issues.some(({ path }) => path.join('.') === 'metadata.name');
+  return typeof name !== 'string' || isMisnamed ? undefined : `${kind}/${name}`;
 }
 
 /** Undefined when the bytes aren't UTF-8. A byte order mark is left out. */

@@ -2,7 +2,7 @@
 
 import { type FieldPath, formatField } from './field-path.ts';
 import type { Kind, Problem, Resource, ResourceKey, SourcePosition } from './resources.ts';
-import { resourceKey } from './resources.ts';
+import { formatPosition, resourceKey } from './resources.ts';
 import { didYouMean, suggest } from './suggest.ts';
 
 /** One resource naming another. */
@@ -61,8 +61,9 @@ export function checkReferences(referrers: readonly Referrer[], broken: Readonly
       byKey.set(key, referrer);
       continue;
     }
-    const message = `${key} is already declared at ${formatPlace(first.resource.position)}`;
-    problems.push({ position: resource.position, field: 'metadata.name', code: 'duplicate', message });
+    const message = `${key} is already declared at ${formatPosition(first.resource.position)}`;
+    const { position } = resource;
+    problems.push({ position, resource: key, field: 'metadata.name', code: 'duplicate', message });
   }
   problems.push(...danglingReferences(byKey, broken), ...cycles(byKey));
   return problems;
@@ -79,14 +80,14 @@ function danglingReferences(
     names.push(resource.metadata.name);
   }
   const problems: Problem[] = [];
-  for (const { references } of byKey.values()) {
+  for (const [resource, { references }] of byKey) {
     for (const { field, key, position } of references) {
       if (byKey.has(key) || broken.has(key)) continue;
       const [kind = '', name = ''] = key.split('/');
       const mayHint = problems.length < MOST_SUGGESTIONS;
       const suggestion = didYouMean(mayHint ? suggest(name, namesByKind.get(kind) ?? []) : undefined);
       const message = `${field} refers to ${key}, which isn't declared`;
-      problems.push({ position, field, code: 'dangling-reference', message, suggestion });
+      problems.push({ position, resource, field, code: 'dangling-reference', message, suggestion });
     }
   }
   return problems;
@@ -143,17 +144,14 @@ function describeCycle(steps: readonly Step[]): Problem {
   const [first] = steps;
   if (first === undefined) throw new Error('a cycle has a member');
   const round = [...steps.map(({ key }) => key), first.key].join(' -> ');
-  const places = steps.map(({ reference }) => formatPlace(reference.position)).join(', ');
+  const places = steps.map(({ reference }) => formatPosition(reference.position)).join(', ');
   return {
     position: first.reference.position,
+    resource: first.key,
     field: first.reference.field,
     code: 'cycle',
     message: `${round} is a cycle (by ${places})`,
   };
-}
-
-function formatPlace({ file, line, column }: SourcePosition): string {
-  return `${file}:${line}:${column}`;
 }
 
 /** A reference at its place. */

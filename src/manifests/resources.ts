@@ -35,8 +35,15 @@ export type LayerChainResource = ResourceOf<'LayerChain', LayerChainSpec>;
 export type MountResource = ResourceOf<'Mount', MountSpec>;
 export type Resource = ImageResource | LayerChainResource | MountResource;
 
+/** `file:line:column`. */
+export function formatPosition({ file, line, column }: SourcePosition): string {
+  return `${file}:${line}:${column}`;
+}
+
 export interface Problem {
   position: SourcePosition;
+  /** Whose mistake it is; undefined when that can't be told. */
+  resource?: ResourceKey | undefined;
   /** Path in the document; empty for the whole document. */
   field: string;
   code:
@@ -51,6 +58,14 @@ export interface Problem {
   message: string;
   /** "did you mean ..." */
   suggestion?: string | undefined;
+}
+
+/** A resource that is declared, but not validly. */
+export interface InvalidResource {
+  key: ResourceKey;
+  position: SourcePosition;
+  /** Its first problem. */
+  message: string;
 }
 
 export interface SourceFile {

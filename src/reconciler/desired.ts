@@ -3,7 +3,13 @@
 import { CimletError } from '../errors.ts';
 import type { Capabilities, ChainId, DiffId, LayerBlob, LayerFormat } from '../hosts/host.ts';
 import type { ResolvedArchive } from '../images/archive.ts';
-import { type MountResource, type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
+import {
+  type InvalidResource,
+  type MountResource,
+  type Resource,
+  type ResourceKey,
+  resourceKey,
+} from '../manifests/resources.ts';
 import type { ResourceRecord } from '../state/records.ts';
 import { deriveChain, findChainObstacle, findExpectationObstacle } from './derive-chain.ts';
 import { findPathCollisions, findPathProblem, type HostKind } from './mount-paths.ts';
@@ -49,6 +55,8 @@ export interface DesiredInput {
   host: HostKind;
   root: string;
   recordOf: (key: ResourceKey) => ResourceRecord | undefined;
+  /** Declared too, but not validly. */
+  invalid: readonly InvalidResource[];
   /** Known beforehand. */
   obstacles: ReadonlyMap<ResourceKey, Obstacle>;
   /** Asked for each Mount whose chain is known: what on the host stands in its way. */
@@ -68,6 +76,10 @@ export function deriveDesired(input: DesiredInput): Desired {
     blocked: new Map(),
     notes: [],
   };
+  for (const { key, position, message } of input.invalid) {
+    const hint = 'mend its manifest; until then it stays as it is';
+    desired.blocked.set(key, { key, code: 'invalid-manifest', message, hint, position });
+  }
   const present = new Set(input.resources.map(resourceKey));
   const mounts = input.resources.filter((resource) => resource.kind === 'Mount');
   const collisions = findPathCollisions(mounts, input.host);
@@ -122,9 +134,9 @@ function findDependencyObstacle(
   blocked: ReadonlyMap<ResourceKey, Blocked>,
 ): Obstacle | undefined {
   for (const key of dependenciesOf(resource)) {
-    if (!present.has(key))
-      return { code: 'not-found', message: `it needs ${key}, which no manifest declares` };
     const cause = blocked.get(key);
+    if (cause === undefined && !present.has(key))
+      return { code: 'not-found', message: `it needs ${key}, which no manifest declares` };
     if (cause === undefined) continue;
     return cause.code === 'suspended'
       ? { code: 'suspended', message: `it needs ${key}, which is suspended` }

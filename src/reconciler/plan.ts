@@ -54,7 +54,9 @@ export function planApply(input: PlanInput): Plan {
   const resources = sources.flatMap((source) => source.resources);
   const sourceOf = indexSources(sources);
   const selected = selectTargets(resources, targets, (key) => situation.resources.has(key));
+  const invalid = sources.flatMap((source) => source.invalid ?? []);
   const declared = new Map(resources.map((resource) => [resourceKey(resource), dependenciesOf(resource)]));
+  for (const { key } of invalid) declared.set(key, situation.resources.get(key)?.dependencies ?? []);
   const pruning = choosePruning(input, situation, declared);
   const leaverOf = findLeavers(selected, pruning.removals, situation);
   const obstacles = new Map(held);
@@ -68,6 +70,7 @@ export function planApply(input: PlanInput): Plan {
       host: situation.host,
       root: situation.root,
       recordOf: (key) => situation.resources.get(key),
+      invalid,
       obstacles,
       assessMount: (mount, chain) => {
         const sourceId = sourceOf(resourceKey(mount)).id;
@@ -96,7 +99,7 @@ export function planApply(input: PlanInput): Plan {
       actions: [...draft.actions, ...removals, ...unused],
       blocked: [...desired.blocked.values()],
       notes: [...desired.notes, ...draft.notes, ...pruning.notes],
-      resources: selected.map(resourceKey),
+      resources: [...selected.map(resourceKey), ...invalid.map(({ key }) => key)],
     });
   }
 }

@@ -1,9 +1,17 @@
 /** The one place that writes conditions: what a plan and its execution mean for each resource. */
 
 import { CimletError } from '../errors.ts';
-import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
+import {
+  formatPosition,
+  type InvalidResource,
+  type Kind,
+  type Resource,
+  type ResourceKey,
+  resourceKey,
+} from '../manifests/resources.ts';
 import type { ResourceIntent } from '../state/records.ts';
 import type { State } from '../state/state.ts';
+import { digestOf } from './canonical.ts';
 import { nextConditions, type Outcome, reasonOf } from './conditions.ts';
 import { dependenciesOf } from './resource-graph.ts';
 import { intentDigest, mayPrune } from './situation.ts';
@@ -85,11 +93,19 @@ export function createStatusWriter(
     }
   };
 
+  const stall = ({ key, position, message }: InvalidResource, source: DeclaredSource) => {
+    if (state.resource(key) === undefined) state.intendResource(nothingOf(key, source));
+    const where = formatPosition(position);
+    set(key, { state: 'stalled', reason: reasonOf('invalid-manifest'), message: `${where}: ${message}` });
+  };
+
   return {
     begin: () =>
       state.transaction(() => {
-        for (const { resources } of sources)
-          for (const resource of resources) beginOne(resourceKey(resource), resource);
+        for (const source of sources) {
+          for (const resource of source.resources) beginOne(resourceKey(resource), resource);
+          for (const resource of source.invalid ?? []) stall(resource, source);
+        }
       }),
     succeeded: (action) => {
       const key = ownKey(action);
@@ -125,6 +141,15 @@ export function createStatusWriter(
           set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
       }),
   };
+}
+
+/** For a resource that never was declared validly. */
+function nothingOf(key: ResourceKey, source: DeclaredSource): ResourceIntent {
+  const [kind, name] = key.split('/') as [Kind, string];
+  const { id: sourceId, revision } = source;
+  const spec = {};
+  const intent = { kind, name, sourceId, spec, specDigest: digestOf(spec), dependencies: [], revision };
+  return { ...intent, prune: true, deletionPolicy: 'Delete' };
 }
 
 function intentOf(resource: Resource, source: DeclaredSource): ResourceIntent {

@@ -12,7 +12,14 @@ import type {
   UnpackRequest,
   VolumeGuid,
 } from '../hosts/host.ts';
-import type { Kind, Resource, ResourceKey, SourceFile, SourcePosition } from '../manifests/resources.ts';
+import type {
+  InvalidResource,
+  Kind,
+  Resource,
+  ResourceKey,
+  SourceFile,
+  SourcePosition,
+} from '../manifests/resources.ts';
 
 /** What one source of manifests declares now. */
 export interface DeclaredSource {
@@ -20,6 +27,8 @@ export interface DeclaredSource {
   id: string;
   revision: string;
   resources: readonly Resource[];
+  /** Declared, but not validly: they are left as they are, and what depends on them waits. */
+  invalid?: readonly InvalidResource[] | undefined;
   /** Whether what it declared before and no longer does is removed; with any true, layers nobody needs go too. */
   prune: boolean;
 }

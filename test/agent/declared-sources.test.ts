@@ -19,8 +19,8 @@ const collect = (one: string[], two: string[]) =>
   collectSources(
     [followed('one'), followed('two')],
     new Map([
-      ['one', { revision: 'second', resources: one.map((name) => image(name)) }],
-      ['two', { revision: 'second', resources: two.map((name) => image(name)) }],
+      ['one', { revision: 'second', resources: one.map((name) => image(name)), invalid: [] }],
+      ['two', { revision: 'second', resources: two.map((name) => image(name)), invalid: [] }],
     ]),
     names.map((name) => recorded(name, 'one')),
     0.5,

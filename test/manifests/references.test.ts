@@ -76,6 +76,7 @@ describe('dangling references', () => {
     expect((await loadText(text)).problems).toEqual([
       {
         position: { file: '-', line: 7, column: 10 },
+        resource: 'Mount/m',
         field: 'spec.image',
         code: 'dangling-reference',
         message: "spec.image refers to Image/ap, which isn't declared",

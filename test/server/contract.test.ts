@@ -20,7 +20,7 @@ import { openWorld, type World } from '../reconciler/support.ts';
 const SCHEMAS = resolve(import.meta.dirname, '../../schemas');
 const BASE = 'https://cimlet.dev/schemas/v1alpha1/';
 
-/** Ready, merged, suspended and stalled resources. */
+/** Resources that are ready, merged, suspended, stalled, and not valid. */
 const MANIFESTS = `
 apiVersion: cimlet.dev/v1alpha1
 kind: Image
@@ -51,6 +51,11 @@ apiVersion: cimlet.dev/v1alpha1
 kind: Mount
 metadata: {name: waits}
 spec: {image: missing, path: /mnt/waits, suspend: {reason: a test, by: me}}
+---
+apiVersion: cimlet.dev/v1alpha1
+kind: LayerChain
+metadata: {name: mistaken}
+spec: {lairs: []}
 `;
 
 /** With closed objects, so that what is answered and not described is found. */

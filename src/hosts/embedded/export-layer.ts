@@ -1,9 +1,9 @@
 /** Committed layers given back as tars. */
 
 import { CimletError } from '../../errors.ts';
+import { whileRecorded } from '../exports.ts';
 import type { EffectContext, LayerRef } from '../host.ts';
 import { cimPath, containerPath, type Layout, layerFolder } from '../layout.ts';
-import { whileRecorded } from '../exports.ts';
 import { soundLayer } from './layer-store.ts';
 import { runJob } from './run-job.ts';
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
 import { throwIfAborted } from '../abort.ts';
 import { listDirectory } from '../directories.ts';
+import { findExportLeftovers } from '../exports.ts';
 import type {
   ChainId,
   LayerFault,
@@ -32,7 +33,6 @@ import { type LayerRecord, type MergeRecord, type StoredFile, sourceIdentity } f
 import { parseSnapshotFolder, type SnapshotRecord } from '../snapshot-records.ts';
 import { layerBuilder, MERGE_BUILDER } from './builders.ts';
 import { damageFaults } from './damage.ts';
-import { findExportLeftovers } from '../exports.ts';
 import type { MountInfoEntry } from './mount-info.ts';
 import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf } from './own-mounts.ts';
