@@ -14,8 +14,9 @@ export async function beginFolder(layout: Layout, folder: string): Promise<strin
   return path;
 }
 
-export async function discardFolder(layout: Layout, folder: string): Promise<void> {
-  await removeTree(snapshotPath(layout, folder, 'tmp-'));
+/** `remove` deletes the folder. */
+export async function discardFolder(layout: Layout, folder: string, remove = removeTree): Promise<void> {
+  await remove(snapshotPath(layout, folder, 'tmp-'));
 }
 
 /** Nothing may be in its place any more. */
@@ -39,11 +40,16 @@ export async function setAside(layout: Layout, folder: string): Promise<boolean>
   return true;
 }
 
-/** What can't be deleted now is left over, and doesn't stand in the way. */
-export async function removeAside(layout: Layout, folder: string, context: EffectContext): Promise<void> {
+/** What `remove` can't delete now is left over, and doesn't stand in the way. */
+export async function removeAside(
+  layout: Layout,
+  folder: string,
+  context: EffectContext,
+  remove = removeTree,
+): Promise<void> {
   for (const path of await asides(layout, folder))
     try {
-      await removeTree(path);
+      await remove(path);
     } catch (error) {
       if (!isErrorCode(error, 'busy', 'access-denied')) throw error;
       context.warn?.(`${path} cannot be deleted yet: ${error.message}`);

@@ -22,21 +22,32 @@ interface Removal {
  * - A link to a file of this layer is a hard link, one to a lower file a merge link, decided when all files are known.
  */
 export function blockPolicy(writer: BlockCimWriter, lower: LowerView | undefined): LayerPolicy {
-  return new BlockPolicy(writer, lower);
+  return new BlockPolicy(writer, lower, { refusesEmptyWhiteouts: true });
+}
+
+/** WCIFS layers: the same, but a whiteout of what isn't there is fine, as it is to hcsshim. */
+export function wcifsPolicy(writer: BlockCimWriter, lower: LowerView | undefined): LayerPolicy {
+  return new BlockPolicy(writer, lower, { refusesEmptyWhiteouts: false });
 }
 
 class BlockPolicy implements LayerPolicy {
   readonly linksLast = true;
   readonly #writer: BlockCimWriter;
   readonly #lower: LowerView | undefined;
+  readonly #refusesEmptyWhiteouts: boolean;
   /** By folded path. */
   readonly #removals = new Map<string, Removal>();
   /** By folded path; no path is below another. */
   readonly #tombstones = new Map<string, string>();
 
-  constructor(writer: BlockCimWriter, lower: LowerView | undefined) {
+  constructor(
+    writer: BlockCimWriter,
+    lower: LowerView | undefined,
+    { refusesEmptyWhiteouts }: { refusesEmptyWhiteouts: boolean },
+  ) {
     this.#writer = writer;
     this.#lower = lower;
+    this.#refusesEmptyWhiteouts = refusesEmptyWhiteouts;
   }
 
   lower(path: string): LowerKind {
@@ -125,6 +136,7 @@ class BlockPolicy implements LayerPolicy {
     }
     if (node !== undefined) return;
     if (this.#stat(path) === undefined) {
+      if (!this.#refusesEmptyWhiteouts) return;
       throw entryError(place, `whiteout of ${quoteName(path)}: the layers below have nothing there`);
     }
     if (isHidden || this.#hasTombstoneAbove(folded)) return;

@@ -1,7 +1,7 @@
 import { tmpdir } from 'node:os';
 import { CimletError } from '../errors.ts';
 import { TarReader } from '../tar/tar-reader.ts';
-import { blockPolicy } from './block-policy.ts';
+import { blockPolicy, wcifsPolicy } from './block-policy.ts';
 import type { BlockCimWriter, CimWriter } from './cim-writer.ts';
 import { forkedPolicy } from './forked-policy.ts';
 import { DELTA_PATHS, type HiveMerger } from './hives.ts';
@@ -82,6 +82,24 @@ export async function importBlockLayer(
   });
   const result = await run(tar, processor, options);
   return isBase || processor.added('UtilityVM') === undefined ? result : withWarning(result, UVM_WARNING);
+}
+
+/**
+ * Writes a layer tar for Windows to import as a WCIFS layer; otherwise as `importBlockLayer`. Hives, utility VM and what a
+ * base layer gets are Windows' business; a whiteout of what isn't there is fine.
+ */
+export async function importWcifsLayer(
+  tar: AsyncIterable<Uint8Array>,
+  writer: BlockCimWriter,
+  options: BlockImportOptions,
+): Promise<ImportResult> {
+  const processor = new LayerProcessor(writer, wcifsPolicy(writer, options.lower), {
+    ...options,
+    ...defaults(options),
+    isBase: options.lower === undefined,
+    hiveMerger: undefined,
+  });
+  return run(tar, processor, options);
 }
 
 const UVM_WARNING = 'utility VM files in a layer above the base are kept, but not merged with those below';

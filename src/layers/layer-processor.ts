@@ -33,7 +33,7 @@ export class LayerProcessor implements TarHandler {
   readonly #policy: LayerPolicy;
   readonly #onEntry: ((path: string) => void) | undefined;
   readonly #isBase: boolean;
-  readonly #hiveMerger: HiveMerger;
+  readonly #hiveMerger: HiveMerger | undefined;
   readonly #root: LayerNode;
   readonly #deferred: DeferredEntries;
 
@@ -51,7 +51,8 @@ export class LayerProcessor implements TarHandler {
     options: {
       isBase: boolean;
       spoolDirectory: string;
-      hiveMerger: HiveMerger;
+      /** Without one, whoever takes the layer works on its hives: they are files like any other. */
+      hiveMerger: HiveMerger | undefined;
       onEntry?: ((path: string) => void) | undefined;
     },
   ) {
@@ -94,18 +95,21 @@ export class LayerProcessor implements TarHandler {
    * `lower`, tombstones. Returns warnings.
    */
   complete(lower: LowerView | undefined): string[] {
-    const deltas = lower === undefined ? [] : findDeltas(this.#root, (path) => this.#deferred.file(path));
+    const merger = this.#hiveMerger;
+    const isMerging = merger !== undefined && lower !== undefined;
+    const deltas = isMerging ? findDeltas(this.#root, (path) => this.#deferred.file(path)) : [];
     this.#policy.settle(this.#root);
     this.#deferred.writeFiles(this.#writer);
     this.#deferred.writeLinks({
       isOwn: (target) => this.added(target) !== undefined,
       link: (path, target, isOwn) => this.#policy.link(path, target, isOwn),
     });
-    const warnings = this.#isBase ? completeBaseLayer(this.#writer, (path) => this.added(path)) : [];
-    if (lower !== undefined) {
+    const isCompleting = merger !== undefined && this.#isBase;
+    const warnings = isCompleting ? completeBaseLayer(this.#writer, (path) => this.added(path)) : [];
+    if (isMerging) {
       for (const hive of deltas) {
         const delta = this.#deferred.read(hive.delta);
-        const merge = () => writeMergedHive(hive, delta, lower, this.#writer, this.#hiveMerger);
+        const merge = () => writeMergedHive(hive, delta, lower, this.#writer, merger);
         warnings.push(...forEntry(hive.delta.place, merge));
       }
     }
@@ -146,13 +150,17 @@ export class LayerProcessor implements TarHandler {
         break;
       case 'file':
         this.#makeWay(header, entry.path, 'file');
-        this.#stream = isDeferredFile(entry.path)
+        this.#stream = this.#isDeferred(entry.path)
           ? this.#defer(header, entry.path, entry.metadata)
           : this.#create(entry.path, entry.metadata);
         break;
     }
     this.#streamOwner = entry.path;
     this.#streams.clear();
+  }
+
+  #isDeferred(path: string): boolean {
+    return this.#hiveMerger !== undefined && isDeferredFile(path);
   }
 
   #create(path: string, metadata: FileMetadata): CimStream {
@@ -190,7 +198,8 @@ export class LayerProcessor implements TarHandler {
 
   #addHardLink(header: TarHeader, path: string, target: string): void {
     if (foldName(path) === foldName(target)) throw entryError(header, 'a hard link to itself');
-    if (isDeferredFile(path)) throw entryError(header, 'a registry hive or boot file can not be a hard link');
+    if (this.#isDeferred(path))
+      throw entryError(header, 'a registry hive or boot file can not be a hard link');
     this.#makeWay(header, path, 'file');
     if (this.#policy.linksLast || this.#deferred.has(target)) this.#deferred.addLink(path, target, header);
     else if (!this.#policy.link(path, target, this.added(target) !== undefined)) {

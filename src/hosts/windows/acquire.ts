@@ -23,6 +23,16 @@ export async function releaseAll(resources: readonly Resource[]): Promise<void> 
   for (const resource of resources.toReversed()) await resource.release();
 }
 
+/** Several as one. */
+export function combined(resources: readonly Resource[]): Resource {
+  return { acquire: () => acquireAll(resources), release: () => releaseAll(resources) };
+}
+
+/** Resources as one. */
+export function together(resources: readonly Resource[]): Resource {
+  return { acquire: () => acquireAll(resources), release: () => releaseAll(resources) };
+}
+
 /** Runs `use` while the resource is held. */
 export async function holding<T>(resource: Resource, use: () => Promise<T>): Promise<T> {
   await resource.acquire();

@@ -10,7 +10,7 @@ import {
 } from '../../native/windows/capabilities.ts';
 import type { WindowsApi } from '../../native/windows/windows.ts';
 import { capabilityTable } from '../capability.ts';
-import type { Capabilities, CapabilityState } from '../host.ts';
+import type { Capabilities, Capability, CapabilityState } from '../host.ts';
 import type { CimfsGuard } from './cimfs-guard.ts';
 import { examineStore } from './preflight.ts';
 
@@ -21,6 +21,16 @@ export interface WindowsCapabilities {
   version: string;
 }
 
+const CIM_NAMES: readonly Capability[] = [
+  'ForkedCIM.write',
+  'ForkedCIM.mount',
+  'BlockCIM.write',
+  'BlockCIM.mount',
+  'merge',
+  'seal',
+];
+const STORE_NAMES: readonly Capability[] = ['WCIFS.write', 'WCIFS.mount', 'view.Kernel', 'active', 'commit'];
+
 const NOT_YET = 'not supported yet by the windows host';
 
 export async function probeCapabilities(
@@ -29,9 +39,13 @@ export async function probeCapabilities(
   guard: CimfsGuard,
 ): Promise<WindowsCapabilities> {
   const facts = probeWindows(api);
-  // Whatever else is there: a store where Windows can't keep layers, or a CimFS that takes the machine down, ends it all.
-  const refusal = (await examineStore(api.kernel32, root)) ?? (await guard.refusal());
-  const known = refusal === undefined ? byFeatures(facts) : refused(refusal);
+  const known = byFeatures(facts);
+  // Whatever else is there: a CimFS that takes the machine down ends what is done with CIMs.
+  const cimRefusal = await guard.refusal();
+  if (cimRefusal !== undefined) refuse(known, CIM_NAMES, cimRefusal);
+  // And a store where Windows can't keep layers ends it all.
+  const refusal = await examineStore(api.kernel32, root);
+  if (refusal !== undefined) refuse(known, [...CIM_NAMES, ...STORE_NAMES], refusal);
   return {
     capabilities: capabilityTable(known, NOT_YET),
     build: facts.build,
@@ -41,6 +55,8 @@ export async function probeCapabilities(
 
 function byFeatures(facts: WindowsFacts): Partial<Capabilities> {
   const features = windowsFeatures(facts);
+  const { scratch, overlayFilter, disks } = features;
+  const active = all(features['forkedCim.mount'], scratch, overlayFilter, disks);
   const blockMount = all(features['blockCim.mount'], features['mergedCim.mount']);
   return {
     'ForkedCIM.write': mergingHives(features, all(features['forkedCim.write'], features['forkedCim.mount'])),
@@ -50,8 +66,10 @@ function byFeatures(facts: WindowsFacts): Partial<Capabilities> {
     'BlockCIM.mount': blockMount,
     merge: all(features['mergedCim.write'], features['mergedCim.mount']),
     seal: all(features['verifiedCim.write'], features['verifiedCim.mount']),
+    'WCIFS.write': features.wcifs,
     'view.Kernel': features.bindFilter,
-    active: all(features['forkedCim.mount'], features.scratch, features.overlayFilter, features.disks),
+    active,
+    commit: active,
     'view.Extracted': {
       available: false,
       reason: 'the windows host mounts views and extracts none',
@@ -60,18 +78,8 @@ function byFeatures(facts: WindowsFacts): Partial<Capabilities> {
   };
 }
 
-function refused(state: CapabilityState): Partial<Capabilities> {
-  const names = [
-    'ForkedCIM.write',
-    'ForkedCIM.mount',
-    'BlockCIM.write',
-    'BlockCIM.mount',
-    'merge',
-    'seal',
-  ] as const;
-  return Object.fromEntries(
-    [...names, 'view.Kernel' as const, 'active' as const].map((name) => [name, state]),
-  );
+function refuse(known: Partial<Capabilities>, names: readonly Capability[], state: CapabilityState): void {
+  for (const name of names) known[name] = state;
 }
 
 /** Says so where cimlet merges registry hives in the place of Windows. */

@@ -7,10 +7,10 @@ import {
   type FileInfo,
   type FileMetadata,
 } from '../../cim/types.ts';
-import { CimletError } from '../../errors.ts';
 import type { BlockCimWriter, CimWriter, LayerWriter } from '../../layers/cim-writer.ts';
 import type { LowerView } from '../../layers/lower-view.ts';
 import type { CimImageHandle, CimStreamHandle, CimWriteCalls } from '../../native/windows/cim-calls.ts';
+import { exactStream } from './exact-stream.ts';
 import { ImageNames } from './image-names.ts';
 
 /** What both kinds of image have in common. */
@@ -42,22 +42,12 @@ class ImageWriter implements LayerWriter {
     this.calls.createHardLink(this.image, nativePath(path), nativePath(existing));
   }
 
-  /** Holds the caller to the declared size: cimfs notices too few bytes only later, and names no file then. */
-  #stream(path: string, size: number, stream: CimStreamHandle): CimStream {
-    let left = size;
-    const wrongSize = () =>
-      new CimletError('failed-precondition', `write ${path}: its declared size of ${size} bytes is wrong`);
-    return {
-      write: (data) => {
-        if (data.length > left) throw wrongSize();
-        if (data.length > 0) this.calls.writeStream(stream, data);
-        left -= data.length;
-      },
-      close: () => {
-        this.calls.closeStream(stream);
-        if (left > 0) throw wrongSize();
-      },
-    };
+  /** Cimfs itself notices too few bytes only later, and names no file then. */
+  #stream(name: string, size: number, stream: CimStreamHandle): CimStream {
+    return exactStream(name, size, {
+      write: (data) => this.calls.writeStream(stream, data),
+      close: () => this.calls.closeStream(stream),
+    });
   }
 }
 

@@ -2,10 +2,11 @@
 
 import type { JobControl } from '../job-thread.ts';
 import { serveJob } from '../serve-job.ts';
-import type { Job, WrittenImage } from './jobs.ts';
+import type { Job, JobResults } from './jobs.ts';
 import { mergeImages, unpackBlock, unpackForked } from './write-images.ts';
+import { completeWcifs, unpackWcifs } from './write-wcifs.ts';
 
-async function runJob(job: Job, control: JobControl): Promise<WrittenImage> {
+async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['kind']]> {
   switch (job.kind) {
     case 'unpack-forked':
       return unpackForked(job, control);
@@ -13,6 +14,10 @@ async function runJob(job: Job, control: JobControl): Promise<WrittenImage> {
       return unpackBlock(job, control);
     case 'merge':
       return mergeImages(job);
+    case 'unpack-wcifs':
+      return unpackWcifs(job, control);
+    case 'complete-wcifs':
+      return completeWcifs(job);
   }
 }
 

@@ -4,6 +4,7 @@ import type { CimImagePath } from '../../native/windows/cimfs.ts';
 import type { DiffId, EffectContext, LayerBlob } from '../host.ts';
 import { runInThread, threadEntry } from '../job-thread.ts';
 import type { StoredFile } from '../records.ts';
+import type { AfterImport } from './delta-writer.ts';
 
 interface UnpackInput {
   blob: LayerBlob;
@@ -40,7 +41,32 @@ export interface MergeJob {
   vhdFooter: boolean;
 }
 
-export type Job = UnpackForkedJob | UnpackBlockJob | MergeJob;
+/** Decodes and verifies a blob into what Windows makes a WCIFS layer of. Layers are folders, parents topmost first. */
+export interface UnpackWcifsJob extends UnpackInput {
+  kind: 'unpack-wcifs';
+  layer: string;
+  parents: readonly string[];
+  /** Where files go that ImportLayer is to read; unused for a base layer. */
+  importFrom: string;
+}
+
+/** Does what has to wait until Windows has imported a layer. */
+export interface CompleteWcifsJob {
+  kind: 'complete-wcifs';
+  layer: string;
+  parents: readonly string[];
+  afterImport: AfterImport;
+}
+
+export interface JobResults {
+  'unpack-forked': WrittenImage;
+  'unpack-block': WrittenImage;
+  merge: WrittenImage;
+  'unpack-wcifs': WrittenWcifs;
+  'complete-wcifs': undefined;
+}
+
+export type Job = UnpackForkedJob | UnpackBlockJob | MergeJob | UnpackWcifsJob | CompleteWcifsJob;
 
 /** What was written. */
 export interface WrittenImage {
@@ -52,9 +78,18 @@ export interface WrittenImage {
   rootHash?: string | undefined;
 }
 
+export interface WrittenWcifs extends Pick<WrittenImage, 'bytes' | 'files' | 'warnings'> {
+  /** The layer has a utility VM of its own, which Windows has to process. */
+  hasUtilityVm: boolean;
+  afterImport: AfterImport;
+}
+
 const ENTRY = threadEntry('job-entry', import.meta.url);
 
 /** On abort the job cleans up after itself as far as it can, then this throws `cancelled`. */
-export async function runJob(job: Job, context: EffectContext): Promise<WrittenImage> {
-  return runInThread<Job, WrittenImage>(ENTRY, job, context);
+export async function runJob<Kind extends Job['kind']>(
+  job: Extract<Job, { kind: Kind }>,
+  context: EffectContext,
+): Promise<JobResults[Kind]> {
+  return runInThread<Job, JobResults[Kind]>(ENTRY, job, context);
 }

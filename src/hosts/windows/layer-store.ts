@@ -15,6 +15,8 @@ import { isForkedFile, LAYER_IMAGE } from './cim-paths.ts';
 import { runJob, type WrittenImage } from './jobs.ts';
 import { withLowerVolume } from './lower-layers.ts';
 import { type Store, soundLayer, type WindowsLayerRecord } from './store.ts';
+import { isWcifsFolder } from './wcifs-paths.ts';
+import { deleteWcifsFolder, writeWcifsLayer } from './wcifs-store.ts';
 import type { Workshop } from './workshop.ts';
 
 export async function unpackLayer(
@@ -41,13 +43,11 @@ async function writeLayer(workshop: Workshop, request: UnpackRequest, context: E
   const { layout } = workshop;
   await ensureDirectory(layout.cimLayers);
   const folder = await beginFolder(layout, layerFolder(request));
-  const write = async (lower: string | undefined, parent: WindowsLayerRecord | undefined) => ({
-    parent,
-    written: await writeImage(workshop, request, { folder, lower, parent }, context),
-  });
-  const { written, parent } = await withLowerVolume(workshop, request, folder, context, write);
+  const { written, parent } =
+    format === 'WCIFS'
+      ? { written: await writeWcifsLayer(workshop, request, folder, context), parent: undefined }
+      : await writeCimLayer(workshop, request, folder, context);
   for (const warning of written.warnings) context.warn?.(warning);
-  await removeLowerImage(folder);
   const layer: CommittedLayer = {
     chainId,
     format,
@@ -68,6 +68,21 @@ async function writeLayer(workshop: Workshop, request: UnpackRequest, context: E
     forkedFrom: isForked ? parent?.content : undefined,
   };
   await writeLayerRecord(layout, record);
+}
+
+async function writeCimLayer(
+  workshop: Workshop,
+  request: UnpackRequest,
+  folder: string,
+  context: EffectContext,
+): Promise<{ written: WrittenImage; parent: WindowsLayerRecord | undefined }> {
+  const write = async (lower: string | undefined, parent: WindowsLayerRecord | undefined) => ({
+    parent,
+    written: await writeImage(workshop, request, { folder, lower, parent }, context),
+  });
+  const layer = await withLowerVolume(workshop, request, folder, context, write);
+  await removeLowerImage(folder);
+  return layer;
 }
 
 async function writeImage(
@@ -91,14 +106,14 @@ async function writeImage(
 
 /** The folder's rename commits. A damaged layer's folder goes first, so that a crash between leaves no mixture. */
 export async function commitLayer(
-  store: Store,
+  workshop: Workshop,
   ref: LayerRef,
   context: EffectContext,
 ): Promise<CommittedLayer> {
-  const { layout } = store;
+  const { layout } = workshop;
   const unpacked = await readLayerRecord(layout, ref, 'tmp-');
   if (unpacked === undefined) {
-    const committed = await soundLayer(store, ref);
+    const committed = await soundLayer(workshop, ref);
     if (committed !== undefined) return committed.layer;
     throw new CimletError('failed-precondition', `commit layer ${ref.chainId}: it was not unpacked`);
   }
@@ -110,11 +125,11 @@ export async function commitLayer(
   const gone = old?.cimFiles.filter(({ name }) => !kept.has(name)) ?? [];
   if (ref.format === 'ForkedCIM')
     await removeForked(
-      store,
+      workshop,
       gone.map(({ name }) => name),
       context,
     );
-  await removeAside(layout, folder, context);
+  await removeAside(layout, folder, context, removalOf(workshop, folder));
   return unpacked.layer;
 }
 
@@ -130,7 +145,7 @@ export async function removeLayerFiles(
   if (ref.format === 'ForkedCIM')
     await removeForked(workshop, record?.cimFiles.map(({ name }) => name) ?? [], context);
   await discardUnpacked(workshop, ref);
-  await removeAside(layout, folder, context);
+  await removeAside(layout, folder, context, removalOf(workshop, folder));
 }
 
 /**
@@ -152,11 +167,20 @@ export async function listedFiles(
   return new Set(records.flatMap(({ cimFiles }) => cimFiles.map(({ name }) => name)));
 }
 
+/** How a layer's folder is deleted, whatever its prefix. */
+export function removalOf(
+  { vmcompute }: Pick<Workshop, 'vmcompute'>,
+  folder: string,
+): (path: string) => Promise<void> {
+  return isWcifsFolder(folder) ? (path) => deleteWcifsFolder(vmcompute, path) : removeTree;
+}
+
 /** Takes away what was unpacked, and what a run that died while it unpacked has mounted. */
 async function discardUnpacked(workshop: Workshop, ref: LayerRef): Promise<void> {
   const { layout } = workshop;
-  await workshop.volumes.dismount(lowerVolumeGuid(layout.root, layerFolder(ref)));
-  await discardFolder(layout, layerFolder(ref));
+  const folder = layerFolder(ref);
+  await workshop.volumes.dismount(lowerVolumeGuid(layout.root, folder));
+  await discardFolder(layout, folder, removalOf(workshop, folder));
   if (ref.format === 'ForkedCIM') await workshop.locks.run('forked images', () => removeUnlisted(workshop));
 }
 

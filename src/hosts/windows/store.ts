@@ -15,6 +15,7 @@ import {
 } from '../records.ts';
 import { builderOf } from './builders.ts';
 import { forkedImage, LAYER_IMAGE, MERGED_IMAGE } from './cim-paths.ts';
+import { wcifsFaults } from './wcifs-paths.ts';
 
 export interface Store {
   layout: Layout;
@@ -60,6 +61,7 @@ export async function layerFaults(store: Store, record: WindowsLayerRecord): Pro
     ...faults,
     ...builderFaults(layer.builder, builderOf(layer.format, store.build)),
     ...fileFaults(filesFolder(store.layout, layer), cimFiles),
+    ...(layer.format === 'WCIFS' ? wcifsFaults(store.layout, layer.chainId) : []),
   ];
 }
 

@@ -10,7 +10,6 @@ import { openWindowsApi, type WindowsApi } from '../../native/windows/windows.ts
 import { throwIfAborted } from '../abort.ts';
 import { requireCapability } from '../capability.ts';
 import { commitMerge } from '../commit-merge.ts';
-import { removeTree } from '../directories.ts';
 import { freeBytesAt } from '../free-space.ts';
 import type {
   Capabilities,
@@ -51,7 +50,7 @@ import {
   placesOfMount,
 } from './in-use.ts';
 import { bearableLayerCalls } from './layer-calls.ts';
-import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
+import { commitLayer, removalOf, removeLayerFiles, unpackLayer } from './layer-store.ts';
 import { removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
 import { checkMountPath } from './mount-paths.ts';
 import { mountedBy, replaceUnder } from './mounted-users.ts';
@@ -71,8 +70,6 @@ export interface WindowsHostOptions {
   root: string;
   /** When this machine started, in milliseconds since 1970; only tests say. */
   boot?: number | undefined;
-  /** How long a cancelled effect may go on, in milliseconds; only tests say. */
-  patience?: number | undefined;
 }
 
 export function createWindowsHost(options: WindowsHostOptions): Host {
@@ -89,15 +86,14 @@ class WindowsHost implements Host {
   readonly #volumes: Volumes;
   readonly #locks = new KeyedLock();
   readonly #scratches: Scratches;
-  readonly #effects: Effects;
+  readonly #effects = new Effects(this.#locks, async (error) =>
+    explain(error, { ...this.#api, version: (await this.#probe()).version }),
+  );
   #probed: Promise<WindowsCapabilities> | undefined;
 
-  constructor({ root, boot, patience }: WindowsHostOptions) {
+  constructor({ root, boot }: WindowsHostOptions) {
     this.root = resolve(root);
     this.#layout = layoutOf(this.root);
-    const explained = async (error: unknown) =>
-      explain(error, { ...this.#api, version: (await this.#probe()).version });
-    this.#effects = new Effects(this.#locks, explained, patience);
     this.#guard = new CimfsGuard(join(this.root, 'cimfs-work.json'), boot);
     this.#volumes = new Volumes(this.#api.cimfs, new Limiter(VOLUME_CALLS), this.#guard);
     this.#scratches = new Scratches(this.root, this.#layers, this.#locks);
@@ -254,6 +250,7 @@ class WindowsHost implements Host {
     const operation = 'clean leftovers';
     throwIfAborted(context.signal, operation);
     const store = await this.#gallery();
+    const workshop = await this.#workshop();
     await this.#guard.settle();
     const removed: Leftover[] = [];
     const seen = await seeComputeSystems(this.#api.computecore, context.signal);
@@ -268,7 +265,7 @@ class WindowsHost implements Host {
         }
         try {
           if (leftover.volumeGuid !== undefined) await this.#volumes.dismount(leftover.volumeGuid);
-          else await removeTree(leftover.path);
+          else await removalOf(workshop, leftover.path)(leftover.path);
           removed.push(withoutGuid(leftover));
         } catch (error) {
           if (!isErrorCode(error, 'busy', 'access-denied')) throw error;
@@ -327,8 +324,8 @@ class WindowsHost implements Host {
 
   async #workshop(): Promise<Workshop> {
     const { build } = await this.#probe();
-    const { advapi32: privileges } = this.#api;
-    return { layout: this.#layout, build, volumes: this.#volumes, locks: this.#locks, privileges };
+    const { advapi32: privileges, vmcompute } = this.#layers;
+    return { layout: this.#layout, build, volumes: this.#volumes, locks: this.#locks, privileges, vmcompute };
   }
 
   async #gallery(): Promise<Gallery> {

@@ -1,4 +1,5 @@
 import type { Advapi32 } from '../../native/windows/advapi32.ts';
+import type { VmCompute } from '../../native/windows/vmcompute.ts';
 import type { KeyedLock } from '../keyed-lock.ts';
 import type { Store } from './store.ts';
 import type { Volumes } from './volumes.ts';
@@ -9,4 +10,5 @@ export interface Workshop extends Store {
   /** Of the folder that forked images share. */
   locks: KeyedLock;
   privileges: Pick<Advapi32, 'withPrivileges'>;
+  vmcompute: VmCompute;
 }

@@ -78,7 +78,11 @@ static DWORD write_streams(HANDLE file, const uint8_t *buffer, DWORD size, DWORD
     *count = size;
     return 0;
   }
+  /* NTFS leaves times alone that were set through the handle that writes. */
+  FILETIME created, accessed, written;
+  bool timed = GetFileTime(file, &created, &accessed, &written);
   DWORD error = restore_streams(file, (const uint8_t *)context->streams.text, context->streams.length);
+  if (timed) SetFileTime(file, &created, &accessed, &written);
   DWORD ended = end_context(place);
   return error != 0 ? error : ended;
 }
