@@ -70,6 +70,8 @@ export interface WindowsHostOptions {
   root: string;
   /** When this machine started, in milliseconds since 1970; only tests say. */
   boot?: number | undefined;
+  /** How long a cancelled effect may go on, in milliseconds; only tests say. */
+  patience?: number | undefined;
 }
 
 export function createWindowsHost(options: WindowsHostOptions): Host {
@@ -86,14 +88,15 @@ class WindowsHost implements Host {
   readonly #volumes: Volumes;
   readonly #locks = new KeyedLock();
   readonly #scratches: Scratches;
-  readonly #effects = new Effects(this.#locks, async (error) =>
-    explain(error, { ...this.#api, version: (await this.#probe()).version }),
-  );
+  readonly #effects: Effects;
   #probed: Promise<WindowsCapabilities> | undefined;
 
-  constructor({ root, boot }: WindowsHostOptions) {
+  constructor({ root, boot, patience }: WindowsHostOptions) {
     this.root = resolve(root);
     this.#layout = layoutOf(this.root);
+    const explained = async (error: unknown) =>
+      explain(error, { ...this.#api, version: (await this.#probe()).version });
+    this.#effects = new Effects(this.#locks, explained, patience);
     this.#guard = new CimfsGuard(join(this.root, 'cimfs-work.json'), boot);
     this.#volumes = new Volumes(this.#api.cimfs, new Limiter(VOLUME_CALLS), this.#guard);
     this.#scratches = new Scratches(this.root, this.#layers, this.#locks);
