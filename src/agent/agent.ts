@@ -26,6 +26,8 @@ export interface AgentOptions {
   resyncMs: number;
   /** The largest share of a source's resources that one revision may prune unconfirmed, from 0 to 1. */
   largestPrune: number;
+  /** What is looked for when, beside reconciling. */
+  gc?: { intervalMs: number; collect(signal: AbortSignal): Promise<void> } | undefined;
   log: AgentLog;
   onEvent?: ((event: ExecutionEvent) => void) | undefined;
   /** Called after each round; without an error it is through, unless it left something to build. */
@@ -61,6 +63,7 @@ export class Agent {
   #told = new Set<string>();
   #unfinished: Unfinished | undefined;
   #resyncMs: number;
+  #collectedAt = performance.now();
   #failures = 0;
   #rounds = 0;
 
@@ -108,7 +111,11 @@ export class Agent {
 
   /** True once every source was looked at and a round was had. */
   get isReady(): boolean {
-    return this.#rounds > 0 && this.#options.sources.every(({ source }) => this.#troubles.has(source.name));
+    return this.#rounds > 0 && this.#wereLookedAt;
+  }
+
+  get #wereLookedAt(): boolean {
+    return this.#options.sources.every(({ source }) => this.#troubles.has(source.name));
   }
 
   sourceStatuses(): SourceStatus[] {
@@ -132,7 +139,10 @@ export class Agent {
       },
       onTrouble: (trouble) => {
         const isKnown = this.#troubles.get(source.name)?.message === trouble?.message;
+        const wereLookedAt = this.#wereLookedAt;
         this.#troubles.set(source.name, trouble);
+        // What could not be pruned until now, can.
+        if (this.#wereLookedAt && !wereLookedAt) this.#wakeup.wake();
         if (trouble === undefined) return;
         const { code, hint, message } = trouble;
         this.#warn(`Source/${source.name}`, 'SyncFailed', message);
@@ -151,7 +161,10 @@ export class Agent {
         const plan = await this.#round(signal);
         this.#failures = 0;
         this.#rounds++;
-        onRound?.({ durationMs: performance.now() - started, plan });
+        const durationMs = performance.now() - started;
+        log.debug({ ms: Math.round(durationMs), actions: plan.actions.length }, 'round done');
+        onRound?.({ durationMs, plan });
+        await this.#collectGarbage(signal);
       } catch (error) {
         if (signal.aborted) return;
         if (!(error instanceof CimletError)) throw error;
@@ -160,6 +173,21 @@ export class Agent {
         log.error({ code: error.code, hint: error.hint }, error.message);
         onRound?.({ durationMs: performance.now() - started, error });
       }
+    }
+  }
+
+  /** Between rounds, when nothing is being built: what a run would need next is never taken from it. */
+  async #collectGarbage(signal: AbortSignal): Promise<void> {
+    const { gc, log } = this.#options;
+    const isBusy = (this.#unfinished?.running.length ?? 0) > 0;
+    if (gc === undefined || isBusy || performance.now() - this.#collectedAt < gc.intervalMs) return;
+    this.#collectedAt = performance.now();
+    try {
+      await gc.collect(signal);
+    } catch (error) {
+      if (!(error instanceof CimletError)) throw error;
+      this.#warn('Host', 'GarbageCollectionFailed', error.message);
+      log.error({ code: error.code, hint: error.hint }, error.message);
     }
   }
 
@@ -212,7 +240,10 @@ export class Agent {
 
   #collect(): { sources: DeclaredSource[]; warnings: SourceWarning[] } {
     const { sources: followed, state, largestPrune } = this.#options;
-    return collectSources(followed, this.#declared, state.records().resources, largestPrune);
+    const collected = collectSources(followed, this.#declared, state.records().resources, largestPrune);
+    if (this.#wereLookedAt) return collected;
+    // What was moved from one source to another meanwhile would look as if it were gone.
+    return { ...collected, sources: collected.sources.map((source) => ({ ...source, prune: false })) };
   }
 
   #requestOf(sources: readonly DeclaredSource[]): PlanRequest {

@@ -10,6 +10,7 @@ import { addDelete } from './delete.ts';
 import { addDescribe } from './describe.ts';
 import { addDoctor } from './doctor.ts';
 import { addEvents } from './events.ts';
+import { addGc } from './gc.ts';
 import { addGet } from './get.ts';
 import { addImage } from './image.ts';
 import { addLayer } from './layer.ts';
@@ -38,6 +39,7 @@ const COMMANDS: AddCommand[] = [
   addEvents,
   addObserve,
   addImage,
+  addGc,
   addLayer,
   addCim,
   addVhd,

@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import type { HostState } from '../hosts/host.ts';
-import { openBlobStore } from '../images/blob-store.ts';
+import { type BlobStore, openBlobStore } from '../images/blob-store.ts';
 import { openImageSource } from '../images/image-source.ts';
 import { openRegistries } from '../images/registry/registries.ts';
 import { resolveImage } from '../images/resolve-image.ts';
@@ -13,6 +13,7 @@ import type { DiscardDamaged, FetchLayers, ResolveImage } from '../reconciler/pe
 import type { RegistrySettings } from './registry-settings.ts';
 
 export interface ImageAccess {
+  readonly store: BlobStore;
   resolveImage: ResolveImage;
   fetchLayers: FetchLayers;
   discardDamaged: DiscardDamaged;
@@ -55,6 +56,7 @@ export function openImageAccess(options: ImageAccessOptions): ImageAccess {
   };
 
   return {
+    store,
     async resolveImage(image, signal) {
       const { platform, digest } = image.spec;
       return resolveImage(await open(image, signal), { platform, digest, host: options.platform }, signal);

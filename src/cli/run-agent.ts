@@ -2,24 +2,31 @@
 
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { pino } from 'pino';
-import { Agent } from '../agent/agent.ts';
+import { type Logger, pino } from 'pino';
+import { Agent, type AgentOptions } from '../agent/agent.ts';
 import type { FollowedSource } from '../agent/declared-sources.ts';
 import { CimletError } from '../errors.ts';
+import type { BlobStore } from '../images/blob-store.ts';
+import { removeGarbage } from '../images/garbage.ts';
 import { loadAgentConfig } from '../manifests/agent-config.ts';
 import { findUnsupportedSettings } from '../manifests/features.ts';
 import { formatField } from '../manifests/field-path.ts';
+import { parseDuration, parseSize } from '../manifests/quantities.ts';
+import type { GcConfig } from '../manifests/types.gen.ts';
+import { lookForImageGarbage } from '../reconciler/collect-garbage.ts';
 import { timerMs } from '../reconciler/retry-policy.ts';
 import { sourceIdOf } from '../reconciler/sources.ts';
 import { AgentServer } from '../server/server.ts';
 import { createFolderSource } from '../sources/folder-source.ts';
 import { createGitSource } from '../sources/git-source.ts';
 import { openOrRecoverState } from '../state/recover.ts';
+import type { State } from '../state/state.ts';
 import type { AgentCommandOptions } from './agent.ts';
 import { type Configuration, openHooks, openListener } from './agent-settings.ts';
 import type { CliContext } from './context.ts';
 import { type Session, withWriter } from './session.ts';
 import { listenForInterruption } from './signals.ts';
+import { formatBytes, plural } from './text.ts';
 
 const DEFAULT_RESYNC = '5m';
 const LARGEST_PRUNE = 0.5;
@@ -69,7 +76,7 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
   const deadline = timerMs(options.stopTimeout);
   const tcp = await openListener(loaded);
   const hooks = await openHooks(loaded);
-  const work = async ({ engine, state }: Session) => {
+  const work = async ({ engine, state, images }: Session) => {
     const sources = openSources(loaded, options.root);
     const interruption = listenForInterruption((message) => {
       log.info({}, message);
@@ -95,6 +102,7 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
         sources,
         resyncMs: timerMs(config.intervals?.resync ?? DEFAULT_RESYNC),
         largestPrune: LARGEST_PRUNE,
+        gc: garbageCollection(config.gc ?? {}, { state, store: images.store, root: options.root, log }),
         log,
         onEvent: (event) => server.onEvent(event),
         onRound: (round) => server.onRound(round),
@@ -137,4 +145,32 @@ function openSources({ config, file, baseDirectory }: Configuration, root: strin
       return { source: createGitSource({ name, git, interval }, options), id: name, prune, isSuspended };
     throw new CimletError('invalid-manifest', `source ${name}: it has neither folder nor git`);
   });
+}
+
+/** Images and blobs only: layers that nothing needs are removed by every round. */
+function garbageCollection(
+  config: GcConfig,
+  { state, store, root, log }: { state: State; store: BlobStore; root: string; log: Logger },
+): AgentOptions['gc'] {
+  const { enabled = true, interval = '1h', minAge = '24h', keepStorage } = config;
+  const { highThresholdPercent = 85, lowThresholdPercent = 80 } = config;
+  if (!enabled) return undefined;
+  const policy = {
+    minAgeMs: parseDuration(minAge),
+    keepBytes: keepStorage === undefined ? undefined : parseSize(keepStorage),
+    highPercent: highThresholdPercent,
+    lowPercent: Math.min(lowThresholdPercent, highThresholdPercent),
+  };
+  return {
+    intervalMs: parseDuration(interval),
+    collect: async (signal) => {
+      const garbage = await lookForImageGarbage({ state, store, root, policy });
+      await removeGarbage(store, garbage, { now: Date.now(), signal });
+      const { images, blobs, bytes } = garbage;
+      if (images.length + blobs.length === 0) return;
+      const message = `removed ${plural(images.length, 'image')} and ${plural(blobs.length, 'blob')} that nothing needs, ${formatBytes(bytes)}`;
+      state.recordEvent({ key: 'Host', type: 'Normal', reason: 'GarbageCollected', message });
+      log.info({ images: images.length, blobs: blobs.length, bytes }, message);
+    },
+  };
 }

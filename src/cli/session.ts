@@ -6,11 +6,12 @@ import { openState, type State } from '../state/state.ts';
 import type { CliContext } from './context.ts';
 import type { GlobalOptions } from './options.ts';
 import { registrySettings } from './registry-settings.ts';
-import { openImageAccess } from './resolve-image.ts';
+import { type ImageAccess, openImageAccess } from './resolve-image.ts';
 
 export interface Session {
   engine: Engine;
   state: State;
+  images: ImageAccess;
 }
 
 /** For commands that only look: writes nothing in the root, and needs no lock. */
@@ -54,7 +55,7 @@ async function withState<T>(
   });
   try {
     const host = services.openHost(options.host, options.root);
-    return await use({ engine: createEngine({ host, state, ...images }), state });
+    return await use({ engine: createEngine({ host, state, ...images }), state, images });
   } finally {
     state.close();
     await images.close();

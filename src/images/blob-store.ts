@@ -9,7 +9,7 @@
  */
 
 import { createReadStream } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CimletError, classify } from '../errors.ts';
 import type { Digest } from '../hosts/host.ts';
@@ -45,6 +45,8 @@ export interface BlobStore {
   findImage(reference: string): Promise<StoredImage | undefined>;
   /** Says that the image is here: after this, `findImage` finds it. */
   recordImage(image: StoredImage): Promise<void>;
+  /** Remembers that images were in use at a time; those that aren't here are fine. */
+  recordUse(references: readonly string[], at: number): Promise<void>;
   /** Forgets images by reference; their blobs stay. Those that aren't here are fine. */
   forgetImages(references: readonly string[]): Promise<void>;
   /** Every whole blob, and every beginning of one, with when it was last written to (milliseconds since 1970). */
@@ -68,11 +70,14 @@ export interface StoredImage {
   descriptor: TaggedDescriptor;
   /** When a registry last said so, in milliseconds since 1970. */
   resolvedAt?: number | undefined;
+  /** When it was last found to be in use, in milliseconds since 1970. */
+  usedAt?: number | undefined;
 }
 
 const READ_BYTES = 1 << 20;
 const REFERENCE = 'org.opencontainers.image.ref.name';
 const RESOLVED_AT = 'dev.cimlet.resolved-at';
+const USED_AT = 'dev.cimlet.used-at';
 const ETAG = 'dev.cimlet.etag';
 const ETAG_HOST = 'dev.cimlet.etag-host';
 
@@ -107,7 +112,7 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
     },
     async addBlob({ digest, size }, fill, signal) {
       await locks.run(digest, async () => {
-        if (await store.has(digest, size)) return;
+        if (await store.has(digest, size)) return touch(pathOf(digest));
         const ingest = await BlobIngest.open({
           digest,
           size,
@@ -145,7 +150,14 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
         image,
       ]);
     },
+    async recordUse(references, at) {
+      if (references.length === 0) return;
+      await changeIndex((images) =>
+        images.map((image) => (references.includes(image.reference) ? { ...image, usedAt: at } : image)),
+      );
+    },
     async forgetImages(references) {
+      if (references.length === 0) return;
       await changeIndex((images) => images.filter(({ reference }) => !references.includes(reference)));
     },
     async listBlobs() {
@@ -183,23 +195,25 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
 }
 
 function fromEntry({ annotations, ...descriptor }: Descriptor): StoredImage[] {
-  const { [REFERENCE]: reference, [RESOLVED_AT]: resolvedAt, [ETAG]: value, [ETAG_HOST]: host } = annotations;
+  const { [REFERENCE]: reference, [ETAG]: value, [ETAG_HOST]: host } = annotations;
   if (reference === undefined) return [];
-  const at = resolvedAt === undefined ? Number.NaN : Date.parse(resolvedAt);
+  const etag = value === undefined || host === undefined ? {} : { etag: { host, value } };
   return [
     {
       reference,
-      descriptor: {
-        ...descriptor,
-        annotations: {},
-        ...(value === undefined || host === undefined ? {} : { etag: { host, value } }),
-      },
-      ...(Number.isNaN(at) ? {} : { resolvedAt: at }),
+      descriptor: { ...descriptor, annotations: {}, ...etag },
+      resolvedAt: timeIn(annotations[RESOLVED_AT]),
+      usedAt: timeIn(annotations[USED_AT]),
     },
   ];
 }
 
-function toEntry({ reference, descriptor, resolvedAt }: StoredImage): Record<string, unknown> {
+function timeIn(text = ''): number | undefined {
+  const time = Date.parse(text);
+  return Number.isNaN(time) ? undefined : time;
+}
+
+function toEntry({ reference, descriptor, resolvedAt, usedAt }: StoredImage): Record<string, unknown> {
   const { mediaType, digest, size, etag } = descriptor;
   return {
     mediaType,
@@ -208,6 +222,7 @@ function toEntry({ reference, descriptor, resolvedAt }: StoredImage): Record<str
     annotations: {
       [REFERENCE]: reference,
       ...(resolvedAt === undefined ? {} : { [RESOLVED_AT]: new Date(resolvedAt).toISOString() }),
+      ...(usedAt === undefined ? {} : { [USED_AT]: new Date(usedAt).toISOString() }),
       ...(etag === undefined ? {} : { [ETAG]: etag.value, [ETAG_HOST]: etag.host }),
     },
   };
@@ -237,6 +252,16 @@ async function listFiles(
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw classify(error, `list ${folder}`);
+  }
+}
+
+/** Whoever collects garbage sees that somebody wants it, before an image that has it is recorded. */
+async function touch(path: string): Promise<void> {
+  try {
+    const now = new Date();
+    await utimes(path, now, now);
+  } catch (error) {
+    throw classify(error, `touch ${path}`);
   }
 }
 

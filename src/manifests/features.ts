@@ -21,14 +21,10 @@ const PENDING: readonly PendingFeature[] = [
   { kinds: EVERY_KIND, field: ['hosts'] },
   { kinds: ['Image'], field: ['verify'] },
   { kinds: ['LayerChain'], field: ['format'], supported: ['ForkedCIM', 'BlockCIM'] },
-  { kinds: ['Mount'], field: ['access'], supported: ['ReadOnly'] },
-  { kinds: ['Mount'], field: ['scratch'] },
-  { kinds: ['Mount'], field: ['isolation', 'utilityVM'] },
 ];
 
 /** The same of cimlet.yaml. */
 const PENDING_SETTINGS: readonly (readonly string[])[] = [
-  ['gc'],
   ['labels'],
   ['notifications'],
   ['concurrency'],

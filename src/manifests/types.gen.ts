@@ -727,6 +727,10 @@ export interface GcConfig {
    */
   minAge?: string;
   /**
+   * Unused images stay while all take no more than this.
+   */
+  keepStorage?: string | number;
+  /**
    * Collects at once above this use of the disk.
    */
   highThresholdPercent?: number;

@@ -19,7 +19,7 @@ import {
   USER,
 } from '../images/registry/registry-fixture.ts';
 import { layerItems } from '../support/host-layers.ts';
-import { BASE, flip, PATCH, World } from './world.ts';
+import { BASE, flip, PATCH, tarOf, World } from './world.ts';
 
 const AUTHORIZATION = Buffer.from(`${USER}:${PASSWORD}`).toString('base64');
 const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
@@ -141,6 +141,32 @@ describe.runIf(canRunRegistry)('images from a registry', () => {
     await cimlet(['plan', '--detailed-exitcode']);
     const described = await world.run(['describe', 'image/app']);
     expect(described.stdout).toContain(`${proxy.host}/windows/app:1.10.0`);
+  });
+
+  it('stay while something was made of them; gc removes what is left, and says so first', async () => {
+    const { world, proxy, cimlet } = await startWorld();
+    const collect = async (...flags: string[]) =>
+      (await world.run(['gc', '--min-age', '0s', ...flags])).stdout;
+    expect(await collect()).toBe('Nothing to remove.\n');
+    await cimlet(['apply', '--yes']);
+    const tar = world.path('by-hand.tar');
+    writeFileSync(tar, tarOf(layerItems({ 'x.txt': 'by hand' })));
+    await world.run(['layer', 'import', tar]);
+    expect(await collect()).toBe('Nothing to remove.\n');
+
+    await world.run(['delete', 'mount/app', 'chain/app', 'image/app', '--yes']);
+    const reference = `${proxy.host}/windows/app:v1`;
+    const dry = await collect('--dry-run');
+    expect(dry).toContain(`Image ${reference}, `);
+    expect(dry).toMatch(/^Would remove 5 things, /m);
+    expect(await collect('--dry-run')).toBe(dry);
+    expect(await collect('--keep-storage', '1Gi')).toBe('Nothing to remove.\n');
+    expect(await collect()).toBe(dry.replace('Would remove', 'Removed'));
+    expect(readdirSync(world.path('root/images/blobs/sha256'))).toEqual([]);
+    expect(await collect()).toBe('Nothing to remove.\n');
+    expect((await world.run(['get', 'snapshots', '-o', 'json'])).stdout).toContain('"kind": "Snapshot"');
+    await cimlet(['apply', '--yes']);
+    expect(readFileSync(join(world.mountPoint, 'dir/c.txt'), 'utf8')).toBe('gamma');
   });
 
   it('are taken up where a killed run left them', async () => {
