@@ -12,6 +12,7 @@ import {
   parseFolderName,
   snapshotPath,
 } from './layout.ts';
+import { stampOf, Turns } from './quick-look.ts';
 import { readRecord, writeRecord } from './record-file.ts';
 
 export interface StoredFile {
@@ -50,7 +51,7 @@ export async function readLayerRecord(
 
 /** Every committed layer's record. Folders without a readable record are no layers. */
 export async function readLayerRecords(layout: Layout): Promise<LayerRecord[]> {
-  return readFolders(layout, ({ chainId, holds }) =>
+  return readFolders(layout, 'layer.json', layersRead, ({ chainId, holds }) =>
     holds === 'merge' ? undefined : readLayerRecord(layout, { chainId, format: holds }),
   );
 }
@@ -71,22 +72,38 @@ export async function readMergeRecord(
 }
 
 export async function readMergeRecords(layout: Layout): Promise<MergeRecord[]> {
-  return readFolders(layout, ({ chainId, holds }) =>
+  return readFolders(layout, 'merge.json', mergesRead, ({ chainId, holds }) =>
     holds === 'merge' ? readMergeRecord(layout, chainId) : undefined,
   );
 }
 
+/** What was read last, by folder: of thousands, only those whose files are other ones now are read again. */
+type ReadBefore<T> = WeakMap<Layout, ReadonlyMap<string, { stamp: string; record: T }>>;
+const layersRead: ReadBefore<LayerRecord> = new WeakMap();
+const mergesRead: ReadBefore<MergeRecord> = new WeakMap();
+
 async function readFolders<T>(
   layout: Layout,
+  file: string,
+  readBefore: ReadBefore<T>,
   read: (folder: FolderName) => Promise<T | undefined> | undefined,
 ): Promise<T[]> {
-  const records: T[] = [];
+  const before = readBefore.get(layout);
+  const now = new Map<string, { stamp: string; record: T }>();
+  const turns = new Turns();
   for (const name of await listDirectory(layout.snapshots)) {
     const folder = parseFolderName(name);
-    const record = folder?.prefix === '' ? await read(folder) : undefined;
-    if (record !== undefined) records.push(record);
+    if (folder?.prefix !== '') continue;
+    await turns.take();
+    // Taken before it is read: what is written meanwhile has another.
+    const stamp = stampOf(join(layout.snapshots, name, file));
+    if (stamp === undefined) continue;
+    const known = before?.get(name);
+    const record = known?.stamp === stamp ? known.record : await read(folder);
+    if (record !== undefined) now.set(name, { stamp, record });
   }
-  return records;
+  readBefore.set(layout, now);
+  return [...now.values()].map(({ record }) => record);
 }
 
 /** What a merged CIM knows a block layer by: its seal's root hash, or what it holds. */

@@ -8,6 +8,7 @@ import { basename, join } from 'node:path';
 import { writeDurable } from '../../cim/durable-files.ts';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import { type Layout, layerFolder, mergeFolder, snapshotPath } from '../layout.ts';
+import { sizeOf } from '../quick-look.ts';
 import { readLayerRecords, readMergeRecords, type StoredFile } from '../records.ts';
 
 /** How errors about a file begin: what is wrong in it (src/cim/faults.ts), or that it is gone. */
@@ -44,6 +45,8 @@ export async function noteDamage(layout: Layout, error: unknown): Promise<unknow
 /** What was noted of the layer or merged CIM in this folder; undefined when nothing was. */
 export async function readDamage(folder: string): Promise<string | undefined> {
   const file = notePath(folder);
+  // Of thousands of layers hardly any has one.
+  if (sizeOf(file) === undefined) return undefined;
   try {
     const { message }: { message?: unknown } = JSON.parse(await readFile(file, 'utf8'));
     return String(message);

@@ -1,6 +1,6 @@
 /** Looking without touching: committed layers and their faults, mounts, paths, and what a crash left behind. */
 
-import { lstat, readdir, stat } from 'node:fs/promises';
+import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
 import { throwIfAborted } from '../abort.ts';
@@ -29,6 +29,7 @@ import {
   snapshotPath,
 } from '../layout.ts';
 import { recordedView } from '../mount-records.ts';
+import { sizeOf, Turns } from '../quick-look.ts';
 import { type LayerRecord, type MergeRecord, type StoredFile, sourceIdentity } from '../records.ts';
 import { parseSnapshotFolder, type SnapshotRecord } from '../snapshot-records.ts';
 import { layerBuilder, MERGE_BUILDER } from './builders.ts';
@@ -66,7 +67,9 @@ export async function observeLayers(
 ): Promise<ObservedLayer[]> {
   const known = new Set(records.map(({ layer }) => layerFolder(layer)));
   const layers: ObservedLayer[] = [];
+  const turns = new Turns();
   for (const record of records) {
+    await turns.take();
     throwIfAborted(signal, 'observe');
     const { parent, format } = record.layer;
     const faults = await layerFaults(layout, record);
@@ -106,7 +109,7 @@ export async function layerFaults(layout: Layout, { layer, cimFiles }: LayerReco
   const folder = snapshotPath(layout, layerFolder(layer));
   return [
     ...builderFaults(layer.builder, layerBuilder(layer.format)),
-    ...(await fileFaults(layer.format === 'ForkedCIM' ? layout.cimLayers : folder, cimFiles)),
+    ...fileFaults(layer.format === 'ForkedCIM' ? layout.cimLayers : folder, cimFiles),
     ...(await damageFaults(folder)),
   ];
 }
@@ -120,7 +123,7 @@ export async function mergeFaults(
   const folder = snapshotPath(layout, mergeFolder(topOf(chain)));
   const faults: MergeFault[] = [
     ...builderFaults(builder, MERGE_BUILDER),
-    ...(await fileFaults(folder, cimFiles)),
+    ...fileFaults(folder, cimFiles),
     ...(await damageFaults(folder)),
   ];
   for (const [index, chainId] of chain.entries()) {
@@ -144,14 +147,14 @@ function builderFaults(actual: string, wanted: string): { code: 'builder-changed
   return [{ code: 'builder-changed', message: `it was written by ${actual}, this is ${wanted}` }];
 }
 
-async function fileFaults(
+function fileFaults(
   folder: string,
   files: readonly StoredFile[],
-): Promise<{ code: 'file-missing' | 'file-size'; message: string; path: string }[]> {
+): { code: 'file-missing' | 'file-size'; message: string; path: string }[] {
   const faults = [];
   for (const { name, size } of files) {
     const path = join(folder, name);
-    const actual = await sizeOf(path);
+    const actual = sizeOf(path);
     if (actual === undefined)
       faults.push({ code: 'file-missing' as const, message: `${name} is gone`, path });
     else if (actual !== size)
@@ -275,16 +278,6 @@ async function findForkedLeftovers(
     found.push({ path: join(layout.cimLayers, name), reason });
   }
   return found;
-}
-
-async function sizeOf(path: string): Promise<number | undefined> {
-  try {
-    return (await stat(path)).size;
-  } catch (error) {
-    const classified = classify(error, `look at ${path}`);
-    if (isErrorCode(classified, 'not-found')) return undefined;
-    throw classified;
-  }
 }
 
 /** 0 for what is gone: another process may be at work while this one only looks. */
