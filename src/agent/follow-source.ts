@@ -32,7 +32,7 @@ export async function followSource(source: Source, options: FollowOptions): Prom
   };
   const look = async () => {
     const revision = await source.sync(signal);
-    if (revision.name === latest) return;
+    if (revision.name === latest) return onTrouble(trouble);
     const declaration = readDeclaration(source.name, revision);
     if (revision.manifests.length === 0 && isInForce) throw emptied(source.name, revision);
     await source.accept(revision);
@@ -43,11 +43,8 @@ export async function followSource(source: Source, options: FollowOptions): Prom
     for (const warning of revision.warnings) log.warn({ source: source.name }, warning);
     const resources = declaration.resources.length;
     log.info({ source: source.name, revision: revision.name, resources }, 'new revision');
-    onDeclared(declaration);
-  };
-  const lookAndTell = async () => {
-    await look();
     onTrouble(trouble);
+    onDeclared(declaration);
   };
   const tell = async (attempt: () => Promise<void>, report: (error: CimletError) => void) => {
     try {
@@ -60,8 +57,8 @@ export async function followSource(source: Source, options: FollowOptions): Prom
   };
 
   await tell(restore, ({ code, hint, message }) => log.warn({ source: source.name, code, hint }, message));
-  await tell(lookAndTell, onTrouble);
-  for await (const _ of source.changes(signal)) await tell(lookAndTell, onTrouble);
+  await tell(look, onTrouble);
+  for await (const _ of source.changes(signal)) await tell(look, onTrouble);
 }
 
 function emptied(name: string, revision: Revision): CimletError {

@@ -1,7 +1,7 @@
 /** `cimlet describe` */
 
 import type { Item, ResourceItem, SnapshotItem } from '../server/items.ts';
-import type { ChainFacts, Condition, EventRecord } from '../state/records.ts';
+import type { ChainFacts, Condition, EventRecord, OutcomeRecord } from '../state/records.ts';
 import type { AddCommand } from './context.ts';
 import { parseWanted, selectItems } from './find-status.ts';
 import { withInventory } from './inventory.ts';
@@ -121,7 +121,9 @@ export function describeResource(
   return [
     ...factLines(facts, layout),
     ...list('Layers (base first)', layers),
+    ...list('HCS layers (topmost first)', hcsLayers(mounted)),
     ...conditionLines(status.conditions, layout),
+    ...historyLines(status.history, layout),
     ...eventLines(events, layout),
   ];
 }
@@ -181,6 +183,19 @@ function conditionLines(conditions: readonly Condition[], { width, paint, now }:
     { heading: 'MESSAGE', value: (each: Condition) => shortenDigests(each.message), shrinks: true },
   ];
   return ['Conditions:', ...indented(renderTable(conditions, columns, width - 2, paint))];
+}
+
+function historyLines(history: readonly OutcomeRecord[], { width, paint, now }: DescribeLayout): string[] {
+  if (history.length === 0) return [];
+  const columns = [
+    { heading: 'AGE', value: (each: OutcomeRecord) => formatAge(now - Date.parse(each.lastTime)) },
+    { heading: 'RESULT', value: (each: OutcomeRecord) => each.result },
+    { heading: 'REASON', value: (each: OutcomeRecord) => each.reason },
+    { heading: 'COUNT', value: (each: OutcomeRecord) => String(each.count) },
+    { heading: 'REVISION', value: (each: OutcomeRecord) => shortenDigests(each.revision) },
+    { heading: 'MESSAGE', value: (each: OutcomeRecord) => shortenDigests(each.message), shrinks: true },
+  ];
+  return ['Last outcomes:', ...indented(renderTable(history, columns, width - 2, paint))];
 }
 
 function eventLines(events: readonly EventRecord[], { width, paint, now }: DescribeLayout): string[] {

@@ -1,6 +1,6 @@
-/** Conditions as kstatus reads them: Ready alone, or not Ready and either Reconciling or Stalled. */
+/** Conditions as kstatus reads them: Ready alone, or not Ready and either Reconciling or Stalled; and how it came to them. */
 
-import type { Condition, ConditionType } from '../state/records.ts';
+import type { Condition, ConditionType, OutcomeRecord } from '../state/records.ts';
 
 export interface Outcome {
   state: 'ready' | 'reconciling' | 'stalled';
@@ -36,6 +36,38 @@ export function nextConditions(
   };
   const ready = make('Ready', shape.ready);
   return shape.other === undefined ? [ready] : [ready, make(shape.other, 'True')];
+}
+
+const HISTORY_KEPT = 5;
+
+const RESULTS: Record<Outcome['state'], OutcomeRecord['result']> = {
+  ready: 'Ready',
+  reconciling: 'Retrying',
+  stalled: 'Stalled',
+};
+
+/**
+ * The history with one more outcome, the latest first; the same again counts up, unless `isAttempt` is false: then it
+ * is only why nothing was attempted. `now`: ISO 8601.
+ */
+export function nextHistory(
+  previous: readonly OutcomeRecord[],
+  outcome: Outcome & { revision: string; isAttempt: boolean },
+  now: string,
+): readonly OutcomeRecord[] {
+  const { state, reason, message, revision, isAttempt } = outcome;
+  const [latest, ...older] = previous;
+  const result = RESULTS[state];
+  const isSame =
+    latest?.result === result &&
+    latest.reason === reason &&
+    latest.message === message &&
+    latest.revision === revision;
+  if (!isSame) {
+    const entry = { result, reason, message, revision, count: 1, firstTime: now, lastTime: now };
+    return [entry, ...previous].slice(0, HISTORY_KEPT);
+  }
+  return isAttempt ? [{ ...latest, count: latest.count + 1, lastTime: now }, ...older] : previous;
 }
 
 /** `failed-precondition` -> `FailedPrecondition`. */

@@ -58,7 +58,7 @@ export interface DesiredInput {
   /** Declared too, but not validly. */
   invalid: readonly InvalidResource[];
   /** Known beforehand. */
-  obstacles: ReadonlyMap<ResourceKey, Obstacle>;
+  obstacles: ReadonlyMap<string, Obstacle>;
   /** Asked for each Mount whose chain is known: what on the host stands in its way. */
   assessMount: (mount: MountResource, chain: DesiredChain) => Obstacle | undefined;
 }

@@ -38,8 +38,8 @@ export interface PlanRequest {
   /** No two declare the same resource. */
   sources: readonly DeclaredSource[];
   targets?: readonly ResourceKey[] | undefined;
-  /** What must not be tried now, and why. */
-  held?: ReadonlyMap<ResourceKey, Obstacle> | undefined;
+  /** By resource or, for removals, action: what must not be tried now, and why. */
+  held?: ReadonlyMap<string, Obstacle> | undefined;
 }
 
 /** A plan with what it was made from, so that exactly it can be executed. */
@@ -73,7 +73,7 @@ export function createEngine(services: EngineServices): Engine {
   return {
     observe,
     plan: async (request, signal) => {
-      const held = new Map([...(request.held ?? []), ...findSuspensions(state)]);
+      const held = new Map<string, Obstacle>([...(request.held ?? []), ...findSuspensions(state)]);
       const records = state.records();
       const sources = selectResources(request, records);
       const resources = sources.flatMap((source) => source.resources);

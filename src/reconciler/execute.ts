@@ -91,7 +91,13 @@ export async function executePlan(
   rootHashes.update(observed);
   rootHashes.record(state);
   status.begin();
+  backoffs?.recovered(troubledBy(plan));
 
+  const noteFailure = (action: PlannedAction, error: Error): boolean | undefined => {
+    if (action.verb === 'delete') return backoffs?.removalFailed(action.id, error);
+    const resource = resourceOf(action);
+    return resource === undefined ? undefined : backoffs?.failed(resource, error);
+  };
   const startedAt = new Map<string, number>();
   const perform = (action: PlannedAction, signal: AbortSignal): Promise<void> => {
     const resource = resourceOf(action);
@@ -133,16 +139,13 @@ export async function executePlan(
     carriedOver: carriedOver?.running,
     perform,
     onSucceeded: (action) => {
-      const key = ownKey(action);
-      if (key !== undefined) backoffs?.release(key);
+      backoffs?.release(action.id);
       status.succeeded(action);
       const started = startedAt.get(action.id) ?? performance.now();
       emit({ type: 'action.succeeded', action, durationMs: performance.now() - started });
     },
     onFailed: (action, error) => {
-      const resource = resourceOf(action);
-      const isFinal = resource === undefined ? true : (backoffs?.failed(resource, error) ?? true);
-      status.failed(action, error, isFinal);
+      status.failed(action, error, noteFailure(action, error) ?? true);
       emit({ type: 'action.failed', action, error });
     },
     onSkipped: (action, because) => {
@@ -153,6 +156,14 @@ export async function executePlan(
   rootHashes.record(state);
   if (options.pause?.aborted !== true) status.finish();
   return unfinished.length === 0 ? result : { ...result, unfinished: { running: unfinished, rootHashes } };
+}
+
+/** What the plan does something about, or can't, and for whom. */
+function troubledBy({ actions, blocked }: Plan): Set<string> {
+  return new Set([
+    ...blocked.map(({ key }) => key),
+    ...actions.flatMap(({ id, neededBy }) => (neededBy === undefined ? [id] : [id, neededBy])),
+  ]);
 }
 
 /** Leftovers hinder nothing: what can't be removed now stays listed, and the next run tries again. */

@@ -33,8 +33,8 @@ export interface PlanInput {
   sources: readonly DeclaredSource[];
   /** Only these and what they need; all when omitted or empty. */
   targets?: readonly ResourceKey[] | undefined;
-  /** What must not be tried now, and why; it and what depends on it get no action. */
-  held?: ReadonlyMap<ResourceKey, Obstacle> | undefined;
+  /** By resource or, for removals, action: what must not be tried now, and why; it and what depends on it get no action. */
+  held?: ReadonlyMap<string, Obstacle> | undefined;
   /** By Image name; an Image that failed to resolve is blocked with its error. */
   resolved: ReadonlyMap<string, ResolvedImage | CimletError>;
   /** By `archiveKey`; a chain whose archive failed to resolve is blocked with its error. Default: none. */
@@ -50,7 +50,7 @@ export interface PlanInput {
 /** Plans what makes the host match the manifests. Throws `not-found` for a target that doesn't exist. */
 export function planApply(input: PlanInput): Plan {
   const situation = indexSituation(input.observed, input.records, input.root);
-  const { sources, targets = [], held = new Map<ResourceKey, Obstacle>() } = input;
+  const { sources, targets = [], held = new Map<string, Obstacle>() } = input;
   const resources = sources.flatMap((source) => source.resources);
   const sourceOf = indexSources(sources);
   const selected = selectTargets(resources, targets, (key) => situation.resources.has(key));
@@ -96,7 +96,7 @@ export function planApply(input: PlanInput): Plan {
       mode: 'apply',
       revision: [...new Set(sources.map(({ revision }) => revision))].join(', '),
       situation,
-      actions: [...draft.actions, ...removals, ...unused],
+      actions: [...draft.actions, ...removals, ...withoutHeld(unused, held)],
       blocked: [...desired.blocked.values()],
       notes: [...desired.notes, ...draft.notes, ...pruning.notes],
       resources: [...selected.map(resourceKey), ...invalid.map(({ key }) => key)],
@@ -128,6 +128,20 @@ function planUnused(
     onlyLeft,
   });
   return [...layers, ...merges];
+}
+
+/** Without removals that must not be tried yet, and those that wait for one of them. */
+function withoutHeld(
+  removals: readonly PlannedAction[],
+  held: ReadonlyMap<string, Obstacle>,
+): PlannedAction[] {
+  const waiting = new Set(removals.filter(({ id }) => held.has(id)).map(({ id }) => id));
+  for (let known = -1; known < waiting.size; ) {
+    known = waiting.size;
+    for (const { id, dependsOn } of removals)
+      if (dependsOn.some((each) => waiting.has(each))) waiting.add(id);
+  }
+  return removals.filter(({ id }) => !waiting.has(id));
 }
 
 export interface DeleteInput {
@@ -198,8 +212,11 @@ function choosePruning(
   for (const [key, record] of situation.resources) {
     if (declared.has(key) || !pruned.has(record.sourceId)) continue;
     if (targets.length > 0 && !targeted.has(key)) continue;
-    if (input.held?.get(key)?.code === 'suspended')
+    const obstacle = input.held?.get(key);
+    if (obstacle?.code === 'suspended')
       notes.push({ key, message: 'no longer in the manifests; kept: it is suspended' });
+    else if (obstacle !== undefined)
+      notes.push({ key, message: `no longer in the manifests; kept for now: ${obstacle.message}` });
     else if (record.prune) candidates.push(record);
     else notes.push({ key, message: 'no longer in the manifests; kept: cimlet.dev/prune is disabled' });
   }

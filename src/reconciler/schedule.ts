@@ -45,7 +45,10 @@ export interface ScheduleOptions {
   concurrency: Concurrency;
   /** Aborting starts nothing more; what runs is told, and waited for. */
   signal: AbortSignal;
-  /** Aborting starts nothing more and waits only for what changes or removes; what builds is handed back. */
+  /**
+   * Aborting starts nothing more, except what can start at once, and waits only for what changes or removes; what builds
+   * is handed back.
+   */
   pause?: AbortSignal | undefined;
   /** What a paused run handed back. What is no longer planned like that is aborted first, and waited for. */
   carriedOver?: readonly RunningAction[] | undefined;
@@ -157,11 +160,13 @@ export async function runActions(
   }
   const paused = abortOf(pause);
   try {
+    // Also when paused by now: each run starts something, however fast they follow one another.
+    if (!signal.aborted) startReady();
     for (;;) {
       if (!signal.aborted && !isPaused()) startReady();
       const awaited = mustWait().map(({ settling }) => settling);
       if (awaited.length === 0) break;
-      await Promise.race(isPaused() ? awaited : [...awaited, paused.happened]);
+      await Promise.race(pause?.aborted === true ? awaited : [...awaited, paused.happened]);
     }
   } catch (error) {
     // Only a bug or a failing state database gets here; what is being done to the host is waited for all the same.

@@ -12,7 +12,7 @@ import {
 import type { ResourceIntent } from '../state/records.ts';
 import type { State } from '../state/state.ts';
 import { digestOf } from './canonical.ts';
-import { nextConditions, type Outcome, reasonOf } from './conditions.ts';
+import { nextConditions, nextHistory, type Outcome, reasonOf } from './conditions.ts';
 import { dependenciesOf } from './resource-graph.ts';
 import { intentDigest, mayPrune } from './situation.ts';
 import { indexSources } from './sources.ts';
@@ -63,10 +63,19 @@ export function createStatusWriter(
     const now = new Date().toISOString();
     state.setConditions(key, nextConditions(record.conditions, outcome, record.generation, now));
   };
+  /** Notes in its history how it ended. `isAttempt`: it was tried, and not only found to be so. */
+  const remember = (key: ResourceKey, outcome: Outcome, isAttempt: boolean) => {
+    const record = state.resource(key);
+    if (record === undefined) return;
+    const ended = { ...outcome, revision: record.revision, isAttempt };
+    state.setHistory(key, nextHistory(record.history, ended, new Date().toISOString()));
+  };
   /** Whose condition a failure shows in: a chain with an action of its own is skipped and says so itself. */
   const affectedKey = (action: PlannedAction): ResourceKey | undefined =>
     ownKey(action) ??
-    (action.neededBy !== undefined && borrowers.has(action.neededBy) ? action.neededBy : undefined);
+    (action.verb !== 'delete' && action.neededBy !== undefined && borrowers.has(action.neededBy)
+      ? action.neededBy
+      : undefined);
 
   const beginOne = (key: ResourceKey, resource: Resource) => {
     const before = state.resource(key);
@@ -83,13 +92,22 @@ export function createStatusWriter(
     } else if (obstacle?.code === 'dependency') {
       set(key, { state: 'reconciling', reason: 'DependencyNotReady', message: obstacle.message });
     } else if (obstacle !== undefined) {
-      const state = obstacle.retryAt === undefined ? 'stalled' : 'reconciling';
-      set(key, { state, reason: reasonOf(obstacle.code), message: obstacle.message });
+      const { code, message, retryAt } = obstacle;
+      const reason = reasonOf(code);
+      const isKnown = record.conditions.some((known) => known.reason === reason && known.message === message);
+      if (!isKnown) state.recordEvent({ key, type: 'Warning', reason, message });
+      const outcome: Outcome = { state: retryAt === undefined ? 'stalled' : 'reconciling', reason, message };
+      set(key, outcome);
+      remember(key, outcome, false);
     } else if (isTouched) {
       set(key, { state: 'reconciling', reason: 'Progressing', message: 'being applied' });
     } else if (record.appliedDigest !== undefined) {
       state.recordApplied(key, record.facts);
-      set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
+      const message = appliedRevision(key);
+      set(key, { state: 'ready', reason: 'Succeeded', message });
+      if ((record.history[0]?.result ?? 'Ready') === 'Ready') return;
+      state.recordEvent({ key, type: 'Normal', reason: 'Recovered', message });
+      remember(key, { state: 'ready', reason: 'Recovered', message }, false);
     }
   };
 
@@ -114,6 +132,7 @@ export function createStatusWriter(
         state.recordEvent({ key: action.id, type: 'Normal', reason: DONE[action.verb], message });
         if (key === undefined || action.verb === 'delete') return;
         set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
+        remember(key, { state: 'ready', reason: DONE[action.verb], message }, true);
       });
     },
     failed: (action, error, isFinal) => {
@@ -125,7 +144,13 @@ export function createStatusWriter(
         if (key === undefined) return;
         borrowers.delete(key);
         const isStalled = isFinal && code !== 'cancelled';
-        set(key, { state: isStalled ? 'stalled' : 'reconciling', reason, message: error.message });
+        const outcome: Outcome = {
+          state: isStalled ? 'stalled' : 'reconciling',
+          reason,
+          message: error.message,
+        };
+        set(key, outcome);
+        if (code !== 'cancelled') remember(key, outcome, true);
       });
     },
     skipped: (action, because) => {
@@ -137,8 +162,14 @@ export function createStatusWriter(
     },
     finish: () =>
       state.transaction(() => {
-        for (const key of borrowers)
+        for (const key of borrowers) {
           set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
+          remember(
+            key,
+            { state: 'ready', reason: DONE.repair, message: 'its layers were built again' },
+            true,
+          );
+        }
       }),
   };
 }

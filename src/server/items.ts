@@ -40,7 +40,7 @@ export function itemsOf({ resources, snapshots }: Status): Items {
 
 function resourceItem(resource: ResourceStatus) {
   const { kind, name, spec, generation, appliedRevision, dependencies, facts, drift, mounted } = resource;
-  const { conditions, vhdFooter, createdAt, updatedAt } = resource;
+  const { conditions, history, vhdFooter, createdAt, updatedAt } = resource;
   return {
     kind,
     name,
@@ -50,6 +50,7 @@ function resourceItem(resource: ResourceStatus) {
       generation,
       lastAppliedRevision: appliedRevision,
       conditions,
+      history,
       dependencies,
       ...facts,
       vhdFooter,

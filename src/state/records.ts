@@ -23,6 +23,18 @@ export interface Condition {
   observedGeneration: number;
 }
 
+/** How an attempt at a resource ended. */
+export interface OutcomeRecord {
+  result: 'Ready' | 'Retrying' | 'Stalled';
+  reason: string;
+  message: string;
+  revision: string;
+  /** How often in a row. */
+  count: number;
+  firstTime: string;
+  lastTime: string;
+}
+
 export interface ImageFacts {
   /** What led to it, where a registry did. */
   reference?: string | undefined;
@@ -88,6 +100,8 @@ export interface ResourceRecord extends ResourceIntent {
   appliedRevision?: string | undefined;
   facts: ResourceFacts;
   conditions: Condition[];
+  /** The last few, the latest first. */
+  history: OutcomeRecord[];
   /** ISO 8601. */
   createdAt: string;
   updatedAt: string;
@@ -137,6 +151,12 @@ export interface EventRecord {
   count: number;
   firstTime: string;
   lastTime: string;
+}
+
+/** An event that somebody may not have been told yet. */
+export interface News extends EventRecord {
+  /** Its place in the order of news: an event that happens again soon keeps it, one that does after long gets a new one. */
+  seq: number;
 }
 
 /** A resource that is left as it is because somebody said so on this host, whatever its manifest says. */

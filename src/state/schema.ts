@@ -69,4 +69,14 @@ export const MIGRATIONS: readonly string[] = [
     since TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  ALTER TABLE resources ADD COLUMN history TEXT NOT NULL DEFAULT '[]';
+  ALTER TABLE events ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;
+  UPDATE events SET seq = id;
+  CREATE INDEX events_by_seq ON events (seq);
+  CREATE TABLE receivers (
+    name TEXT NOT NULL PRIMARY KEY,
+    told INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];

@@ -7,25 +7,28 @@ import { join } from 'node:path';
 import { CimletError } from '../errors.ts';
 import type { CommittedLayer, LayerRef, MountedView, VolumeGuid } from '../hosts/host.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
-import { type Database, openForReading, openForWriting, type Row, type Value } from './database.ts';
+import { type Database, openForReading, openForWriting } from './database.ts';
 import type {
   Condition,
   EventRecord,
   MountIntent,
-  MountRecord,
+  News,
+  OutcomeRecord,
   ResourceFacts,
   ResourceIntent,
   ResourceRecord,
   SnapshotIntent,
-  SnapshotRecord,
   StateRecords,
   Suspension,
 } from './records.ts';
+import { eventOf, mountOf, resourceOf, snapshotOf, suspensionOf } from './rows.ts';
 
 /** More events than this are forgotten, oldest first. */
 const EVENTS_KEPT = 5000;
 /** How often the cap is enforced, in events. */
 const EVENTS_TRIM_EVERY = 200;
+/** An event that happens again after so long is news, in milliseconds. */
+const NEWS_AGAIN_MS = 60 * 60_000;
 
 export interface State {
   records(): StateRecords;
@@ -38,6 +41,7 @@ export interface State {
   /** Records facts that changed with the host, not with the spec. */
   recordFacts(key: ResourceKey, facts: ResourceFacts): void;
   setConditions(key: ResourceKey, conditions: readonly Condition[]): void;
+  setHistory(key: ResourceKey, history: readonly OutcomeRecord[]): void;
   forgetResource(key: ResourceKey): void;
 
   intendSnapshot(intent: SnapshotIntent): void;
@@ -56,10 +60,17 @@ export interface State {
   /** Returns whether it was suspended. */
   resume(key: ResourceKey): boolean;
 
-  /** The same event again only counts up. */
+  /** The same event again only counts up; it is news again when it was an hour ago. */
   recordEvent(event: Pick<EventRecord, 'key' | 'type' | 'reason' | 'message'>): void;
   /** Latest first. */
   events(key?: string): EventRecord[];
+  /** What is news since the one with this `seq`, in order. */
+  news(after: number, limit: number): News[];
+  /** Calls back after an event was recorded, maybe before it is committed. Returns what ends that. */
+  onEvent(listener: () => void): () => void;
+  /** The `seq` of the event that this receiver of notifications was told last; for a new one, the latest there is. */
+  toldTo(receiver: string): number;
+  recordTold(receiver: string, seq: number): void;
 
   /** Runs `body` as one transaction; nested ones join the outer. */
   transaction<T>(body: () => T): T;
@@ -80,19 +91,36 @@ function createState(db: Database): State {
   const now = () => new Date().toISOString();
   /** The first one trims: a process may end before it has recorded as many. */
   let eventsSinceTrim = EVENTS_TRIM_EVERY - 1;
+  const listeners = new Set<() => void>();
+  const latest = () => Number(db.all('SELECT max(seq) AS seq FROM events')[0]?.seq ?? 0);
+
+  /** Read last, outside a transaction. Thousands of rows, asked for several times a round, and most rounds change none. */
+  let known: { changes: number; records: StateRecords; byKey: Map<ResourceKey, ResourceRecord> } | undefined;
+  const current = () => (known?.changes === db.changes() ? known : undefined);
+  const readRecords = (): StateRecords => {
+    const records = {
+      resources: db.all('SELECT * FROM resources ORDER BY kind, name').map(resourceOf),
+      snapshots: db.all('SELECT * FROM snapshots ORDER BY chain_id, format').map(snapshotOf),
+      mounts: db.all('SELECT * FROM mounts ORDER BY name').map(mountOf),
+    };
+    if (db.isTransaction) return records;
+    const byKey = new Map(
+      records.resources.map((record) => [`${record.kind}/${record.name}` as ResourceKey, record]),
+    );
+    known = { changes: db.changes(), records, byKey };
+    return records;
+  };
 
   const resource = (key: ResourceKey): ResourceRecord | undefined => {
+    const unchanged = current();
+    if (unchanged !== undefined) return unchanged.byKey.get(key);
     const row = db.all('SELECT * FROM resources WHERE kind = ? AND name = ?', ...splitKey(key))[0];
     return row === undefined ? undefined : resourceOf(row);
   };
 
   return {
     resource,
-    records: () => ({
-      resources: db.all('SELECT * FROM resources ORDER BY kind, name').map(resourceOf),
-      snapshots: db.all('SELECT * FROM snapshots ORDER BY chain_id, format').map(snapshotOf),
-      mounts: db.all('SELECT * FROM mounts ORDER BY name').map(mountOf),
-    }),
+    records: () => current()?.records ?? readRecords(),
 
     intendResource: (intent) => {
       const { kind, name } = intent;
@@ -141,6 +169,12 @@ function createState(db: Database): State {
         'UPDATE resources SET conditions = ?, updated_at = ? WHERE kind = ? AND name = ?',
         JSON.stringify(conditions),
         now(),
+        ...splitKey(key),
+      ),
+    setHistory: (key, history) =>
+      db.run(
+        'UPDATE resources SET history = ? WHERE kind = ? AND name = ?',
+        JSON.stringify(history),
         ...splitKey(key),
       ),
     forgetResource: (key) => db.run('DELETE FROM resources WHERE kind = ? AND name = ?', ...splitKey(key)),
@@ -234,15 +268,20 @@ function createState(db: Database): State {
 
     recordEvent: (event) => {
       db.run(
-        `INSERT INTO events (key, type, reason, message, count, first_time, last_time) VALUES (?, ?, ?, ?, 1, ?, ?)
-         ON CONFLICT (key, type, reason, message) DO UPDATE SET count = count + 1, last_time = excluded.last_time`,
+        `INSERT INTO events (key, type, reason, message, count, first_time, last_time, seq)
+         VALUES (?, ?, ?, ?, 1, ?, ?, ?)
+         ON CONFLICT (key, type, reason, message) DO UPDATE SET count = count + 1, last_time = excluded.last_time,
+           seq = CASE WHEN last_time < ? THEN excluded.seq ELSE seq END`,
         event.key,
         event.type,
         event.reason,
         event.message,
         now(),
         now(),
+        latest() + 1,
+        new Date(Date.now() - NEWS_AGAIN_MS).toISOString(),
       );
+      for (const listener of listeners) listener();
       if (++eventsSinceTrim < EVENTS_TRIM_EVERY) return;
       eventsSinceTrim = 0;
       db.run(
@@ -255,6 +294,21 @@ function createState(db: Database): State {
         ? db.all('SELECT * FROM events ORDER BY last_time DESC, id DESC')
         : db.all('SELECT * FROM events WHERE key = ? ORDER BY last_time DESC, id DESC', key)
       ).map(eventOf),
+
+    news: (after, limit) =>
+      db
+        .all('SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?', after, limit)
+        .map((row) => ({ ...eventOf(row), seq: Number(row.seq) })),
+    onEvent: (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    toldTo: (receiver) => {
+      const [row] = db.all('SELECT told FROM receivers WHERE name = ?', receiver);
+      return row === undefined ? latest() : Number(row.told);
+    },
+    recordTold: (receiver, seq) =>
+      db.run('INSERT OR REPLACE INTO receivers (name, told) VALUES (?, ?)', receiver, seq),
 
     transaction: db.transaction,
     close: db.close,
@@ -272,79 +326,4 @@ export function requireResource(state: State, key: ResourceKey): void {
 function splitKey(key: ResourceKey): [string, string] {
   const slash = key.indexOf('/');
   return [key.slice(0, slash), key.slice(slash + 1)];
-}
-
-function optional(value: Value | undefined): string | undefined {
-  return value === null || value === undefined ? undefined : String(value);
-}
-
-function resourceOf(row: Row): ResourceRecord {
-  return {
-    kind: row.kind as ResourceRecord['kind'],
-    name: String(row.name),
-    sourceId: String(row.source_id),
-    spec: JSON.parse(String(row.spec)),
-    specDigest: String(row.spec_digest),
-    dependencies: JSON.parse(String(row.dependencies)) as ResourceKey[],
-    revision: String(row.revision),
-    prune: row.prune === 1,
-    deletionPolicy: row.deletion_policy as ResourceRecord['deletionPolicy'],
-    generation: Number(row.generation),
-    appliedDigest: optional(row.applied_digest),
-    appliedRevision: optional(row.applied_revision),
-    facts: JSON.parse(String(row.facts)) as ResourceFacts,
-    conditions: JSON.parse(String(row.conditions)) as Condition[],
-    createdAt: String(row.created_at),
-    updatedAt: String(row.updated_at),
-  };
-}
-
-function snapshotOf(row: Row): SnapshotRecord {
-  return {
-    chainId: row.chain_id as SnapshotRecord['chainId'],
-    format: row.format as SnapshotRecord['format'],
-    diffId: row.diff_id as SnapshotRecord['diffId'],
-    parent: optional(row.parent) as SnapshotRecord['parent'],
-    neededBy: optional(row.needed_by) as SnapshotRecord['neededBy'],
-    state: row.state as SnapshotRecord['state'],
-    bytes: Number(row.bytes),
-    builder: optional(row.builder),
-    createdAt: String(row.created_at),
-    committedAt: optional(row.committed_at),
-  };
-}
-
-function mountOf(row: Row): MountRecord {
-  return {
-    volumeGuid: row.volume_guid as MountRecord['volumeGuid'],
-    name: String(row.name),
-    path: String(row.path),
-    chainId: row.chain_id as MountRecord['chainId'],
-    format: row.format as MountRecord['format'],
-    view: row.view as MountRecord['view'],
-    access: row.access as MountRecord['access'],
-    state: row.state as MountRecord['state'],
-    since: String(row.since),
-  };
-}
-
-function suspensionOf(row: Row): Suspension {
-  return {
-    key: row.key as ResourceKey,
-    reason: String(row.reason),
-    by: String(row.by),
-    since: String(row.since),
-  };
-}
-
-function eventOf(row: Row): EventRecord {
-  return {
-    key: String(row.key),
-    type: row.type as EventRecord['type'],
-    reason: String(row.reason),
-    message: String(row.message),
-    count: Number(row.count),
-    firstTime: String(row.first_time),
-    lastTime: String(row.last_time),
-  };
 }

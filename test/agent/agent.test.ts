@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Agent } from '../../src/agent/agent.ts';
+import { Agent, type AgentOptions } from '../../src/agent/agent.ts';
 import { CimletError } from '../../src/errors.ts';
 import { mountVolumeGuid } from '../../src/hosts/identity.ts';
 import type { EffectName, MemoryHostOptions } from '../../src/hosts/memory/memory-host.ts';
@@ -23,6 +23,7 @@ spec: {image: ${name}, path: /mnt/${name}, ${more.mount ?? ''}}
 `;
 
 interface Running {
+  agent: Agent;
   /** Resolves after a round at whose end this holds, at once if it does now. */
   until(holds: () => boolean): Promise<void>;
   stop(): Promise<void>;
@@ -56,7 +57,22 @@ function save(file: string, text: string, source = 'here'): void {
   renameSync(whole, join(folder, source, file));
 }
 
-function start({ sources = ['here'], resyncMs = 60_000, largestPrune = 0.5 } = {}): Running {
+interface StartOptions {
+  sources?: string[];
+  resyncMs?: number;
+  largestPrune?: number;
+  /** Looked at by none before this resolves. */
+  slow?: { source: string; until: Promise<void> };
+  gc?: AgentOptions['gc'];
+}
+
+function start({
+  sources = ['here'],
+  resyncMs = 60_000,
+  largestPrune = 0.5,
+  slow,
+  gc,
+}: StartOptions = {}): Running {
   const stopping = new AbortController();
   const waiters = new Set<() => void>();
   const logged: Running['logged'] = [];
@@ -67,26 +83,32 @@ function start({ sources = ['here'], resyncMs = 60_000, largestPrune = 0.5 } = {
     logged.push({ level, message });
     check();
   };
-  const followed = sources.map((name) => ({
-    source: createFolderSource(
+  const followed = sources.map((name) => {
+    const source = createFolderSource(
       { name, folder: { path: name } },
       { cacheDirectory: join(folder, 'cache', name), baseDirectory: folder },
-    ),
-    id: name,
-    prune: true,
-    isSuspended: false,
-  }));
+    );
+    const { sync } = source;
+    const late = async (signal: AbortSignal) => {
+      await slow?.until;
+      return sync(signal);
+    };
+    if (name === slow?.source) source.sync = late;
+    return { source, id: name, prune: true, isSuspended: false };
+  });
   const agent = new Agent({
     engine: world.engine,
     state: world.state,
     sources: followed,
     resyncMs,
     largestPrune,
+    gc,
     log: { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') },
     onRound: check,
   });
   const ended = agent.run(stopping.signal);
   return {
+    agent,
     logged,
     until: (holds) =>
       Promise.race([
@@ -224,6 +246,18 @@ describe('the agent', () => {
     expect(effects.indexOf('mount')).toBeLessThan(effects.indexOf('removeLayer'));
   });
 
+  it('collects garbage between rounds, and goes on when that fails', async () => {
+    save('a.yaml', app('a'));
+    let collections = 0;
+    const collect = async () => {
+      if (++collections === 1) throw new CimletError('unavailable', 'collect garbage: the disk is busy');
+    };
+    running = start({ resyncMs: 10, gc: { intervalMs: 0, collect } });
+    await running.until(() => collections > 2);
+    expect(reasons('Host')).toContain('GarbageCollectionFailed');
+    await running.until(() => isReady('Mount/a'));
+  });
+
   it('says that two sources declare the same, and keeps to the first', async () => {
     save('a.yaml', app('a'), 'one');
     save('a.yaml', app('a', { mount: 'timeout: 5m' }), 'two');
@@ -248,6 +282,98 @@ describe('the agent', () => {
     running = start();
     await running.until(() => isReady('Mount/a') && isReady('Mount/b'));
     expect(running.logged.filter(({ message }) => message === 'mount /mnt/a: in use')).toHaveLength(3);
+  });
+
+  it('tries again to remove what it could not, without waiting for the next look', async () => {
+    world.close();
+    let failures = 2;
+    open({
+      onCall: ({ method }, stage) => {
+        if (method === 'dismount' && stage === 'before' && failures-- > 0)
+          throw new CimletError('busy', 'dismount /mnt/b: in use');
+      },
+    });
+    save('a.yaml', app('a'));
+    save('b.yaml', app('b'));
+    running = start();
+    await running.until(() => isReady('Mount/a') && isReady('Mount/b'));
+    rmSync(join(folder, 'here', 'b.yaml'));
+    await running.until(() => world.state.resource('Mount/b') === undefined);
+    expect(mounts()).toEqual(['a mounted']);
+    expect(world.state.events('Mount/b')).toMatchObject([
+      { reason: 'Deleted' },
+      { reason: 'Busy', count: 2 },
+      {},
+    ]);
+  });
+
+  it('mounts although it is woken all the time', async () => {
+    save('a.yaml', app('a'));
+    const observe = world.host.observe.bind(world.host);
+    world.host.observe = async (options) => {
+      running?.agent.reconcile();
+      await new Promise((resolve) => setImmediate(resolve));
+      return observe(options);
+    };
+    running = start();
+    await running.until(() => isReady('Mount/a'));
+  });
+
+  it('keeps what was moved from one source to another while it was down', async () => {
+    save('a.yaml', app('a'), 'one');
+    save('b.yaml', app('b'), 'one');
+    save('c.yaml', app('c'), 'two');
+    running = start({ sources: ['one', 'two'] });
+    await running.until(() => isReady('Mount/a') && isReady('Mount/b') && isReady('Mount/c'));
+    await running.stop();
+    renameSync(join(folder, 'one/b.yaml'), join(folder, 'two/b.yaml'));
+    const before = world.host.effects().length;
+    const { promise: until, resolve: arrive } = Promise.withResolvers<void>();
+    running = start({ sources: ['one', 'two'], resyncMs: 10, slow: { source: 'two', until } });
+    let rounds = 0;
+    await running.until(
+      () => running!.logged.some(({ message }) => message === 'new revision') && ++rounds > 3,
+    );
+    arrive();
+    await running.until(() => world.state.resource('Mount/b')?.sourceId === 'two');
+    expect(world.host.effects()).toHaveLength(before);
+  });
+
+  it('remembers how the last attempts at a resource ended', async () => {
+    world.close();
+    let failures = 2;
+    open({
+      onCall: ({ method }, stage) => {
+        if (method === 'mount' && stage === 'before' && failures-- > 0)
+          throw new CimletError('busy', 'mount /mnt/a: in use');
+      },
+    });
+    save('a.yaml', app('a', { mount: 'retry: {backoff: 10ms}' }));
+    running = start();
+    await running.until(() => isReady('Mount/a'));
+    const revision = world.state.resource('Mount/a')!.revision;
+    expect(world.state.resource('Mount/a')?.history).toMatchObject([
+      { result: 'Ready', reason: 'Created', revision, count: 1 },
+      { result: 'Retrying', reason: 'Busy', message: 'mount /mnt/a: in use', revision, count: 2 },
+    ]);
+  });
+
+  it('says what cannot go on, once, and that it recovered', async () => {
+    save('a.yaml', app('a'));
+    running = start({ resyncMs: 20 });
+    await running.until(() => isReady('Mount/a'));
+    const layers = world.images.get('a')!;
+    world.images.delete('a');
+    let rounds = 0;
+    await running.until(() => reasons('Image/a').includes('NotFound') && ++rounds > 3);
+    expect(world.state.events('Image/a')[0]).toMatchObject({ reason: 'NotFound', count: 1 });
+    world.images.set('a', layers);
+    await running.until(() => reasons('Image/a').includes('Recovered'));
+    expect(world.state.resource('Image/a')?.history.map(({ result }) => result)).toEqual([
+      'Ready',
+      'Stalled',
+      'Ready',
+    ]);
   });
 
   it('outlives a full disk: what cannot be recorded is made up for', async () => {

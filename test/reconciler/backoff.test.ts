@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { CimletError } from '../../src/errors.ts';
 import { Backoffs } from '../../src/reconciler/backoff.ts';
-import { expectEmpty, image, mount, openWorld, requestOf } from './support.ts';
+import { chain, expectEmpty, image, mount, openWorld, requestOf } from './support.ts';
 
 const down = new CimletError('unavailable', 'pull app: connection refused', { hint: 'start the registry' });
 let now = 0;
@@ -114,4 +114,31 @@ it('an execution with backoffs attempts once, says that it goes on, and leaves i
   } finally {
     world.close();
   }
+});
+
+it('a chain whose layer was built again starts over when it fails the next time', async () => {
+  const world = openWorld();
+  world.images.set('app', 'a');
+  const resources = [image('app'), chain('app')];
+  const signal = new AbortController().signal;
+  const run = async () => {
+    backoffs.letThrough(resources);
+    const request = { ...requestOf(resources), held: backoffs.held(resources) };
+    await world.engine.apply(await world.engine.plan(request, signal), { signal, backoffs });
+  };
+  const failOnce = async () => {
+    const { layers } = await world.host.observe({ signal });
+    for (const layer of layers) world.host.damageLayer(layer, { code: 'file-size', message: 'short' });
+    world.host.failNext('unpackLayer', down);
+    await run();
+  };
+  await run();
+  await failOnce();
+  expect(backoffs.nextInMs()).toBe(1000);
+  now += 1000;
+  await run();
+  await run();
+  await failOnce();
+  expect(backoffs.nextInMs()).toBe(1000);
+  world.close();
 });

@@ -126,4 +126,28 @@ describe('a run that is paused', () => {
     expect(await ended).toEqual({ succeeded: 5, failed: [], skipped: [] });
     expect(world.state.resource('Mount/app')?.conditions).toMatchObject([{ type: 'Ready', status: 'True' }]);
   });
+
+  it('waits for what changes when it is stopped too, and lets others work meanwhile', async () => {
+    heldUp = 'dismount';
+    await world.apply(APP);
+    const planned = await world.engine.plan(requestOf([image('app'), chain('app')]), signal);
+    const pause = new AbortController();
+    const stop = new AbortController();
+    const running = world.engine.apply(planned, { signal: stop.signal, pause: pause.signal });
+    await reached;
+    pause.abort();
+    stop.abort();
+    await new Promise((resolve) => setImmediate(resolve));
+    release();
+    expect((await running).unfinished).toBeUndefined();
+  });
+
+  it('starts what it can although it was paused before', async () => {
+    heldUp = 'dismount';
+    await world.apply(APP);
+    for (const { volumeGuid } of world.state.records().mounts) world.host.dropMount(volumeGuid);
+    const repair = await world.engine.plan(requestOf(APP), signal);
+    await world.engine.apply(repair, { signal, pause: AbortSignal.abort() });
+    expect(world.host.viewAt('/mnt/app')).toBeDefined();
+  });
 });

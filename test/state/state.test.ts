@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { ChainId, CommittedLayer, DiffId, VolumeGuid } from '../../src/hosts/host.ts';
 import type { ResourceIntent } from '../../src/state/records.ts';
 import { openState } from '../../src/state/state.ts';
@@ -118,6 +118,48 @@ describe('records', () => {
     expect(fail).toThrow('stop');
     expect(state.records().resources).toEqual([]);
     state.close();
+  });
+
+  it('says what is news to a receiver, each event once, also after a restart', () => {
+    const first = openState(root, { readOnly: false });
+    const event = (message: string) =>
+      ({ key: 'Mount/app', type: 'Warning', reason: 'Busy', message }) as const;
+    first.recordEvent(event('before anybody listened'));
+    const before = first.toldTo('chat');
+    first.recordTold('chat', before);
+    let woken = 0;
+    const end = first.onEvent(() => woken++);
+    for (const message of ['one', 'two', 'one']) first.recordEvent(event(message));
+    end();
+    first.recordEvent(event('three'));
+    expect(woken).toBe(3);
+    const [one, two] = first.news(before, 2);
+    expect([one?.message, two?.message]).toEqual(['one', 'two']);
+    first.recordTold('chat', two!.seq);
+    first.close();
+    const second = openState(root, { readOnly: false });
+    expect(second.news(second.toldTo('chat'), 10).map(({ message }) => message)).toEqual(['three']);
+    expect(second.news(second.toldTo('another'), 10)).toEqual([]);
+    second.close();
+  });
+
+  it('takes an event for news again when it was long ago', () => {
+    const state = openState(root, { readOnly: false });
+    const event = { key: 'Host', type: 'Warning', reason: 'RoundFailed', message: 'away' } as const;
+    try {
+      vi.useFakeTimers({ toFake: ['Date'], now: 0 });
+      state.recordEvent(event);
+      const [first] = state.news(0, 10);
+      vi.setSystemTime(59 * 60_000);
+      state.recordEvent(event);
+      expect(state.news(first!.seq, 10)).toEqual([]);
+      vi.setSystemTime(120 * 60_000);
+      state.recordEvent(event);
+      expect(state.news(first!.seq, 10)).toMatchObject([{ message: 'away', count: 3 }]);
+    } finally {
+      vi.useRealTimers();
+      state.close();
+    }
   });
 
   it('counts repeated events and forgets the oldest', () => {
