@@ -18,6 +18,10 @@ export interface Database {
   run(sql: string, ...values: Value[]): void;
   all(sql: string, ...values: Value[]): Row[];
   transaction<T>(body: () => T): T;
+  /** Grows whenever a row changes: what was read at the same count is what is there. */
+  changes(): number;
+  /** Whether a transaction is under way, which may still be taken back, though not its count. */
+  readonly isTransaction: boolean;
   close(): void;
 }
 
@@ -124,13 +128,12 @@ function openCopy(file: string): Database {
     const copy = join(directory, basename(file));
     copyConsistently(file, copy);
     const database = openForWriting(copy);
-    return {
-      ...database,
-      close: () => {
-        database.close();
-        remove();
-      },
+    const { close } = database;
+    database.close = () => {
+      close();
+      remove();
     };
+    return database;
   } catch (error) {
     remove();
     if (isErrorCode(error, 'corrupt')) throw corrupt(file, error.message, error);
@@ -226,6 +229,10 @@ function wrap(sqlite: DatabaseSync, file: string): Database {
       } finally {
         depth--;
       }
+    },
+    changes: () => Number(statement('SELECT total_changes() AS changes').get()?.changes),
+    get isTransaction() {
+      return depth > 0;
     },
     close: () => sqlite.close(),
   };
