@@ -1,5 +1,6 @@
 /** `cimlet describe` */
 
+import type { ObservedMount } from '../hosts/host.ts';
 import type { Item, ResourceItem, SnapshotItem } from '../server/items.ts';
 import type { ChainFacts, Condition, EventRecord, OutcomeRecord } from '../state/records.ts';
 import type { AddCommand } from './context.ts';
@@ -79,6 +80,13 @@ export interface DescribeLayout {
   now: number;
 }
 
+/** As the Host Compute Service takes them, and the scratch over them. */
+function hcsLayers(mounted: ObservedMount | undefined): string[] {
+  const { Layers = [], Path } = mounted?.hcsStorage ?? {};
+  const layers = Layers.map((layer) => `${layer.Id}  ${layer.Path}`);
+  return Path === undefined ? layers : [...layers, `under ${Path}`];
+}
+
 type Fact = [label: string, value: string | number | undefined];
 
 /** `snapshots`: all there are, the layers of its chain among them. */
@@ -106,6 +114,7 @@ export function describeResource(
     ['Root hash', mount?.rootHash ?? chain?.rootHash],
     ['VHD footer', status.vhdFooter === true ? 'yes' : undefined],
     ['Path', mount?.path],
+    ['Utility VM', mount?.utilityVM],
     ['Access', mount?.access],
     ['View', mount?.view],
     ['Volume GUID', mount?.volumeGuid],

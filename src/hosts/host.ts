@@ -208,6 +208,14 @@ export interface ObservedMount extends MountedView {
   /** `missing`: recorded as ours but no longer there; `covered`: something else is mounted on top of it. */
   state: 'mounted' | 'missing' | 'covered';
   message?: string | undefined;
+  /** What the Host Compute Service takes for the storage of a container in it (Container.Storage); on Windows, while it is mounted. */
+  hcsStorage?: HcsStorage | undefined;
+}
+
+/** In the service's own words. `Path`: of the scratch, or of the view in its guest. */
+export interface HcsStorage {
+  Layers: { Id: string; Path: string }[];
+  Path?: string | undefined;
 }
 
 /** What is at a path somebody wants to mount on, seen without touching it. */
