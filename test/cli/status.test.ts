@@ -42,6 +42,7 @@ function record(kind: ResourceRecord['kind'], facts: ResourceRecord['facts'], re
         observedGeneration: 1,
       },
     ],
+    history: [],
     createdAt: since,
     updatedAt: since,
   };
