@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import type { HostState } from '../hosts/host.ts';
 import { type BlobStore, openBlobStore } from '../images/blob-store.ts';
-import { openImageSource } from '../images/image-source.ts';
+import { LocalImages } from '../images/local-images.ts';
 import { openRegistries } from '../images/registry/registries.ts';
 import { resolveImage } from '../images/resolve-image.ts';
 import type { HostPlatform, ImageSource } from '../images/types.ts';
@@ -36,17 +36,11 @@ export function openImageAccess(options: ImageAccessOptions): ImageAccess {
   const store = openBlobStore(join(options.root, 'images'), { isEmpty: options.store === 'none' });
   const registries = openRegistries({ ...options.registry, store, mayWrite: options.store === 'write' });
 
-  const open = async (image: ImageResource, signal: AbortSignal): Promise<ImageSource> => {
-    const {
-      source,
-      pullPolicy = 'IfNotPresent',
-      foreignLayers = 'registry-first',
-      digest,
-      interval,
-    } = image.spec;
-    if (source.registry === undefined) return openImageSource(source, image.baseDirectory, signal);
+  const local = new LocalImages();
+  const openRegistry = (image: ImageResource, reference: string): ImageSource => {
+    const { pullPolicy = 'IfNotPresent', foreignLayers = 'registry-first', digest, interval } = image.spec;
     return registries.source({
-      reference: source.registry,
+      reference,
       policy: options.offline === true ? 'Never' : pullPolicy,
       foreignLayers,
       intervalMs: interval === undefined ? undefined : parseDuration(interval),
@@ -58,8 +52,10 @@ export function openImageAccess(options: ImageAccessOptions): ImageAccess {
   return {
     store,
     async resolveImage(image, signal) {
-      const { platform, digest } = image.spec;
-      return resolveImage(await open(image, signal), { platform, digest, host: options.platform }, signal);
+      const { source, platform, digest } = image.spec;
+      const request = { platform, digest, host: options.platform };
+      if (source.registry === undefined) return local.resolve(source, image.baseDirectory, request, signal);
+      return resolveImage(openRegistry(image, source.registry), request, signal);
     },
     async fetchLayers(blobs, effect, image) {
       await registries.fetchLayers(blobs, effect);

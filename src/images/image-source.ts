@@ -3,7 +3,7 @@
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { CimletError, classify } from '../errors.ts';
-import { openBundle } from './bundle.ts';
+import { type Bundle, openBundle } from './bundle.ts';
 import { dockerArchiveSource } from './docker-archive.ts';
 import { ociLayoutSource } from './oci-layout.ts';
 import type { ImageSource } from './types.ts';
@@ -14,11 +14,15 @@ export interface ImageLocation {
   dockerArchive?: string | undefined;
 }
 
-/** Opens a layout or archive; a relative path starts at `baseDirectory`. A tar is indexed here, not extracted. */
+/**
+ * Opens a layout or archive; a relative path starts at `baseDirectory`. A tar is indexed here, not extracted. `onFile`
+ * is told each file that is used.
+ */
 export async function openImageSource(
   location: ImageLocation,
   baseDirectory: string,
   signal: AbortSignal,
+  onFile?: (file: string) => void,
 ): Promise<ImageSource> {
   const { ociLayout, dockerArchive } = location;
   const text = ociLayout ?? dockerArchive;
@@ -26,7 +30,15 @@ export async function openImageSource(
     throw new Error('an image location is one of ociLayout and dockerArchive');
   }
   const { path, ref } = await splitReference(resolve(baseDirectory, text));
-  const bundle = await openBundle(path, signal);
+  const opened = await openBundle(path, signal);
+  const bundle: Bundle = {
+    ...opened,
+    async find(name) {
+      const range = await opened.find(name);
+      if (range !== undefined) onFile?.(range.file);
+      return range;
+    },
+  };
   return ociLayout !== undefined ? ociLayoutSource(bundle, ref) : dockerArchiveSource(bundle, ref);
 }
 
