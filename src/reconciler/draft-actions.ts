@@ -19,6 +19,7 @@ import { dependenciesOf } from './resource-graph.ts';
 import { intentDigest, mergeId, type Situation, snapshotId } from './situation.ts';
 import type { SourceOf } from './sources.ts';
 import type { Plan, PlannedAction, Reason, ResolvedImage, Verb } from './types.ts';
+import { snapshotFor } from './writable-mounts.ts';
 
 /** Actions for what is desired, not yet ordered. */
 export interface Draft {
@@ -230,6 +231,8 @@ function describeIds(chain: ChainFacts): string {
 
 function draftMount(mount: MountResource, change: MountChange): PlannedAction {
   const { request, replaces, occupant } = change;
+  const snapshot = snapshotFor(mount, request);
+  const view = snapshot === undefined ? `${request.view} view` : 'writable';
   return {
     id: resourceKey(mount),
     kind: 'Mount',
@@ -238,9 +241,14 @@ function draftMount(mount: MountResource, change: MountChange): PlannedAction {
     drift: change.drift,
     reasons: change.reasons,
     bytes: 0,
-    detail: `${request.path}, ${request.view} view of ${request.format} ${request.chain.at(-1)}`,
+    detail: `${request.path}, ${view} ${snapshot === undefined ? 'of' : 'over'} ${request.format} ${request.chain.at(-1)}`,
     dependsOn: occupant === undefined ? [] : [occupant],
-    work: { do: 'mountView', request, ...(replaces === undefined ? {} : { replaces }) },
+    work: {
+      do: 'mountView',
+      request,
+      ...(snapshot === undefined ? {} : { snapshot }),
+      ...(replaces === undefined ? {} : { replaces }),
+    },
   };
 }
 

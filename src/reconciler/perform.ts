@@ -247,11 +247,20 @@ async function performMount(
       await attempt(context, `dismount ${volumeGuid}`, (effect) => host.dismount(volumeGuid, effect));
       state.forgetMount(volumeGuid);
     },
+    prepareSnapshot: (request) =>
+      attempt(context, `prepare snapshot ${request.key}`, (effect) => host.prepareSnapshot(request, effect)),
+    removeSnapshot: (snapshot) =>
+      attempt(context, `remove snapshot ${snapshot}`, (effect) => host.removeSnapshot(snapshot, effect)),
   });
   const goal =
     work.do === 'mountView'
-      ? ({ state: 'mounted', request: work.request, replaces: work.replaces } as const)
-      : ({ state: 'absent', volumeGuid: work.volumeGuid } as const);
+      ? ({
+          state: 'mounted',
+          request: work.request,
+          snapshot: work.snapshot,
+          replaces: work.replaces,
+        } as const)
+      : ({ state: 'absent', volumeGuid: work.volumeGuid, snapshot: work.snapshot } as const);
   await drive(machine, { goal, retry: context.retry }, context);
   if (work.do === 'dismountView') state.forgetResource(key);
 }

@@ -9,6 +9,7 @@ import { comparablePlace } from './mount-paths.ts';
 import { findVmObstacle } from './plan-utility-vm.ts';
 import { intentDigest, mergeId, type Situation, snapshotId } from './situation.ts';
 import type { Blocked, Reason, Verb } from './types.ts';
+import { findWritableObstacle, mountSnapshotKey } from './writable-mounts.ts';
 
 export interface MountChange {
   verb: Verb;
@@ -55,8 +56,11 @@ export function assessMount(question: MountQuestion): MountVerdict {
     ...(utilityVM === undefined ? {} : { utilityVM }),
     ...(mount.spec.expectedRootHash === undefined ? {} : { expectedRootHash: mount.spec.expectedRootHash }),
   };
+  if (request.access === 'ReadWrite') request.snapshot = mountSnapshotKey(mount.metadata.name);
   const unexpected =
-    findVmObstacle(request, chain, situation) ?? findUnexpectedRootHash(request, chain, situation);
+    findVmObstacle(request, chain, situation) ??
+    findWritableObstacle(mount, request, situation) ??
+    findUnexpectedRootHash(request, chain, situation);
   if (unexpected !== undefined) return { kind: 'blocked', obstacle: unexpected };
   const change = findChange(question, request, there, record);
   if (change === undefined) return { kind: 'unchanged' };

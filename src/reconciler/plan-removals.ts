@@ -8,6 +8,7 @@ import { compareText } from './canonical.ts';
 import type { Desired, DesiredChain } from './desired.ts';
 import { type Situation, snapshotId } from './situation.ts';
 import type { Plan, PlannedAction, Reason } from './types.ts';
+import { mountSnapshotKey } from './writable-mounts.ts';
 
 export function keyOfRecord(record: ResourceRecord): ResourceKey {
   return resourceKey({ kind: record.kind, metadata: record });
@@ -65,6 +66,7 @@ function computeSystemUsing({ kind, name }: ResourceRecord, { observed }: Situat
 export function planResourceRemovals(
   removals: ReadonlyMap<ResourceKey, ResourceRecord>,
   reason: Reason,
+  situation: Situation,
 ): PlannedAction[] {
   const dependants = new Map<ResourceKey, string[]>();
   for (const [key, record] of removals) {
@@ -77,6 +79,7 @@ export function planResourceRemovals(
   }
   return [...removals].map(([key, record]) => {
     const { mount, chain } = record.facts;
+    const snapshot = mountSnapshotKey(record.name);
     const facts = mount === undefined ? describeChain(chain) : mount.path;
     return {
       id: key,
@@ -94,6 +97,7 @@ export function planResourceRemovals(
               do: 'dismountView',
               volumeGuid: mount?.volumeGuid ?? mountVolumeGuid(record.name),
               path: mount?.path ?? '',
+              ...(situation.scratches.has(snapshot) ? { snapshot } : {}),
             }
           : { do: 'forget', key },
     };
@@ -188,7 +192,7 @@ function addWithParents(start: LayerRef, set: Set<string>, situation: Situation)
 /** Layers of whatever stays as it is, is being made, or was begun for something that is blocked now. */
 export function* layersThatStay(
   situation: Situation,
-  { chains, blocked }: Pick<Desired, 'chains' | 'blocked'>,
+  { chains, blocked }: Needs,
   removals: ReadonlyMap<ResourceKey, ResourceRecord>,
   actions: readonly PlannedAction[],
 ): Generator<LayerRef> {
@@ -207,10 +211,24 @@ export function* layersThatStay(
     if (work.do === 'mountView' && work.replaces !== undefined) handled.add(work.replaces);
   }
   for (const mount of situation.mounts.values()) if (!handled.has(mount.volumeGuid)) yield mount;
+  const removed = new Set(
+    actions.map(({ work }) => (work.do === 'dismountView' ? work.snapshot : undefined)),
+  );
+  for (const { key, chain, format } of situation.scratches.values())
+    if (!removed.has(key)) for (const chainId of chain) yield { chainId, format };
+}
+
+/** What needs layers besides what the records say: chains that are wanted, and resources that can't go on at the moment. */
+export interface Needs {
+  chains: Desired['chains'];
+  blocked: Pick<ReadonlyMap<ResourceKey, unknown>, 'has'>;
 }
 
 /** Layers made for what can't go on at the moment, so that they needn't be made again. */
-export function* layersBegunFor(blocked: Desired['blocked'], situation: Situation): Generator<LayerRef> {
+export function* layersBegunFor(
+  blocked: Pick<ReadonlyMap<ResourceKey, unknown>, 'has'>,
+  situation: Situation,
+): Generator<LayerRef> {
   for (const record of situation.snapshots.values()) {
     if (record.neededBy !== undefined && blocked.has(record.neededBy)) yield record;
   }

@@ -10,7 +10,7 @@ import type { ResolvedArchive } from '../images/archive.ts';
 import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { ResourceRecord, StateRecords } from '../state/records.ts';
 import { compareText } from './canonical.ts';
-import { type Desired, deriveDesired, type Obstacle } from './desired.ts';
+import { deriveDesired, type Obstacle } from './desired.ts';
 import { draftActions } from './draft-actions.ts';
 import { finishPlan, orderActions } from './finish-plan.ts';
 import { comparablePlace, placeOf } from './mount-paths.ts';
@@ -20,6 +20,7 @@ import {
   chooseRemovals,
   findLeftChains,
   layersThatStay,
+  type Needs,
   planLayerRemovals,
   planResourceRemovals,
 } from './plan-removals.ts';
@@ -80,10 +81,14 @@ export function planApply(input: PlanInput): Plan {
       },
     });
     const draft = draftActions(desired, verdicts, situation, sourceOf);
-    const removals = planResourceRemovals(pruning.removals, {
-      code: 'removed-from-manifests',
-      message: 'no longer in the manifests',
-    });
+    const removals = planResourceRemovals(
+      pruning.removals,
+      {
+        code: 'removed-from-manifests',
+        message: 'no longer in the manifests',
+      },
+      situation,
+    );
     const late = findLateObstacles(verdicts, [...draft.actions, ...removals]);
     if (late.size > 0) {
       for (const [key, obstacle] of late) obstacles.set(key, obstacle);
@@ -104,12 +109,10 @@ export function planApply(input: PlanInput): Plan {
   }
 }
 
-const NOTHING: Pick<Desired, 'chains' | 'blocked'> = { chains: new Map(), blocked: new Map() };
-
 /** Removes layers and merged CIMs that nobody needs any more. */
 function planUnused(
   situation: Situation,
-  desired: Pick<Desired, 'chains' | 'blocked'>,
+  desired: Needs,
   removals: ReadonlyMap<ResourceKey, ResourceRecord>,
   changes: readonly PlannedAction[],
   departures: readonly PlannedAction[],
@@ -157,8 +160,11 @@ export function planDelete(input: DeleteInput): Plan {
   const keys = [...new Set(input.keys)].sort(compareText);
   const candidates = keys.flatMap((key) => situation.resources.get(key) ?? []);
   const { removals, notes } = chooseRemovals(candidates, situation, new Map());
+  // What was begun for a resource that stays, and isn't there yet, is its own.
+  const begun = [...situation.resources.keys()].filter((key) => !removals.has(key));
+  const staying: Needs = { chains: new Map(), blocked: new Set(begun) };
   const reason: Reason = { code: 'delete-requested', message: 'deletion was asked for' };
-  const actions = planResourceRemovals(removals, reason);
+  const actions = planResourceRemovals(removals, reason, situation);
   for (const key of keys) {
     if (situation.resources.has(key)) continue;
     const stray = key.startsWith('Mount/')
@@ -171,7 +177,7 @@ export function planDelete(input: DeleteInput): Plan {
     mode: 'delete',
     revision: input.revision,
     situation,
-    actions: [...actions, ...planUnused(situation, NOTHING, removals, [], actions, false)],
+    actions: [...actions, ...planUnused(situation, staying, removals, [], actions, false)],
     blocked: [],
     notes,
     resources: keys,

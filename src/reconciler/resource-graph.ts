@@ -13,6 +13,8 @@ export function dependenciesOf(resource: Resource): ResourceKey[] {
   if (resource.kind === 'Mount') {
     if (resource.spec.chain !== undefined) keys.add(`LayerChain/${resource.spec.chain}`);
     if (resource.spec.image !== undefined) keys.add(`Image/${resource.spec.image}`);
+    const { shareWith } = resource.spec.scratch ?? {};
+    if (shareWith !== undefined && shareWith !== resource.metadata.name) keys.add(`Mount/${shareWith}`);
   }
   for (const { kind, name } of resource.spec.dependsOn ?? []) keys.add(`${kind}/${name}`);
   return [...keys].sort(compareText);

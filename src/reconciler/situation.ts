@@ -6,6 +6,7 @@ import type {
   ObservedLayer,
   ObservedMerge,
   ObservedMount,
+  ObservedSnapshot,
   VolumeGuid,
 } from '../hosts/host.ts';
 import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
@@ -26,6 +27,8 @@ export interface Situation {
   mounts: ReadonlyMap<VolumeGuid, ObservedMount>;
   /** What is mounted by us, by comparable path. */
   mountedAt: ReadonlyMap<string, ObservedMount>;
+  /** Snapshots by key. */
+  scratches: ReadonlyMap<string, ObservedSnapshot>;
   /** False when planning for a host whose state database isn't at hand: then what is there counts as applied. */
   recordsKnown: boolean;
   resources: ReadonlyMap<ResourceKey, ResourceRecord>;
@@ -76,6 +79,7 @@ export function indexSituation(
     mountedAt: new Map(
       mounts.filter(({ state }) => state === 'mounted').map((mount) => [comparablePlace(mount, host), mount]),
     ),
+    scratches: new Map(observed?.snapshots.map((snapshot) => [snapshot.key, snapshot])),
     recordsKnown: records !== undefined,
     resources: new Map(
       records?.resources.map((record) => [resourceKey({ kind: record.kind, metadata: record }), record]),

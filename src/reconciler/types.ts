@@ -9,6 +9,7 @@ import type {
   LayerRef,
   MergeRequest,
   MountRequest,
+  SnapshotRequest,
   UnpackRequest,
   VolumeGuid,
 } from '../hosts/host.ts';
@@ -80,10 +81,18 @@ export type Work =
   | {
       do: 'mountView';
       request: MountRequest;
+      /** Prepared first: what takes the writes. */
+      snapshot?: SnapshotRequest;
       /** Taken away first: the view at the old path or of the old content. */
       replaces?: VolumeGuid;
     }
-  | { do: 'dismountView'; volumeGuid: VolumeGuid; path: string }
+  | {
+      do: 'dismountView';
+      volumeGuid: VolumeGuid;
+      path: string;
+      /** Key of the snapshot that goes with it. */
+      snapshot?: string;
+    }
   | { do: 'removeLayer'; ref: LayerRef }
   | { do: 'forget'; key: ResourceKey };
 

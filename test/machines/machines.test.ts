@@ -29,6 +29,12 @@ const request: MountRequest = {
 const merge: MergeGoal = { state: 'merged', request: { chain: [chainId, chainId], format: 'BlockCIM' } };
 const unmerge: MergeGoal = { state: 'absent', top: { chainId, format: 'BlockCIM' } };
 const show: MountGoal = { state: 'mounted', request };
+const writable: MountGoal = {
+  state: 'mounted',
+  request: { ...request, access: 'ReadWrite', snapshot: 'mount/app' },
+  snapshot: { key: 'mount/app', kind: 'active', chain: request.chain, format: request.format },
+};
+const discard: MountGoal = { state: 'absent', volumeGuid, snapshot: 'mount/app' };
 const busy = new CimletError('busy', 'busy');
 const corrupt = new CimletError('corrupt', 'corrupt');
 
@@ -59,6 +65,8 @@ function scripted(script: Script) {
         return { ...wanted, chainId };
       },
       dismount: () => play('dismount'),
+      prepareSnapshot: () => play('prepare'),
+      removeSnapshot: () => play('removeSnapshot'),
     }),
     merge: createMergeMachine({
       mergeChain: async (wanted) => {
@@ -207,6 +215,28 @@ describe('mount machine', () => {
       ['dismounting', 'stalled'],
     ],
     ['mounting fails for good', show, { mount: [corrupt] }, ['mounting', 'stalled']],
+    ['writable', writable, {}, ['preparing', 'mounting', 'mounted']],
+    [
+      'writable, something to take away',
+      { ...writable, replaces: volumeGuid },
+      {},
+      ['dismounting', 'preparing', 'mounting', 'mounted'],
+    ],
+    [
+      'preparing fails, may pass',
+      writable,
+      { prepare: [busy] },
+      ['preparing', 'backingOff', 'preparing', 'mounting', 'mounted'],
+    ],
+    ['preparing fails for good', writable, { prepare: [corrupt] }, ['preparing', 'stalled']],
+    ['wanted absent with its snapshot', discard, {}, ['dismounting', 'removing', 'absent']],
+    [
+      'removing fails, may pass: resumes halfway',
+      discard,
+      { removeSnapshot: [busy] },
+      ['dismounting', 'removing', 'backingOff', 'removing', 'absent'],
+    ],
+    ['dismounting fails: the snapshot stays', discard, { dismount: [corrupt] }, ['dismounting', 'stalled']],
   ];
   it.each(rows)('%s', async (_name, goal, script, states) => {
     expect(await walk(scripted(script).mount, { goal, retry })).toEqual(states);

@@ -250,7 +250,7 @@ describe('what is not supported yet', () => {
         isolation: { utilityVM: { id: 'x' } },
         expectedRootHash: `sha256:${'0'.repeat(64)}`,
       },
-      ['spec.access', 'spec.scratch', 'spec.isolation.utilityVM'],
+      [],
     ],
   ])('%s %j', async (kind, spec, expected) => {
     const needed = kind === 'Image' ? '' : `\n---\n${image('app')}`;

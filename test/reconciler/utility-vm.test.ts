@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { HostState, ObservedComputeSystem } from '../../src/hosts/host.ts';
 import { mountVolumeGuid } from '../../src/hosts/identity.ts';
-import { BLOCK_CAPABILITIES } from '../../src/hosts/memory/memory-host.ts';
+import { BLOCK_CAPABILITIES, SNAPSHOT_CAPABILITIES } from '../../src/hosts/memory/memory-host.ts';
 import type { MountResource } from '../../src/manifests/resources.ts';
 import { chain, expectEmpty, image, mount, openWorld, type World } from './support.ts';
 
@@ -21,7 +21,7 @@ function inVm(spec: Partial<MountResource['spec']> = {}): MountResource {
 describe('a Mount in a utility VM', () => {
   const footed = chain('app', ['app'], { format: 'BlockCIM', vhdFooter: true });
   const open = (utilityVM = AVAILABLE) => {
-    world = openWorld({ capabilities: { ...BLOCK_CAPABILITIES, utilityVM } });
+    world = openWorld({ capabilities: { ...BLOCK_CAPABILITIES, ...SNAPSHOT_CAPABILITIES, utilityVM } });
     world.images.set('app', 'ab');
   };
 
