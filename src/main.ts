@@ -8,7 +8,8 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { addAbortSignal } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import type { Services } from './cli/context.ts';
+import { fileURLToPath } from 'node:url';
+import type { ServiceSupport, Services } from './cli/context.ts';
 import { runCli } from './cli/program.ts';
 import { CimletError, classify } from './errors.ts';
 import { createEmbeddedHost } from './hosts/embedded/embedded-host.ts';
@@ -32,6 +33,7 @@ const services: Services = {
     });
   },
   agentAddress: process.platform === 'win32' ? agentPipe : agentSocket,
+  service: serviceSupport(),
   readStandardInput,
 };
 
@@ -41,6 +43,14 @@ async function readStandardInput(signal?: AbortSignal): Promise<string> {
   } catch (error) {
     throw classify(error, 'read standard input');
   }
+}
+
+function serviceSupport(): ServiceSupport | undefined {
+  if (process.platform !== 'linux') return undefined;
+  return {
+    program: [process.execPath, fileURLToPath(new URL('../bin/cimlet.cjs', import.meta.url))],
+    open: async () => (await import('./service/systemd.ts')).createSystemd(),
+  };
 }
 
 function requireLinux(): void {

@@ -3,6 +3,7 @@
 import type { Command } from 'commander';
 import type { Host } from '../hosts/host.ts';
 import type { HostPlatform } from '../images/types.ts';
+import type { ServiceManager } from '../service/service-manager.ts';
 import type { HostChoice } from './options.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -27,8 +28,16 @@ export interface Services {
   openHost(choice: HostChoice, root: string): Host;
   /** Where the agent of a root listens: a unix socket, or a named pipe. */
   agentAddress(root: string): string;
+  /** Absent where cimlet knows no service manager. */
+  readonly service?: ServiceSupport | undefined;
   /** To its end. Throws `cancelled` when aborted. */
   readStandardInput(signal?: AbortSignal): Promise<string>;
+}
+
+export interface ServiceSupport {
+  /** How this program is started: absolute path of what runs it, then its own. */
+  readonly program: readonly [string, ...string[]];
+  open(): Promise<ServiceManager>;
 }
 
 /** Each command file exports one of these: it declares the command's flags and runs it. */

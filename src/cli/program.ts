@@ -18,6 +18,7 @@ import { addObserve } from './observe.ts';
 import { addGlobalOptions } from './options.ts';
 import { addPlan } from './plan.ts';
 import { renderError } from './render-error.ts';
+import { addService } from './service.ts';
 import { addReconcile, addResume, addSuspend, addWait } from './steer.ts';
 import { openTerminal } from './terminal.ts';
 import { addValidate } from './validate.ts';
@@ -30,6 +31,7 @@ const COMMANDS: AddCommand[] = [
   addApply,
   addDelete,
   addAgent,
+  addService,
   addReconcile,
   addSuspend,
   addResume,

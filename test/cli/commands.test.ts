@@ -90,6 +90,7 @@ describe('usage', () => {
     'events',
     'observe',
     'agent',
+    'service',
     'reconcile',
     'suspend',
     'resume',

@@ -19,8 +19,10 @@ export class AgentProcess {
   #check: () => void = () => undefined;
   #stderr = '';
 
-  constructor(args: string[], env: NodeJS.ProcessEnv = {}) {
-    this.#child = spawn(process.execPath, [MAIN, 'agent', ...args], {
+  /** `wrapper`: a program with its arguments that runs it. */
+  constructor(args: string[], env: NodeJS.ProcessEnv = {}, wrapper: string[] = []) {
+    const [program = '', ...rest] = [...wrapper, process.execPath, MAIN, 'agent', ...args];
+    this.#child = spawn(program, rest, {
       env: { ...process.env, NODE_COMPILE_CACHE: COMPILE_CACHE, ...env },
     });
     this.#child.stderr.on('data', (chunk: Buffer) => {
