@@ -17,7 +17,7 @@ export interface FileTree extends LowerView {
 export interface TreeExportOptions {
   /** What the tree was before it was written to; without it all of the tree is exported. */
   lower?: LowerView | undefined;
-  /** Path of the tree's root in the tar: `Files`. */
+  /** Path of the tree's root in the tar: `Files`, or empty. */
   below: string;
   /** Folded names in the root that belong to no layer, in neither tree. */
   omit?: ReadonlySet<string> | undefined;
@@ -126,7 +126,7 @@ class TreeExport {
   *#writeOwn(path: string): Generator<void> {
     const tree = this.#tree;
     const info = tree.stat(path);
-    if (info === undefined) return;
+    if (info === undefined || this.#inTar(path) === '') return;
     const source = {
       from: tree.from,
       // Reading is what changes the time of the last access.

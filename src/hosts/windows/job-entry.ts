@@ -4,6 +4,7 @@ import type { JobControl } from '../job-thread.ts';
 import { serveJob } from '../serve-job.ts';
 import type { Job, JobResults } from './jobs.ts';
 import { mergeImages, unpackBlock, unpackForked } from './write-images.ts';
+import { writeTreeTar } from './write-tree-tar.ts';
 import { completeWcifs, unpackWcifs } from './write-wcifs.ts';
 
 async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['kind']]> {
@@ -18,6 +19,8 @@ async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['ki
       return unpackWcifs(job, control);
     case 'complete-wcifs':
       return completeWcifs(job);
+    case 'export-tree':
+      return writeTreeTar(job, control);
   }
 }
 

@@ -58,15 +58,36 @@ export interface CompleteWcifsJob {
   afterImport: AfterImport;
 }
 
+/** Writes what makes one tree of another as the tar of a layer. */
+export interface ExportTreeJob {
+  kind: 'export-tree';
+  /** Directories, which end in a backslash. */
+  upper: string;
+  lower?: string | undefined;
+  /** Path of the tree in the tar. */
+  below: string;
+  /** Folded names in the root that belong to no layer. */
+  omit: readonly string[];
+  file: string;
+  temporary: string;
+}
+
 export interface JobResults {
   'unpack-forked': WrittenImage;
   'unpack-block': WrittenImage;
   merge: WrittenImage;
   'unpack-wcifs': WrittenWcifs;
   'complete-wcifs': undefined;
+  'export-tree': { diffId: DiffId };
 }
 
-export type Job = UnpackForkedJob | UnpackBlockJob | MergeJob | UnpackWcifsJob | CompleteWcifsJob;
+export type Job =
+  | UnpackForkedJob
+  | UnpackBlockJob
+  | MergeJob
+  | UnpackWcifsJob
+  | CompleteWcifsJob
+  | ExportTreeJob;
 
 /** What was written. */
 export interface WrittenImage {

@@ -38,8 +38,8 @@ export async function withLowerVolume<T>(
   );
 }
 
-/** A forked image holds all below it; block images are merged, unless they are already. */
-async function shownLayers(
+/** What shows layers: a forked image holds all below it; block images are merged, in `folder` unless they are already. */
+export async function shownLayers(
   workshop: Workshop,
   parents: readonly WindowsLayerRecord[],
   folder: string,

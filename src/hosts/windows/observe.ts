@@ -1,18 +1,25 @@
 /** Looking without touching: layers and merged CIMs with their faults, mounts, and what a crash left behind. */
 
-import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { classify, isErrorCode } from '../../errors.ts';
 import { volumePath } from '../../native/windows/guid.ts';
 import { throwIfAborted } from '../abort.ts';
 import { listDirectory } from '../directories.ts';
-import type { Leftover, ObservedLayer, ObservedMerge, ObservedMount, VolumeGuid } from '../host.ts';
+import type {
+  Leftover,
+  ObservedLayer,
+  ObservedMerge,
+  ObservedMount,
+  SnapshotRequest,
+  VolumeGuid,
+} from '../host.ts';
 import { lowerVolumeGuid } from '../identity.ts';
 import { layerFolder, mergeFolder, parseFolderName } from '../layout.ts';
-import { type MountRecord, readMountRecords, recordedView } from '../mount-records.ts';
+import { type MountRecord, recordedView } from '../mount-records.ts';
 import { readLayerRecords, readMergeRecords } from '../records.ts';
 import { isForkedFile } from './cim-paths.ts';
 import { listedFiles } from './layer-store.ts';
+import { sizeUnder } from './size-under.ts';
+import { snapshotLeftovers } from './snapshots.ts';
 import { asWindows, layerFaults, mergeFaults, type Store } from './store.ts';
 import { type Gallery, viewState } from './views.ts';
 import { isMounted } from './volumes.ts';
@@ -27,6 +34,8 @@ export interface Running {
 /** Something left over, and the volume it is when it is one. */
 export interface FoundLeftover extends Leftover {
   volumeGuid?: VolumeGuid | undefined;
+  /** The snapshot that was being looked into, when that is why it is there. */
+  snapshot?: SnapshotRequest | undefined;
 }
 
 export async function observeLayers(store: Store, signal: AbortSignal): Promise<ObservedLayer[]> {
@@ -93,12 +102,11 @@ export async function findLeftovers(
   for (const name of await listDirectory(layout.mounts))
     if (/^tmp-[0-9a-f-]{36}\.json$/.test(name) && !running.volumeGuids.has(name.slice(4, 40) as VolumeGuid))
       found.push({ path: join(layout.mounts, name), reason: 'a record that was never finished' });
-  const mounts = await readMountRecords(layout);
-  const known = new Set<string>([...running.volumeGuids, ...mounts.map(({ request }) => request.volumeGuid)]);
-  found.push(...(await scratches.leftovers(known)));
+  found.push(...(await snapshotLeftovers(layout, running.folders)));
+  found.push(...(await scratches.leftovers()));
   const sized = found.map(async (entry) => ({
     ...entry,
-    bytes: entry.volumeGuid === undefined ? await bytesUnder(entry.path) : 0,
+    bytes: entry.volumeGuid === undefined ? (await sizeUnder(entry.path)).bytes : 0,
   }));
   return Promise.all(sized);
 }
@@ -115,19 +123,4 @@ async function findForkedLeftovers(
   return (await listDirectory(layout.cimLayers))
     .filter((name) => isForkedFile(name) && !committed.has(name))
     .map((name) => ({ path: join(layout.cimLayers, name), reason: 'a file of no committed layer' }));
-}
-
-/** 0 for what is gone: another process may be at work while this one only looks. */
-async function bytesUnder(path: string): Promise<number> {
-  try {
-    const stats = await lstat(path);
-    if (!stats.isDirectory()) return stats.size;
-    let bytes = 0;
-    for (const name of await readdir(path)) bytes += await bytesUnder(join(path, name));
-    return bytes;
-  } catch (error) {
-    const classified = classify(error, `look at ${path}`);
-    if (isErrorCode(classified, 'not-found')) return 0;
-    throw classified;
-  }
 }

@@ -1,28 +1,53 @@
 /**
- * Scratches of writable mounts: a disk each, `scratches/<volume guid>/sandbox.vhdx`, that holds what differs from the
- * empty, formatted one in `scratches/template`. A scratch keeps what was written until its mount is taken away for good.
+ * Scratches: disks that take what is written over layers. Each is `sandbox.vhdx` in a folder, by which the layer calls name
+ * it. Over CIMs it holds what differs from an empty, formatted disk in `scratches/`, of which there is one for each size; over WCIFS
+ * layers, from the one that Windows made in the base layer.
  */
 
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import { classify, isErrorCode } from '../../errors.ts';
+import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import type { ComputeStorage } from '../../native/windows/computestorage.ts';
-import type { VirtDisk } from '../../native/windows/virtdisk.ts';
+import { FileAccess, type Kernel32 } from '../../native/windows/kernel32.ts';
+import { AttachFlag, type VirtDisk } from '../../native/windows/virtdisk.ts';
 import type { VmCompute } from '../../native/windows/vmcompute.ts';
 import { ensureDirectory, exists, listDirectory, removeTree } from '../directories.ts';
-import type { VolumeGuid } from '../host.ts';
+import type { LayerFormat, VolumeGuid } from '../host.ts';
 import type { KeyedLock } from '../keyed-lock.ts';
-import type { Resource } from './acquire.ts';
+import { holding, type Resource } from './acquire.ts';
 import { filesOf } from './volumes.ts';
 
-/** What containerd gives CIM scratches. The file grows as it is written to. */
-const SCRATCH_BYTES = 10n << 30n;
-const DISK = 'sandbox.vhdx';
+export const DISK = 'sandbox.vhdx';
+
+const GIB = 1n << 30n;
+const MIB = 1n << 20n;
+/** What containerd gives scratches over CIMs, and Windows those over WCIFS layers. Files of disks grow as they are written to. */
+const CIM_BYTES = 10n * GIB;
+const WCIFS_BYTES = 20n * GIB;
+/** Windows can't make a mount read-only, so a view has a scratch too, which is thrown away. */
+const VIEW_BYTES = GIB;
+/** ReFS, for which disks are left unformatted, takes no smaller ones. */
+const UNFORMATTED_BYTES = 40n * GIB;
+
+/** NTFS' own: a volume is grown to whole clusters, and one of them is NTFS'. */
+const CLUSTER = 4096n;
+const SECTOR = 512n;
 
 export interface ScratchCalls {
   virtdisk: VirtDisk;
   vmcompute: VmCompute;
   computestorage: ComputeStorage;
+  kernel32: Kernel32;
+}
+
+export interface NewScratch {
+  format: LayerFormat;
+  /** Folders of the WCIFS layers below, topmost first. */
+  parents: readonly string[];
+  isView: boolean;
+  /** Default: what is usual for the format. */
+  bytes?: number | undefined;
+  unformatted?: boolean | undefined;
 }
 
 export class Scratches {
@@ -36,10 +61,27 @@ export class Scratches {
     this.#locks = locks;
   }
 
-  /** The disk attached, and the layers of a volume shown under it: together a writable volume. */
-  resources(volumeGuid: VolumeGuid): Resource[] {
+  /**
+   * Makes a scratch in a folder that has none. Throws `invalid-manifest` for a size that can't be made. What is there of it
+   * when that fails is the caller's to remove.
+   */
+  async make(folder: string, scratch: NewScratch): Promise<void> {
+    const { format, bytes, unformatted, isView, parents } = scratch;
+    const wanted = bytes === undefined ? undefined : wholeMebibytes(BigInt(bytes));
+    if (unformatted === true) return this.#makeUnformatted(folder, wanted ?? UNFORMATTED_BYTES);
+    if (format === 'WCIFS') return this.#makeOverBase(folder, parents, wanted);
+    const usual = isView ? VIEW_BYTES : CIM_BYTES;
+    const size = wanted ?? usual;
+    const template = await this.#template(size < usual ? size : usual);
+    await this.#calls.virtdisk.createDifferencingVhdx(join(folder, DISK), template);
+    if (size <= usual) return;
+    await this.#calls.vmcompute.expandSandboxSize(folder, size);
+    await this.#extendVolume(folder);
+  }
+
+  /** A scratch's disk attached, and the layers of a mounted CIM shown under it: together a writable volume. */
+  resources(folder: string, volumeGuid: VolumeGuid): Resource[] {
     const { vmcompute, computestorage } = this.#calls;
-    const path = this.#path(volumeGuid);
     const layers = {
       SchemaVersion: { Major: 2, Minor: 1 },
       FilterType: 'UnionFS' as const,
@@ -47,22 +89,19 @@ export class Scratches {
     };
     return [
       {
-        acquire: async () => {
-          await this.#ensureDisk(volumeGuid);
-          await vmcompute.activateLayer(path);
-        },
+        acquire: () => vmcompute.activateLayer(folder),
         release: async () => {
-          if ((await this.volumeOf(volumeGuid)) !== undefined) await vmcompute.deactivateLayer(path);
+          if ((await this.volumeOf(folder)) !== undefined) await vmcompute.deactivateLayer(folder);
         },
       },
       {
         acquire: async () => {
-          const volume = await this.volumeOf(volumeGuid);
-          if (volume === undefined) throw new Error(`scratch ${path} is active and has no volume`);
+          const volume = await this.volumeOf(folder);
+          if (volume === undefined) throw new Error(`scratch ${folder} is active and has no volume`);
           await computestorage.attachOverlayFilter(volume, layers);
         },
         release: async () => {
-          const volume = await this.volumeOf(volumeGuid);
+          const volume = await this.volumeOf(folder);
           if (volume !== undefined) await detach(() => computestorage.detachOverlayFilter(volume, layers));
         },
       },
@@ -70,66 +109,108 @@ export class Scratches {
   }
 
   /** The volume of a scratch, `\\?\Volume{guid}\`, while its disk is attached. */
-  async volumeOf(volumeGuid: VolumeGuid): Promise<string | undefined> {
-    const path = this.#path(volumeGuid);
-    if (!(await exists(join(path, DISK)))) return undefined;
-    const volume = await this.#calls.vmcompute.getLayerMountPath(path);
+  async volumeOf(folder: string): Promise<string | undefined> {
+    if (!(await exists(join(folder, DISK)))) return undefined;
+    const volume = await this.#calls.vmcompute.getLayerMountPath(folder);
     if (!volume.startsWith('\\\\?\\Volume{')) return undefined;
     return volume.endsWith('\\') ? volume : `${volume}\\`;
   }
 
-  async remove(volumeGuid: VolumeGuid): Promise<void> {
-    await removeTree(this.#path(volumeGuid));
+  /** Of disks in `scratches/` that were never finished. */
+  async leftovers(): Promise<{ path: string; reason: string }[]> {
+    return (await listDirectory(this.#folder))
+      .filter((name) => name.startsWith('tmp-'))
+      .map((name) => ({
+        path: join(this.#folder, name),
+        reason: 'an empty scratch disk that was never finished',
+      }));
   }
 
-  /** Of mounts that nobody knows any more, and of what was never finished. */
-  async leftovers(known: ReadonlySet<string>): Promise<{ path: string; reason: string }[]> {
-    const found: { path: string; reason: string }[] = [];
-    for (const name of await listDirectory(this.#folder))
-      if (/^[0-9a-f-]{36}$/.test(name) && !known.has(name))
-        found.push({ path: join(this.#folder, name), reason: 'a scratch of no recorded mount' });
-    for (const name of await listDirectory(join(this.#folder, 'template')))
-      if (name.startsWith('tmp-'))
-        found.push({
-          path: join(this.#folder, 'template', name),
-          reason: 'a scratch template that was never finished',
-        });
-    return found;
+  /** Nothing can grow it later: what grows disks looks for a file system. */
+  async #makeUnformatted(folder: string, size: bigint): Promise<void> {
+    if (size < UNFORMATTED_BYTES)
+      throw new CimletError(
+        'invalid-manifest',
+        `make scratch ${folder}: ${size} bytes are too few for an unformatted one`,
+        { hint: 'ask for 40 GiB or more: what such disks are formatted with, ReFS, takes no smaller ones' },
+      );
+    const { virtdisk } = this.#calls;
+    virtdisk.close(await virtdisk.createVhdx(join(folder, DISK), size));
   }
 
-  async #ensureDisk(volumeGuid: VolumeGuid): Promise<void> {
-    const folder = this.#path(volumeGuid);
-    const disk = join(folder, DISK);
-    if (await exists(disk)) return;
-    const template = await this.#locks.run('scratch template', () => this.#ensureTemplate());
-    await ensureDirectory(folder);
-    const temporary = join(folder, `tmp-${DISK}`);
-    await removeTree(temporary);
-    await this.#calls.virtdisk.createDifferencingVhdx(temporary, template);
-    await move(temporary, disk);
+  /** Mounting it extends its volume: PrepareLayer does, which no CIM's scratch goes through. */
+  async #makeOverBase(folder: string, parents: readonly string[], size: bigint | undefined): Promise<void> {
+    if (size !== undefined && size < WCIFS_BYTES)
+      throw new CimletError(
+        'invalid-manifest',
+        `make scratch ${folder}: ${size} bytes are less than the 20 GiB that Windows gives one over WCIFS layers`,
+        { hint: 'ask for more, or leave the size out: the file takes what is written only' },
+      );
+    const { vmcompute } = this.#calls;
+    await vmcompute.createSandboxLayer(folder, parents);
+    if (size !== undefined && size > WCIFS_BYTES) await vmcompute.expandSandboxSize(folder, size);
   }
 
-  async #ensureTemplate(): Promise<string> {
+  /** Grows the file system over what its disk has grown to. */
+  async #extendVolume(folder: string): Promise<void> {
+    const { virtdisk, vmcompute, kernel32 } = this.#calls;
+    const path = join(folder, DISK);
+    const disk = await virtdisk.open(path);
+    const attached: Resource = {
+      acquire: () => virtdisk.attach(disk, path, AttachFlag.bypassDefaultEncryptionPolicy),
+      release: () => virtdisk.detach(disk, path),
+    };
+    try {
+      await holding(attached, async () => {
+        const volume = (await vmcompute.getLayerMountPath(folder)).replace(/\\$/, '');
+        await this.#extendTo(kernel32, volume);
+      });
+    } finally {
+      virtdisk.close(disk);
+    }
+  }
+
+  async #extendTo(kernel32: Kernel32, volume: string): Promise<void> {
+    const handle = await kernel32.createFile(volume, { access: FileAccess.read + FileAccess.write });
+    try {
+      const clusters = (await kernel32.diskLength(handle, volume)) / CLUSTER;
+      const { total } = await kernel32.diskSpace(volume);
+      // Windows refuses to extend a volume by nothing.
+      if (total / CLUSTER + 1n < clusters)
+        await kernel32.extendVolume(handle, volume, clusters * (CLUSTER / SECTOR));
+    } finally {
+      kernel32.closeHandle(handle);
+    }
+  }
+
+  /** The empty disk of a size, made when it is first needed. */
+  async #template(size: bigint): Promise<string> {
+    const name = `blank-${size / MIB}m.vhdx`;
+    return this.#locks.run(`scratch template ${name}`, async () => {
+      const template = join(this.#folder, name);
+      if (await exists(template)) return template;
+      await ensureDirectory(this.#folder);
+      const temporary = join(this.#folder, `tmp-${name}`);
+      await removeTree(temporary);
+      await this.#makeFormatted(temporary, size);
+      await move(temporary, template);
+      return template;
+    });
+  }
+
+  async #makeFormatted(path: string, size: bigint): Promise<void> {
     const { virtdisk, computestorage } = this.#calls;
-    const folder = join(this.#folder, 'template');
-    const template = join(folder, 'blank.vhdx');
-    if (await exists(template)) return template;
-    await ensureDirectory(folder);
-    const temporary = join(folder, 'tmp-blank.vhdx');
-    await removeTree(temporary);
-    const disk = await virtdisk.createVhdx(temporary, SCRATCH_BYTES);
+    const disk = await virtdisk.createVhdx(path, size);
     try {
       await computestorage.formatWritableLayerVhd(disk);
     } finally {
       virtdisk.close(disk);
     }
-    await move(temporary, template);
-    return template;
   }
+}
 
-  #path(volumeGuid: VolumeGuid): string {
-    return join(this.#folder, volumeGuid);
-  }
+function wholeMebibytes(bytes: bigint): bigint {
+  return ((bytes + MIB - 1n) / MIB) * MIB;
 }
 
 /** A run that died between activating and attaching left nothing to detach. */

@@ -1,10 +1,11 @@
 /**
  * Views. Read-only: a CIM mounted as a volume, whose `Files` the bind filter shows at a path. Writable: that volume under
- * a scratch's, which is mounted at the path. What a view is made of is taken in this order and given back in reverse; the
- * volume's GUID and the record say what a dead process took.
+ * the volume of a snapshot's scratch, which is mounted at the path; of a snapshot without parents, its `Files` through the
+ * bind filter. What a view is made of is taken in this order and given back in reverse; the volume's GUID and the record
+ * say what a dead process took.
  */
 
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import { type BindFilter, BindFlag } from '../../native/windows/bindfltapi.ts';
 import type { Kernel32 } from '../../native/windows/kernel32.ts';
@@ -20,22 +21,28 @@ import {
   writeMountRecord,
 } from '../mount-records.ts';
 import { isSameView, viewOf } from '../mounted-view.ts';
+import { readSnapshotRecord } from '../snapshot-records.ts';
+import { writableSnapshot } from '../snapshot-request.ts';
 import { acquireAll, type Resource, releaseAll } from './acquire.ts';
 import { foldPath, foreignStateOf, isWithin } from './mount-paths.ts';
 import type { Scratches } from './scratches.ts';
 import { requireChain } from './shown-chain.ts';
-import type { Store } from './store.ts';
-import { filesOf, identityOf, isMounted, type ShownImage, type Volumes } from './volumes.ts';
+import { scratchFolder } from './snapshots.ts';
+import { filesOf, identityOf, isMounted, type ShownImage } from './volumes.ts';
+import type { Workshop } from './workshop.ts';
 
 /** What showing views takes. */
-export interface Gallery extends Store {
-  volumes: Volumes;
+export interface Gallery extends Workshop {
   bindFilter: BindFilter;
   kernel32: Kernel32;
   scratches: Scratches;
 }
 
-const BIND_FLAGS = BindFlag.readOnly | BindFlag.noMultipleTargets;
+/** What a mount of Windows' is recorded with besides. */
+export interface ViewRecord extends MountRecord {
+  /** Of a writable one: the folder of the snapshot's scratch, or of its `Files`. */
+  scratch?: string | undefined;
+}
 
 type MountState = Pick<ObservedMount, 'state' | 'message'>;
 
@@ -49,17 +56,19 @@ export async function showView(gallery: Gallery, request: MountRequest): Promise
   if (isThere && !isSameView(recordedView(own), view)) throw showsOther(own, operation);
   const isExpected = request.expectedRootHash === undefined || request.expectedRootHash === own?.rootHash;
   if (isThere && isExpected) return recordedView(own);
-  const shown = await requireChain(gallery, request, operation);
+  const scratch = request.access === 'ReadWrite' ? await requireScratch(gallery, request) : undefined;
+  const shown = request.chain.length === 0 ? undefined : await requireChain(gallery, request, operation);
   if (isThere) throw showsOther(own, operation);
-  // What is left of a view that is no longer whole would be in the way; what was written to it stays.
+  // What is left of a view that is no longer whole would be in the way.
   const isAgain = own !== undefined && isSameView(recordedView(own), view);
   if (own !== undefined) await (isAgain ? hideView : takeAway)(gallery, own);
   await requireFreePlace(gallery, request, operation);
-  const record: MountRecord = {
+  const record: ViewRecord = {
     formatVersion: 1,
     request: { ...request, chain: [...request.chain] },
     created: await missingDirectories(resolve(request.path)),
-    ...(shown.rootHash === undefined ? {} : { rootHash: shown.rootHash }),
+    ...(shown?.rootHash === undefined ? {} : { rootHash: shown.rootHash }),
+    ...(scratch === undefined ? {} : { scratch }),
   };
   await writeMountRecord(layout, record);
   try {
@@ -83,18 +92,43 @@ export async function hideView(gallery: Gallery, record: MountRecord): Promise<v
   await releaseAll(resourcesOf(gallery, record, undefined));
 }
 
-async function forget({ layout, scratches }: Gallery, { request }: MountRecord): Promise<void> {
-  if (request.access === 'ReadWrite') await scratches.remove(request.volumeGuid);
+async function forget({ layout }: Gallery, { request }: MountRecord): Promise<void> {
   await removeMountRecord(layout, request.volumeGuid);
 }
 
-export async function viewState(
+/** The folder of the scratch of the snapshot that takes the writes. No other mount may have it. */
+async function requireScratch({ layout }: Gallery, request: MountRequest): Promise<string> {
+  const { snapshot: key, path, volumeGuid } = request;
+  const known = key === undefined ? undefined : await readSnapshotRecord(layout, key);
+  const snapshot = writableSnapshot(request, known?.request);
+  const refuse = (why: string, hint: string) =>
+    new CimletError('failed-precondition', `mount ${path}: snapshot ${snapshot.key} ${why}`, { hint });
+  if (snapshot.scratch?.unformatted === true)
+    throw refuse('has a scratch without a file system', 'only what runs in a utility VM formats it');
+  for (const { request: other } of await readMountRecords(layout))
+    if (other.snapshot === key && other.volumeGuid !== volumeGuid)
+      throw refuse(`is mounted at ${other.path}`, 'prepare another on the same chain');
+  return scratchFolder(layout, snapshot);
+}
+
+/** What is shown at the path; undefined while it isn't there. */
+async function sourceOf(
   { scratches }: Pick<Gallery, 'scratches'>,
-  record: MountRecord,
+  record: ViewRecord,
+): Promise<string | undefined> {
+  const { scratch, request } = record;
+  if (scratch === undefined) return filesOf(request.volumeGuid);
+  return request.chain.length === 0 ? join(scratch, 'Files') : scratches.volumeOf(scratch);
+}
+
+export async function viewState(
+  gallery: Pick<Gallery, 'scratches'>,
+  record: ViewRecord,
 ): Promise<MountState> {
-  const { path, volumeGuid, access } = record.request;
-  if (!(await isMounted(volumeGuid))) return { state: 'missing', message: 'its volume is not mounted' };
-  const source = access === 'ReadWrite' ? await scratches.volumeOf(volumeGuid) : filesOf(volumeGuid);
+  const { path, volumeGuid, chain } = record.request;
+  if (chain.length > 0 && !(await isMounted(volumeGuid)))
+    return { state: 'missing', message: 'its volume is not mounted' };
+  const source = await sourceOf(gallery, record);
   if (source === undefined) return { state: 'missing', message: 'its scratch is not active' };
   const there = await identityOf(resolve(path));
   if (there === undefined) return { state: 'missing', message: `there is nothing at ${path}` };
@@ -117,8 +151,8 @@ export async function pathStateOf(
 }
 
 /** `shown` is needed to take them only. */
-function resourcesOf(gallery: Gallery, record: MountRecord, shown: ShownImage | undefined): Resource[] {
-  const { path, volumeGuid, access } = record.request;
+function resourcesOf(gallery: Gallery, record: ViewRecord, shown: ShownImage | undefined): Resource[] {
+  const { path, volumeGuid, chain } = record.request;
   const { volumes, scratches } = gallery;
   const volume: Resource = {
     acquire: async () => {
@@ -131,17 +165,18 @@ function resourcesOf(gallery: Gallery, record: MountRecord, shown: ShownImage | 
     acquire: () => ensureDirectory(resolve(path)),
     release: () => removeDirectories(gallery, record),
   };
-  return access === 'ReadWrite'
-    ? [volume, ...scratches.resources(volumeGuid), directories, mountPoint(gallery, record)]
-    : [volume, directories, binding(gallery, record)];
+  if (chain.length === 0) return [directories, binding(gallery, record)];
+  if (record.scratch === undefined) return [volume, directories, binding(gallery, record)];
+  const written = scratches.resources(record.scratch, volumeGuid);
+  return [volume, ...written, directories, mountPoint(gallery, record)];
 }
 
-function binding(gallery: Gallery, record: MountRecord): Resource {
-  const { path, volumeGuid } = record.request;
+function binding(gallery: Gallery, record: ViewRecord): Resource {
   const { bindFilter } = gallery;
-  const place = resolve(path);
+  const place = resolve(record.request.path);
+  const flags = BindFlag.noMultipleTargets | (record.request.access === 'ReadOnly' ? BindFlag.readOnly : 0);
   return {
-    acquire: () => bindFilter.setupFilter(place, `${filesOf(volumeGuid)}\\`, BIND_FLAGS),
+    acquire: async () => bindFilter.setupFilter(place, `${await sourceOf(gallery, record)}\\`, flags),
     // Where nothing of ours is shown, Windows has nothing to end, whatever it says then.
     release: async () => {
       const isBound = (await viewState(gallery, record)).state === 'mounted';
@@ -155,17 +190,19 @@ function binding(gallery: Gallery, record: MountRecord): Resource {
 }
 
 /** Mount points outlast a restart of Windows, when there is no volume any more at their end. */
-function mountPoint({ kernel32, scratches }: Gallery, { request }: MountRecord): Resource {
+function mountPoint(gallery: Gallery, record: ViewRecord): Resource {
+  const { kernel32 } = gallery;
+  const { request } = record;
   const place = resolve(request.path);
   return {
     acquire: async () => {
-      const volume = await scratches.volumeOf(request.volumeGuid);
+      const volume = await sourceOf(gallery, record);
       if (volume === undefined) throw new Error(`mount ${request.path}: its scratch is not active`);
       await kernel32.setVolumeMountPoint(place, volume);
     },
     // Only Windows knows mount points from directories; what isn't one it refuses to delete as such.
     release: async () => {
-      const ours = await scratches.volumeOf(request.volumeGuid);
+      const ours = await sourceOf(gallery, record);
       const there = await volumeAt(kernel32, place);
       const isOurs = there !== undefined && there.toLowerCase() === ours?.toLowerCase();
       if (!isOurs && there !== undefined && (await identityOf(there)) !== undefined) return;

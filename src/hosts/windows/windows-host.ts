@@ -31,12 +31,14 @@ import type {
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
+import { snapshotGuid } from '../identity.ts';
 import { KeyedLock } from '../keyed-lock.ts';
 import { type Layout, layerFolder, layoutOf, mergeFolder } from '../layout.ts';
 import { Limiter } from '../limiter.ts';
 import { checkMergeRequest } from '../merge-request.ts';
 import { readMountRecord, readMountRecords } from '../mount-records.ts';
 import { readLayerRecord, readLayerRecords } from '../records.ts';
+import { readSnapshotRecords } from '../snapshot-records.ts';
 import { probeCapabilities, type WindowsCapabilities } from './capabilities.ts';
 import { CimfsGuard } from './cimfs-guard.ts';
 import { nameOf, type Places, refuseInUse, seeComputeSystems, usersOf } from './compute-systems.ts';
@@ -56,6 +58,9 @@ import { checkMountPath } from './mount-paths.ts';
 import { mountedBy, replaceUnder } from './mounted-users.ts';
 import { findLeftovers, observeLayers, observeMerges, observeMounts } from './observe.ts';
 import { Scratches } from './scratches.ts';
+import { SnapshotEffects } from './snapshot-effects.ts';
+import { leaveSnapshot } from './snapshot-trees.ts';
+import { deleteSnapshotFolder, isSnapshotFolder, observeSnapshots } from './snapshots.ts';
 import { type Gallery, pathStateOf, showView, takeAway } from './views.ts';
 import { Volumes } from './volumes.ts';
 import type { Workshop } from './workshop.ts';
@@ -89,6 +94,7 @@ class WindowsHost implements Host {
   readonly #locks = new KeyedLock();
   readonly #scratches: Scratches;
   readonly #effects: Effects;
+  readonly #snapshots: SnapshotEffects;
   #probed: Promise<WindowsCapabilities> | undefined;
 
   constructor({ root, boot, patience }: WindowsHostOptions) {
@@ -100,6 +106,13 @@ class WindowsHost implements Host {
     this.#guard = new CimfsGuard(join(this.root, 'cimfs-work.json'), boot);
     this.#volumes = new Volumes(this.#api.cimfs, new Limiter(VOLUME_CALLS), this.#guard);
     this.#scratches = new Scratches(this.root, this.#layers, this.#locks);
+    this.#snapshots = new SnapshotEffects({
+      effects: this.#effects,
+      capabilities: async () => (await this.#probe()).capabilities,
+      gallery: () => this.#gallery(),
+      layers: this,
+      refuseInUse: (places, operation, context) => this.#refuseInUse(places, operation, context),
+    });
   }
 
   async capabilities(): Promise<Capabilities> {
@@ -132,7 +145,7 @@ class WindowsHost implements Host {
       layers: await observeLayers(store, signal),
       merges: await observeMerges(store, signal),
       mounts: await observeMounts(store, mounts),
-      snapshots: [],
+      snapshots: await observeSnapshots(store),
       computeSystems: await observeComputeSystems(this.#api.computecore, this.#layout, mounts, signal),
       cimVolumes: await observeCimVolumes(this.#api.kernel32, this.#layout, mounts),
       paths: states,
@@ -175,6 +188,9 @@ class WindowsHost implements Host {
         ({ chain, format }) => format === ref.format && chain.includes(ref.chainId),
       );
       if (user !== undefined) throw refuse(`the mount at ${user}`);
+      for (const { request } of await readSnapshotRecords(this.#layout))
+        if (request.format === ref.format && request.chain.includes(ref.chainId))
+          throw refuse(`snapshot ${JSON.stringify(request.key)}`);
       await this.#refuseInUse(await placesOfLayer(this.#layout, ref), operation, context);
       const workshop = await this.#workshop();
       if (ref.format === 'BlockCIM') await removeMergeFiles(workshop, ref.chainId, context);
@@ -231,8 +247,12 @@ class WindowsHost implements Host {
     await this.#require(`view.${request.view}`, operation);
     if (request.access === 'ReadWrite') await this.#require('active', operation);
     await checkMountPath(request.path, this.root);
-    return this.#effects.onMount(request, context, operation, async () =>
-      showView(await this.#gallery(), request),
+    const show = async () => showView(await this.#gallery(), request);
+    const { access, snapshot } = request;
+    return this.#effects.onMount(request, context, operation, () =>
+      access === 'ReadWrite' && snapshot !== undefined
+        ? this.#effects.inFolder(snapshotGuid(snapshot), context, operation, show)
+        : show(),
     );
   }
 
@@ -267,7 +287,9 @@ class WindowsHost implements Host {
           continue;
         }
         try {
-          if (leftover.volumeGuid !== undefined) await this.#volumes.dismount(leftover.volumeGuid);
+          if (leftover.snapshot !== undefined) await leaveSnapshot(store, leftover.snapshot);
+          else if (leftover.volumeGuid !== undefined) await this.#volumes.dismount(leftover.volumeGuid);
+          else if (isSnapshotFolder(leftover.path)) await deleteSnapshotFolder(this.#layout, leftover.path);
           else await removalOf(workshop, leftover.path)(leftover.path);
           removed.push(withoutGuid(leftover));
         } catch (error) {
@@ -280,31 +302,29 @@ class WindowsHost implements Host {
   }
 
   async exportLayer(ref: LayerRef, _file: string, _context: EffectContext): Promise<void> {
-    return this.#notYet('export', `export layer ${ref.chainId}`);
+    const operation = `export layer ${ref.chainId}`;
+    await this.#require('export', operation);
+    throw new CimletError('unsupported-host', `${operation}: the windows host exports no layers yet`);
   }
 
-  async prepareSnapshot(request: SnapshotRequest, _context: EffectContext): Promise<void> {
-    return this.#notYet('active', `prepare snapshot ${request.key}`);
+  async prepareSnapshot(request: SnapshotRequest, context: EffectContext): Promise<void> {
+    await this.#snapshots.prepare(request, context);
   }
 
-  async snapshotMounts(key: string, _context: EffectContext): Promise<SnapshotMount[]> {
-    return this.#notYet('active', `mounts of snapshot ${key}`);
+  async snapshotMounts(key: string, context: EffectContext): Promise<SnapshotMount[]> {
+    return this.#snapshots.mounts(key, context);
   }
 
-  async exportSnapshot(key: string, _file: string, _context: EffectContext): Promise<DiffId> {
-    return this.#notYet('commit', `export snapshot ${key}`);
+  async exportSnapshot(key: string, file: string, context: EffectContext): Promise<DiffId> {
+    return this.#snapshots.export(key, file, context);
   }
 
-  async commitSnapshot(
-    key: string,
-    _options: CommitOptions,
-    _context: EffectContext,
-  ): Promise<CommittedLayer> {
-    return this.#notYet('commit', `commit snapshot ${key}`);
+  async commitSnapshot(key: string, options: CommitOptions, context: EffectContext): Promise<CommittedLayer> {
+    return this.#snapshots.commit(key, options, context);
   }
 
-  async removeSnapshot(key: string, _context: EffectContext): Promise<void> {
-    return this.#notYet('active', `remove snapshot ${key}`);
+  async removeSnapshot(key: string, context: EffectContext): Promise<void> {
+    await this.#snapshots.remove(key, context);
   }
 
   async #probe(): Promise<WindowsCapabilities> {
@@ -318,11 +338,6 @@ class WindowsHost implements Host {
 
   async #refuseInUse(places: Places, operation: string, context: EffectContext): Promise<void> {
     await refuseInUse(this.#api.computecore, places, operation, context);
-  }
-
-  async #notYet(capability: Capability, operation: string): Promise<never> {
-    await this.#require(capability, operation);
-    throw new CimletError('unsupported-host', `${operation}: the windows host has no snapshots by key yet`);
   }
 
   async #workshop(): Promise<Workshop> {

@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
-import type { MountRequest } from '../../../src/hosts/host.ts';
-import { mountVolumeGuid } from '../../../src/hosts/identity.ts';
+import type { MountRequest, SnapshotRequest } from '../../../src/hosts/host.ts';
+import { mountVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
 import { BASE, build, context, look, rejects, stack, UPPER } from '../../conformance/host.ts';
@@ -30,14 +30,20 @@ for (const upper of requests.slice(1)) {
 assert.deepEqual([[...new Set(states)], backup()], [['enabled'], 'disabled']);
 
 const volumeGuid = mountVolumeGuid('writable');
+const chain = requests.map(({ chainId }) => chainId);
+const snapshot: SnapshotRequest = { key: 'writable', kind: 'active', chain, format: 'ForkedCIM' };
 const request: MountRequest = {
   volumeGuid,
   path: PATH,
-  chain: requests.map(({ chainId }) => chainId),
+  chain,
   format: 'ForkedCIM',
   access: 'ReadWrite',
   view: 'Kernel',
+  snapshot: snapshot.key,
 };
+await rejects(host.mount({ ...request, snapshot: undefined }, context), 'failed-precondition', /no snapshot/);
+await rejects(host.mount(request, context), 'not-found');
+await host.prepareSnapshot(snapshot, context);
 
 // Twice not ready, then ready: 21 and 1167.
 await plan('ActivateLayer 1 fail 80070015\nActivateLayer 2 fail 8007048f\n');
@@ -51,9 +57,12 @@ assert.deepEqual(
   ['mounted', 'own-mount', []],
 );
 await rejects(host.removeLayer(requests[0] as never, context), 'failed-precondition');
+await rejects(host.removeSnapshot(snapshot.key, context), 'failed-precondition', /mount at/);
+const other = { ...request, volumeGuid: mountVolumeGuid('other'), path: 'C:\\other' };
+await rejects(host.mount(other, context), 'failed-precondition', /mounted at/);
 
 // As after a restart of Windows: volume and disk are gone, the mount point leads nowhere; what was written is there again.
-const scratch = `C:\\store\\scratches\\${volumeGuid}`;
+const scratch = `C:\\store\\snapshots\\${snapshotGuid(snapshot.key)}`;
 const volume = await vmcompute.getLayerMountPath(scratch);
 await computestorage.detachOverlayFilter(volume, {
   SchemaVersion: { Major: 2, Minor: 1 },
@@ -69,27 +78,29 @@ await next.mount(request, context);
 assert.equal(await readFile(`${PATH}\\written.txt`, 'utf8'), 'by a container');
 assert.equal(await readFile(`${PATH}\\a.txt`, 'utf8'), 'A');
 
+// Dismounting keeps what was written; removing the snapshot is what deletes it.
 await next.dismount(volumeGuid, context);
 const after = await look(next, ['C:\\writable']);
 assert.deepEqual([after.mounts, after.leftovers], [[], []]);
 assert.equal(after.paths['C:\\writable']?.kind, 'absent');
-assert.deepEqual(await readdir('C:\\store\\scratches'), ['template']);
+await rejects(next.removeLayer(requests[1] as never, context), 'failed-precondition', /snapshot/);
+await next.mount(request, context);
+assert.equal(await readFile(`${PATH}\\written.txt`, 'utf8'), 'by a container');
+await next.dismount(volumeGuid, context);
+await next.removeSnapshot(snapshot.key, context);
+await next.removeSnapshot(snapshot.key, context);
+assert.deepEqual((await look(next)).snapshots, []);
+await next.prepareSnapshot(snapshot, context);
 
 // Each step failing: nothing of it is left, and the next try works.
-for (const call of [
-  'CimMountImage',
-  'CreateVirtualDisk',
-  'ActivateLayer',
-  'HcsAttachOverlayFilter',
-  'SetVolumeMountPointW',
-]) {
+for (const call of ['CimMountImage', 'ActivateLayer', 'HcsAttachOverlayFilter', 'SetVolumeMountPointW']) {
   await plan(`${call} 1 fail 80004005\n`);
   await assert.rejects(next.mount(request, context), (error: Error) => error.message.includes(call));
-  const { mounts, leftovers } = await look(next);
-  assert.deepEqual([call, mounts, leftovers], [call, [], []]);
-  assert.deepEqual([call, await readdir('C:\\store\\scratches')], [call, ['template']]);
+  const { mounts, leftovers, snapshots } = await look(next);
+  assert.deepEqual([call, mounts, leftovers, snapshots.length], [call, [], [], 1]);
   await next.mount(request, context);
   assert.equal(await readFile(`${PATH}\\a.txt`, 'utf8'), 'A');
+  await assert.rejects(readFile(`${PATH}\\written.txt`));
   await next.dismount(volumeGuid, context);
 }
 

@@ -1,0 +1,89 @@
+/** What was written to a snapshot, as a tar, and as the layer that it becomes. */
+
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CimletError } from '../../errors.ts';
+import { LAYER_ROOTS } from '../../layers/layer-path.ts';
+import { foldName } from '../../layers/layer-tree.ts';
+import { listDirectory } from '../directories.ts';
+import { whileRecorded } from '../exports.ts';
+import type {
+  CommitOptions,
+  DiffId,
+  Digest,
+  EffectContext,
+  SnapshotRequest,
+  UnpackRequest,
+} from '../host.ts';
+import { chainIdOn, snapshotGuid } from '../identity.ts';
+import { snapshotPath } from '../layout.ts';
+import { runJob } from './jobs.ts';
+import { type SnapshotTrees, withSnapshotTrees } from './snapshot-trees.ts';
+import { DIFF_FILE } from './snapshots.ts';
+import type { Gallery } from './views.ts';
+
+const TAR = 'application/vnd.oci.image.layer.v1.tar';
+
+/** What a scratch's volume has of NTFS' own, and of the filter that shows WCIFS layers under it. */
+const OF_THE_SYSTEM = ['System Volume Information', '$RECYCLE.BIN', 'WcSandboxState'];
+
+/** Throws `failed-precondition` for a view, and for what no tar can hold. */
+export async function exportSnapshotTar(
+  gallery: Gallery,
+  request: SnapshotRequest,
+  file: string,
+  context: EffectContext,
+): Promise<DiffId> {
+  const id = snapshotGuid(request.key);
+  return whileRecorded(gallery.layout, id, file, (temporary) =>
+    writeDiff(gallery, request, { file, temporary }, context),
+  );
+}
+
+/** The request that makes it a layer; its tar is in the snapshot's folder. */
+export async function unpackRequestOf(
+  gallery: Gallery,
+  request: SnapshotRequest,
+  options: CommitOptions,
+  context: EffectContext,
+): Promise<UnpackRequest> {
+  const { key, chain, format } = request;
+  const file = join(snapshotPath(gallery.layout, snapshotGuid(key)), DIFF_FILE);
+  const diffId = await writeDiff(gallery, request, { file, temporary: `${file}.part` }, context);
+  const { size } = await stat(file);
+  return {
+    chainId: chainIdOn(chain.at(-1), diffId),
+    diffId,
+    parents: chain,
+    format,
+    blob: { file, offset: 0, size, digest: diffId as string as Digest, mediaType: TAR },
+    ...options,
+  };
+}
+
+async function writeDiff(
+  gallery: Gallery,
+  request: SnapshotRequest,
+  target: { file: string; temporary: string },
+  context: EffectContext,
+): Promise<DiffId> {
+  const refuse = (why: string) =>
+    new CimletError('failed-precondition', `export snapshot ${request.key}: ${why}`);
+  if (request.kind === 'view') throw refuse('it is a view, which has no changes');
+  if (request.scratch?.unformatted === true) throw refuse('this host has no file system in its scratch');
+  const { privileges } = gallery;
+  return withSnapshotTrees(gallery, request, context, async (trees) => {
+    const job = { kind: 'export-tree' as const, ...trees, ...(await partOf(trees)), ...target };
+    // What a container wrote only SYSTEM may read; an administrator reads it as a backup does.
+    const { diffId } = await privileges.withPrivileges(['SeBackupPrivilege'], () => runJob(job, context));
+    return diffId;
+  });
+}
+
+/** The files of a volume are a layer's `Files`; the folder of a snapshot without parents is laid out as a layer. */
+async function partOf({ upper, lower }: SnapshotTrees): Promise<{ below: string; omit: string[] }> {
+  if (lower !== undefined) return { below: 'Files', omit: OF_THE_SYSTEM.map(foldName) };
+  const roots = new Set(LAYER_ROOTS.map(foldName));
+  const names = (await listDirectory(upper)).map(foldName);
+  return { below: '', omit: names.filter((name) => !roots.has(name)) };
+}

@@ -1,0 +1,129 @@
+/** The port's methods on snapshots by key: one effect on each at a time, and what it needs asked for first. */
+
+import { requireCapability } from '../capability.ts';
+import type {
+  Capabilities,
+  Capability,
+  CommitOptions,
+  CommittedLayer,
+  DiffId,
+  EffectContext,
+  Host,
+  SnapshotMount,
+  SnapshotRequest,
+} from '../host.ts';
+import { snapshotGuid } from '../identity.ts';
+import { layerFolder } from '../layout.ts';
+import { readSnapshotRecord, requireSnapshot } from '../snapshot-records.ts';
+import { checkSnapshotRequest } from '../snapshot-request.ts';
+import { exportSnapshotTar, unpackRequestOf } from './commit-snapshot.ts';
+import type { Effects } from './effects.ts';
+import { snapshotMounts } from './snapshot-mounts.ts';
+import { leaveSnapshot } from './snapshot-trees.ts';
+import { prepareSnapshot, refuseUsed, removeSnapshot, scratchFolder } from './snapshots.ts';
+import type { Gallery } from './views.ts';
+
+/** What they ask of the rest of the host. */
+export interface SnapshotHost {
+  effects: Effects;
+  capabilities(): Promise<Capabilities>;
+  gallery(): Promise<Gallery>;
+  layers: Pick<Host, 'unpackLayer' | 'commitLayer'>;
+  /** Throws `busy` while a running compute system uses one of the places. */
+  refuseInUse(places: readonly string[], operation: string, context: EffectContext): Promise<void>;
+}
+
+export class SnapshotEffects {
+  readonly #host: SnapshotHost;
+
+  constructor(host: SnapshotHost) {
+    this.#host = host;
+  }
+
+  async prepare(request: SnapshotRequest, context: EffectContext): Promise<void> {
+    const operation = nameOf('prepare', request.key);
+    checkSnapshotRequest(request);
+    await this.#require('active', operation);
+    await this.#require(`${request.format}.mount`, operation);
+    const prepare = async () => prepareSnapshot(await this.#host.gallery(), request);
+    const chainId = request.chain.at(-1);
+    await this.#on(request.key, context, operation, () =>
+      // The layers below stay while it is made.
+      chainId === undefined
+        ? prepare()
+        : this.#host.effects.inFolder(layerFolder({ ...request, chainId }), context, operation, prepare),
+    );
+  }
+
+  async mounts(key: string, context: EffectContext): Promise<SnapshotMount[]> {
+    const operation = nameOf('mounts of', key);
+    await this.#require('active', operation);
+    return this.#onKnown(key, context, operation, async (request, gallery) =>
+      snapshotMounts(gallery, request),
+    );
+  }
+
+  async export(key: string, file: string, context: EffectContext): Promise<DiffId> {
+    const operation = nameOf('export', key);
+    await this.#require('commit', operation);
+    return this.#onKnown(key, context, operation, async (request, gallery) =>
+      exportSnapshotTar(gallery, request, file, context),
+    );
+  }
+
+  /** As a layer like any other: its tar is unpacked. A crash on the way leaves the snapshot, of which the same layer comes again. */
+  async commit(key: string, options: CommitOptions, context: EffectContext): Promise<CommittedLayer> {
+    const operation = nameOf('commit', key);
+    await this.#require('commit', operation);
+    return this.#onKnown(key, context, operation, async (request, gallery) => {
+      await refuseUsed(gallery.layout, key, operation);
+      const unpack = await unpackRequestOf(gallery, request, options, context);
+      await this.#host.layers.unpackLayer(unpack, context);
+      const { chainId, format } = unpack;
+      const layer = await this.#host.layers.commitLayer({ chainId, format }, context);
+      await removeSnapshot(gallery, key, context);
+      return layer;
+    });
+  }
+
+  async remove(key: string, context: EffectContext): Promise<void> {
+    const operation = nameOf('remove', key);
+    await this.#on(key, context, operation, async () => {
+      const gallery = await this.#host.gallery();
+      const known = (await readSnapshotRecord(gallery.layout, key))?.request;
+      if (known !== undefined) {
+        await refuseUsed(gallery.layout, key, operation);
+        if (known.scratch?.shareWith === undefined) {
+          await this.#host.refuseInUse([await scratchFolder(gallery.layout, known)], operation, context);
+          await leaveSnapshot(gallery, known);
+        }
+      }
+      await removeSnapshot(gallery, key, context);
+    });
+  }
+
+  async #onKnown<T>(
+    key: string,
+    context: EffectContext,
+    operation: string,
+    effect: (request: SnapshotRequest, gallery: Gallery) => Promise<T>,
+  ): Promise<T> {
+    return this.#on(key, context, operation, async () => {
+      const gallery = await this.#host.gallery();
+      const { request } = await requireSnapshot(gallery.layout, key, operation);
+      return effect(request, gallery);
+    });
+  }
+
+  async #on<T>(key: string, context: EffectContext, operation: string, effect: () => Promise<T>): Promise<T> {
+    return this.#host.effects.inFolder(snapshotGuid(key), context, operation, effect);
+  }
+
+  async #require(capability: Capability, operation: string): Promise<void> {
+    requireCapability(capability, (await this.#host.capabilities())[capability], operation);
+  }
+}
+
+function nameOf(verb: string, key: string): string {
+  return `${verb} snapshot ${JSON.stringify(key)}`;
+}

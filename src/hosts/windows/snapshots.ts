@@ -1,0 +1,236 @@
+/**
+ * Snapshots by key: a folder with the record and a scratch. One without parents is a directory `Files`, as Windows' own base
+ * layers have it. A scratch with a location of its own is in `<location>/cimlet-<id>`, a shared one in the other's folder.
+ */
+
+import { stat } from 'node:fs/promises';
+import { basename, isAbsolute, join, resolve } from 'node:path';
+import { CimletError, classify, isErrorCode } from '../../errors.ts';
+import { volumePath } from '../../native/windows/guid.ts';
+import { requireLayers, requireStack } from '../chain-layers.ts';
+import { ensureDirectory, exists, listDirectory, removeTree } from '../directories.ts';
+import type { EffectContext, ObservedSnapshot, SnapshotRequest, VolumeGuid } from '../host.ts';
+import { snapshotGuid, snapshotVolumeGuid } from '../identity.ts';
+import { type Layout, layerFolder, snapshotPath } from '../layout.ts';
+import { readMountRecords } from '../mount-records.ts';
+import { beginFolder, putInPlace, setAside } from '../snapshot-folders.ts';
+import {
+  parseSnapshotFolder,
+  readSnapshotFolder,
+  readSnapshotRecord,
+  readSnapshotRecords,
+  writeSnapshotRecord,
+} from '../snapshot-records.ts';
+import { checkSnapshotRequest, isSameRequest, otherSnapshot } from '../snapshot-request.ts';
+import { afterFailure } from './acquire.ts';
+import { LOWER_FILE } from './cim-paths.ts';
+import { foldPath, isWithin } from './mount-paths.ts';
+import { DISK, type Scratches } from './scratches.ts';
+import { type Size, sizeUnder } from './size-under.ts';
+import { type Store, soundLayer } from './store.ts';
+import { isMounted } from './volumes.ts';
+
+/** What a snapshot is committed from, and the merged CIM that shows the layers below it. */
+export const DIFF_FILE = 'diff.tar';
+const WHILE_LOOKED_INTO = new Set([DIFF_FILE, `${DIFF_FILE}.part`, LOWER_FILE]);
+
+export interface SnapshotStore extends Store {
+  scratches: Scratches;
+}
+
+/** The caller holds the lock of the snapshot's folder. */
+export async function prepareSnapshot(store: SnapshotStore, request: SnapshotRequest): Promise<void> {
+  const { layout } = store;
+  const operation = `prepare snapshot ${request.key}`;
+  checkSnapshotRequest(request);
+  const known = await readSnapshotRecord(layout, request.key);
+  if (known !== undefined && isSameRequest(known.request, request)) return;
+  if (known !== undefined) throw otherSnapshot(known.request);
+  await checkScratch(layout, request, operation);
+  const layers = await requireLayers(request, operation, (ref) => soundLayer(store, ref));
+  requireStack(layers, operation);
+  await discardUnfinished(layout, request.key);
+  const path = await beginFolder(layout, snapshotGuid(request.key));
+  try {
+    // The record comes first, since it says where else something of the snapshot may be.
+    await writeSnapshotRecord(path, request);
+    await makeContents(store, request, path);
+    await putInPlace(layout, snapshotGuid(request.key));
+  } catch (error) {
+    throw await afterFailure(error, () => discardUnfinished(layout, request.key));
+  }
+}
+
+async function makeContents(
+  { layout, scratches }: SnapshotStore,
+  request: SnapshotRequest,
+  path: string,
+): Promise<void> {
+  const { kind, chain, format, scratch: { bytes, unformatted, location, shareWith } = {} } = request;
+  if (chain.length === 0) return ensureDirectory(join(path, 'Files'));
+  if (shareWith !== undefined) return;
+  const folder = location === undefined ? path : locatedFolder(location, request.key, layout);
+  if (location !== undefined) {
+    await removeTree(folder);
+    await ensureDirectory(folder);
+  }
+  const parents = chain.map((chainId) => snapshotPath(layout, layerFolder({ chainId, format }))).reverse();
+  await scratches.make(folder, { format, parents, isView: kind === 'view', bytes, unformatted });
+}
+
+/** Refuses (`failed-precondition`) while something needs it. The caller holds the lock of the snapshot's folder. */
+export async function removeSnapshot(
+  { layout }: SnapshotStore,
+  key: string,
+  context: EffectContext,
+): Promise<void> {
+  await discardUnfinished(layout, key);
+  if ((await readSnapshotRecord(layout, key)) !== undefined) {
+    await refuseUsed(layout, key, `remove snapshot ${key}`);
+    await setAside(layout, snapshotGuid(key));
+  }
+  for (const name of await listDirectory(layout.snapshots)) {
+    const { prefix, folder } = parseSnapshotFolder(name) ?? {};
+    if (prefix === 'rm-' && folder === snapshotGuid(key))
+      await deleteOrLeave(layout, join(layout.snapshots, name), context);
+  }
+}
+
+/** What can't be deleted now is left over. */
+async function deleteOrLeave(layout: Layout, path: string, context: EffectContext): Promise<void> {
+  try {
+    await deleteSnapshotFolder(layout, path);
+  } catch (error) {
+    if (!isErrorCode(error, 'busy', 'access-denied')) throw error;
+    context.warn?.(`${path} cannot be deleted yet: ${error.message}`);
+  }
+}
+
+/** Throws `failed-precondition` while a mount writes to a snapshot, or another is kept in its scratch. */
+export async function refuseUsed(layout: Layout, key: string, operation: string): Promise<void> {
+  const refuse = (user: string) => new CimletError('failed-precondition', `${operation}: ${user} needs it`);
+  for (const { request } of await readMountRecords(layout))
+    if (request.snapshot === key) throw refuse(`the mount at ${request.path}`);
+  for (const { request } of await readSnapshotRecords(layout))
+    if (request.scratch?.shareWith === key) throw refuse(`snapshot ${request.key}, which is in its scratch,`);
+}
+
+/** Where a snapshot's scratch is, or its `Files`. */
+export async function scratchFolder(layout: Layout, request: SnapshotRequest): Promise<string> {
+  const { location, shareWith } = request.scratch ?? {};
+  if (location !== undefined) return locatedFolder(location, request.key, layout);
+  if (shareWith === undefined) return snapshotPath(layout, snapshotGuid(request.key));
+  const owner = await readSnapshotRecord(layout, shareWith);
+  if (owner === undefined)
+    throw new CimletError(
+      'failed-precondition',
+      `snapshot ${request.key}: ${shareWith}, whose scratch it is in, is gone`,
+    );
+  return scratchFolder(layout, owner.request);
+}
+
+export async function observeSnapshots(store: SnapshotStore): Promise<ObservedSnapshot[]> {
+  const observed: ObservedSnapshot[] = [];
+  for (const { request } of await readSnapshotRecords(store.layout)) {
+    const chain = [...request.chain];
+    const fault = await faultOf(store, request);
+    const { bytes, files } = await sizeOf(store.layout, request);
+    observed.push({ ...request, chain, bytes, files, ...(fault === undefined ? {} : { fault }) });
+  }
+  return observed;
+}
+
+async function faultOf(store: SnapshotStore, request: SnapshotRequest): Promise<string | undefined> {
+  const { chain, format, key } = request;
+  for (const chainId of chain)
+    if ((await soundLayer(store, { chainId, format })) === undefined)
+      return `layer ${chainId} is not committed, or damaged`;
+  const held = join(await scratchFolder(store.layout, request), chain.length === 0 ? 'Files' : DISK);
+  return (await exists(held)) ? undefined : `${held}, which holds what snapshot ${key} is, is gone`;
+}
+
+/** What a crash left of snapshots. `snapshot` is given with the volume that showed the layers below one. */
+export async function snapshotLeftovers(
+  layout: Layout,
+  running: ReadonlySet<string>,
+): Promise<{ path: string; reason: string; volumeGuid?: VolumeGuid; snapshot?: SnapshotRequest }[]> {
+  const found: Awaited<ReturnType<typeof snapshotLeftovers>> = [];
+  for (const name of await listDirectory(layout.snapshots)) {
+    const { prefix, folder } = parseSnapshotFolder(name) ?? {};
+    if (folder === undefined || running.has(folder)) continue;
+    const path = join(layout.snapshots, name);
+    const snapshot = (await readSnapshotFolder(path))?.request;
+    const volumeGuid = snapshotVolumeGuid(layout.root, folder);
+    if (prefix === 'tmp-') found.push({ path, reason: 'a snapshot that was never finished' });
+    else if (prefix === 'rm-') found.push({ path, reason: 'a removal that was interrupted' });
+    else if (snapshot === undefined)
+      found.push({ path, reason: 'a snapshot folder without a readable record' });
+    else if (await isMounted(volumeGuid))
+      found.push({
+        path: volumePath(volumeGuid),
+        reason: 'a volume that showed the layers below a snapshot',
+        volumeGuid,
+        snapshot,
+      });
+    for (const file of prefix === '' ? await listDirectory(path) : [])
+      if (WHILE_LOOKED_INTO.has(file))
+        found.push({ path: join(path, file), reason: 'made while a snapshot was looked into' });
+  }
+  return found;
+}
+
+/** What a scratch elsewhere is called says whose it is: roots may share a place for them. */
+function locatedFolder(location: string, key: string, { root }: Layout): string {
+  return join(location, `cimlet-${snapshotVolumeGuid(root, snapshotGuid(key))}`);
+}
+
+/** Throws unless Windows can make such a scratch. */
+async function checkScratch(layout: Layout, request: SnapshotRequest, operation: string): Promise<void> {
+  const { chain, format, scratch } = request;
+  if (scratch === undefined) return;
+  const refuse = (why: string, hint: string) =>
+    new CimletError('invalid-manifest', `${operation}: ${why}`, { hint });
+  if (chain.length === 0) throw refuse('a snapshot of no layers has no scratch', 'leave the scratch out');
+  if (scratch.shareWith !== undefined && format !== 'LCOW')
+    throw refuse('Windows keeps no two containers in one scratch', 'leave shareWith out');
+  if (scratch.location !== undefined) await checkLocation(layout, scratch.location, operation);
+}
+
+async function checkLocation({ root }: Layout, location: string, operation: string): Promise<void> {
+  const refuse = (why: string) =>
+    new CimletError('invalid-manifest', `${operation}: its scratch's location ${location} ${why}`, {
+      hint: 'name a directory that is there, outside of the root',
+    });
+  if (!isAbsolute(location)) throw refuse('is not absolute');
+  if (isWithin(foldPath(location), foldPath(root))) throw refuse('lies inside of the root');
+  const stats = await stat(resolve(location)).catch((error: unknown) => {
+    throw classify(error, `${operation}: look at ${location}`);
+  });
+  if (!stats.isDirectory()) throw refuse('is no directory');
+}
+
+/** What a snapshot's scratch takes on disk; what is in a disk isn't looked at. */
+async function sizeOf(layout: Layout, request: SnapshotRequest): Promise<Size> {
+  if (request.scratch?.shareWith !== undefined) return { bytes: 0, files: 0 };
+  const folder = await scratchFolder(layout, request);
+  if (request.chain.length > 0) return { bytes: (await sizeUnder(join(folder, DISK))).bytes, files: 0 };
+  const { bytes, files } = await sizeUnder(join(folder, 'Files'));
+  return { bytes, files: Math.max(0, files - 1) };
+}
+
+export function isSnapshotFolder(path: string): boolean {
+  return parseSnapshotFolder(basename(path)) !== undefined;
+}
+
+/** Deletes a folder that isn't in place, and before it what its record says is elsewhere. */
+export async function deleteSnapshotFolder(layout: Layout, path: string): Promise<void> {
+  const request = (await readSnapshotFolder(path))?.request;
+  const location = request?.scratch?.location;
+  if (request !== undefined && location !== undefined)
+    await removeTree(locatedFolder(location, request.key, layout));
+  await removeTree(path);
+}
+
+async function discardUnfinished(layout: Layout, key: string): Promise<void> {
+  await deleteSnapshotFolder(layout, snapshotPath(layout, snapshotGuid(key), 'tmp-'));
+}
