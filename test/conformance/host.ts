@@ -42,7 +42,7 @@ export interface HostFixture {
   /** Forked images hold on to the very files that they were forked from: one that is built anew takes its children along. */
   forksHoldOnToFiles?: boolean;
   /** Of layers in cases that are about any format; forked CIMs unless told. */
-  format?: 'BlockCIM';
+  format?: 'BlockCIM' | 'WCIFS';
   /** A directory outside the root, which exists, to mount below. */
   workspace: string;
   /** A real directory for the files that the host writes where it is told. */
@@ -119,7 +119,7 @@ function takenAlong(
   layer: UnpackRequest,
   requests: readonly UnpackRequest[],
 ): readonly UnpackRequest[] {
-  return forksHoldOnToFiles === true && format !== 'BlockCIM' ? requests : [layer];
+  return forksHoldOnToFiles === true && format === undefined ? requests : [layer];
 }
 
 export function mountOf(fixture: HostFixture, requests: readonly UnpackRequest[], name = 'm'): MountRequest {
@@ -740,15 +740,24 @@ export const hostCases: readonly ConformanceCase[] = [
 ];
 
 /** The cases about any format, with block CIMs. */
-export const hostCasesOfBlocks: readonly ConformanceCase[] = hostCases
-  .filter(({ needs }) => needs.includes('ForkedCIM.write') && !needs.includes('export'))
-  .map(({ name, needs, run }) => ({
-    name: `${name} (BlockCIM)`,
-    needs: [
-      'BlockCIM.write',
-      'BlockCIM.mount',
-      'merge',
-      ...needs.filter((need) => !need.startsWith('Forked')),
-    ],
-    run: (fixture) => run({ ...fixture, format: 'BlockCIM' }),
-  }));
+export const hostCasesOfBlocks: readonly ConformanceCase[] = casesWith('BlockCIM', [
+  'BlockCIM.write',
+  'BlockCIM.mount',
+  'merge',
+]);
+
+/** The same with Windows' own layers. */
+export const hostCasesOfWcifs: readonly ConformanceCase[] = casesWith('WCIFS', [
+  'WCIFS.write',
+  'WCIFS.mount',
+]);
+
+function casesWith(format: 'BlockCIM' | 'WCIFS', capabilities: readonly Capability[]): ConformanceCase[] {
+  return hostCases
+    .filter(({ needs }) => needs.includes('ForkedCIM.write') && !needs.includes('export'))
+    .map(({ name, needs, run }) => ({
+      name: `${name} (${format})`,
+      needs: [...capabilities, ...needs.filter((need) => !need.startsWith('Forked'))],
+      run: (fixture) => run({ ...fixture, format }),
+    }));
+}

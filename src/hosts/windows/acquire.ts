@@ -23,11 +23,6 @@ export async function releaseAll(resources: readonly Resource[]): Promise<void> 
   for (const resource of resources.toReversed()) await resource.release();
 }
 
-/** Several as one. */
-export function combined(resources: readonly Resource[]): Resource {
-  return { acquire: () => acquireAll(resources), release: () => releaseAll(resources) };
-}
-
 /** Resources as one. */
 export function together(resources: readonly Resource[]): Resource {
   return { acquire: () => acquireAll(resources), release: () => releaseAll(resources) };

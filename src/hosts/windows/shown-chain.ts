@@ -28,6 +28,16 @@ export async function requireChain(
   return shown;
 }
 
+/** The same for WCIFS layers, which no image holds. */
+export async function requireWcifsChain(
+  store: Store,
+  request: MountRequest,
+  operation: string,
+): Promise<void> {
+  requireStack(await requireLayers(request, operation, (ref) => soundLayer(store, ref)), operation);
+  checkRootHash(undefined, request.expectedRootHash, operation);
+}
+
 async function shownImage(
   store: Store,
   layers: readonly WindowsLayerRecord[],

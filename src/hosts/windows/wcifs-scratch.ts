@@ -1,17 +1,20 @@
 /** A scratch over WCIFS layers: its disk attached, and the layers shown under it, are a volume. */
 
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { isErrorCode } from '../../errors.ts';
 import type { VmCompute } from '../../native/windows/vmcompute.ts';
-import { combined, type Resource } from './acquire.ts';
+import { ensureDirectory } from '../directories.ts';
+import type { VolumeGuid } from '../host.ts';
+import type { Layout } from '../layout.ts';
+import { type Resource, together } from './acquire.ts';
 
 const DISK = 'sandbox.vhdx';
 
 /** The scratch is there already. Parents come topmost first. */
 export function scratchOver(vmcompute: VmCompute, scratch: string, parents: readonly string[]): Resource {
   const isActive = async () => (await scratchVolume(vmcompute, scratch)) !== undefined;
-  return combined([
+  return together([
     {
       acquire: () => vmcompute.activateLayer(scratch),
       release: async () => {
@@ -25,6 +28,30 @@ export function scratchOver(vmcompute: VmCompute, scratch: string, parents: read
       },
     },
   ]);
+}
+
+export function viewScratchPath({ root }: Layout, volumeGuid: VolumeGuid): string {
+  return join(root, 'scratches', `view-${volumeGuid}`);
+}
+
+/** The scratch of a read-only view, made and thrown away with it: Windows shows WCIFS layers under nothing else. */
+export function viewScratch(vmcompute: VmCompute, scratch: string, parents: readonly string[]): Resource {
+  const made: Resource = {
+    acquire: async () => {
+      // A run that died may have left the beginning of one.
+      await destroyScratch(vmcompute, scratch);
+      await ensureDirectory(dirname(scratch));
+      await vmcompute.createSandboxLayer(scratch, parents);
+    },
+    release: () => destroyScratch(vmcompute, scratch),
+  };
+  return together([made, scratchOver(vmcompute, scratch, parents)]);
+}
+
+/** Deletes a scratch, and ends what it shows before. Fine when there is none. */
+export async function destroyScratch(vmcompute: VmCompute, scratch: string): Promise<void> {
+  await scratchOver(vmcompute, scratch, []).release();
+  if (existsSync(scratch)) await vmcompute.destroyLayer(scratch);
 }
 
 /** The volume of a scratch, `\\?\Volume{guid}\`, while it is active. */

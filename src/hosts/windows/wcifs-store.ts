@@ -10,7 +10,7 @@ import { holding } from './acquire.ts';
 import { runJob, type WrittenImage } from './jobs.ts';
 import { soundLayer } from './store.ts';
 import { isWcifsName, topmostFirst, wcifsPath } from './wcifs-paths.ts';
-import { scratchOver, scratchVolume } from './wcifs-scratch.ts';
+import { destroyScratch, scratchVolume, viewScratch } from './wcifs-scratch.ts';
 import type { Workshop } from './workshop.ts';
 
 /** While a layer is unpacked, beside it: a scratch that shows the layers below, and what Windows is to import. */
@@ -57,8 +57,8 @@ export async function writeWcifsLayer(
 export async function deleteWcifsFolder(vmcompute: VmCompute, folder: string): Promise<void> {
   for (const name of await listDirectory(folder)) {
     const path = join(folder, name);
-    if (name === LOWER) await scratchOver(vmcompute, path, []).release();
-    if (name === LOWER || isWcifsName(name)) await vmcompute.destroyLayer(path);
+    if (name === LOWER) await destroyScratch(vmcompute, path);
+    else if (isWcifsName(name)) await vmcompute.destroyLayer(path);
   }
   await removeTree(folder);
 }
@@ -70,12 +70,9 @@ async function withLower<T>(
   parents: readonly string[],
   use: (volume: string) => Promise<T>,
 ): Promise<T> {
-  await vmcompute.createSandboxLayer(scratch, parents);
-  const result = await holding(scratchOver(vmcompute, scratch, parents), async () => {
+  return holding(viewScratch(vmcompute, scratch, parents), async () => {
     const volume = await scratchVolume(vmcompute, scratch);
     if (volume === undefined) throw new Error(`scratch ${scratch} is active and has no volume`);
     return use(volume);
   });
-  await vmcompute.destroyLayer(scratch);
-  return result;
 }

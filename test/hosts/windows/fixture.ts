@@ -5,12 +5,19 @@ import { existsSync } from 'node:fs';
 import { lstat, mkdir, mkdtemp, readdir, readFile, rm, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { LayerRef } from '../../../src/hosts/host.ts';
+import type { LayerFormat, LayerRef } from '../../../src/hosts/host.ts';
 import { hexOf } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
 import type { HostFixture } from '../../conformance/host.ts';
 import { layerItems, writeLayerBlob } from '../../support/host-layers.ts';
+
+const SUFFIXES: Record<LayerFormat, string> = {
+  ForkedCIM: '',
+  BlockCIM: '.block',
+  WCIFS: '.wcifs',
+  LCOW: '.lcow',
+};
 
 export async function withWindowsFixture<T>(run: (fixture: HostFixture) => Promise<T>): Promise<T> {
   const directory = await mkdtemp(join(tmpdir(), 'cimlet-host-'));
@@ -35,9 +42,9 @@ async function dismountAll(root: string): Promise<void> {
 function windowsFixture(directory: string): HostFixture {
   const root = join(directory, 'root');
   const open = () => createWindowsHost({ root });
-  const { bindfilter, cimfs } = openWindowsApi();
+  const { bindfilter, cimfs, vmcompute } = openWindowsApi();
   const snapshotFolder = ({ chainId, format }: LayerRef) =>
-    join(root, 'snapshots', hexOf(chainId) + (format === 'BlockCIM' ? '.block' : ''));
+    join(root, 'snapshots', hexOf(chainId) + SUFFIXES[format]);
   return {
     host: open(),
     view: 'Kernel',
@@ -50,12 +57,17 @@ function windowsFixture(directory: string): HostFixture {
     makeFile: (path) => writeFile(path, 'foreign'),
     makeDirectory: async (path) => void (await mkdir(path)),
     fingerprint: () => fingerprint(root),
-    unmountByHand: async ({ path, volumeGuid }) => {
+    unmountByHand: async ({ path, volumeGuid, format }) => {
       await bindfilter.removeMapping(path.replaceAll('/', '\\'));
-      await cimfs.dismountImage(volumeGuid);
+      if (format !== 'WCIFS') return cimfs.dismountImage(volumeGuid);
+      const scratch = join(root, 'scratches', `view-${volumeGuid}`);
+      await vmcompute.unprepareLayer(scratch);
+      await vmcompute.deactivateLayer(scratch);
     },
     damageLayer: async (ref) => {
       if (ref.format === 'BlockCIM') return unlink(join(snapshotFolder(ref), 'layer.bcim'));
+      if (ref.format === 'WCIFS')
+        return rm(join(snapshotFolder(ref), hexOf(ref.chainId).slice(0, 32), 'Files'), { recursive: true });
       const record = JSON.parse(await readFile(join(snapshotFolder(ref), 'layer.json'), 'utf8')) as {
         cimFiles: { name: string }[];
       };
