@@ -1,10 +1,7 @@
-/** Text to resources: reads files, checks each document by its schema, then what holds between them. */
+/** Text to resources: reads files, has each parsed, then checks what holds between them. */
 
 import { createHash } from 'node:crypto';
-import { dirname } from 'node:path';
 import { CimletError, classify } from '../errors.ts';
-import { findUnsupported } from './features.ts';
-import { formatField } from './field-path.ts';
 import {
   findManifestFiles,
   type ManifestContent,
@@ -14,20 +11,15 @@ import {
   readManifestFile,
   tooLarge,
 } from './find-files.ts';
-import type { Issue } from './issues.ts';
-import { checkReferences, placeReference, type Referrer, referencesOf } from './references.ts';
+import { type ParsedManifest, parseManifest } from './parse-manifest.ts';
+import { checkReferences, type Referrer } from './references.ts';
 import {
-  type Kind,
   type LoadedManifests,
   type Problem,
   type Resource,
-  type ResourceKey,
   resourceKey,
   type SourceFile,
 } from './resources.ts';
-import { didYouMean } from './suggest.ts';
-import { checkManifest, KINDS } from './validate.ts';
-import { type Place, parseYaml, type YamlDocument } from './yaml-stream.ts';
 
 export interface LoadOptions {
   /** Needed when `-` is among the inputs. */
@@ -68,6 +60,9 @@ export function loadManifestContents(contents: readonly ManifestContent[]): Load
   return reading.finish();
 }
 
+/** A folder's reader hands out the same object for a file that didn't change: of thousands few are parsed again. */
+const parsedBefore = new WeakMap<ManifestContent, ParsedManifest>();
+
 class Reading {
   readonly #referrers: Referrer[] = [];
   readonly #problems: Problem[] = [];
@@ -95,7 +90,7 @@ class Reading {
       for (const [index, file] of batch.entries()) {
         const bytes = contents[index];
         if (bytes instanceof CimletError) this.#report(file.name, 'unreadable', bytes.message);
-        else if (bytes !== undefined) documents += this.#readFile(file, bytes);
+        else if (bytes !== undefined) documents += this.#add(file, parseManifest(file, bytes));
       }
     }
     if (documents === 0 && this.#problems.length === problemsBefore) {
@@ -105,9 +100,11 @@ class Reading {
   }
 
   readContents(contents: readonly ManifestContent[]): void {
-    for (const [index, { bytes, ...file }] of contents.entries()) {
-      this.#order.set(file.name, index);
-      this.#readFile(file, bytes);
+    for (const [index, content] of contents.entries()) {
+      this.#order.set(content.name, index);
+      const known = parsedBefore.get(content) ?? parseManifest(content, content.bytes);
+      parsedBefore.set(content, known);
+      this.#add(content, known);
     }
   }
 
@@ -126,66 +123,18 @@ class Reading {
   }
 
   /** Returns how many documents the file holds. */
-  #readFile(file: ManifestFile, bytes: Buffer): number {
-    const digest = createHash('sha256').update(bytes).digest('hex');
+  #add(file: ManifestFile, parsed: ParsedManifest): number {
     this.#paths.add(file.path);
-    this.#files.push({ path: file.path, digest: `sha256:${digest}` });
-    this.#revision.update(`${JSON.stringify(file.relativeName)} ${digest}\n`);
-    const text = decodeText(bytes);
-    if (text === undefined) {
-      const message = `${file.name} isn't UTF-8 text; save it as UTF-8`;
-      this.#report(file.name, 'syntax', message);
-      return 0;
-    }
-    const { documents, faults } = parseYaml(text);
-    for (const { message, ...place } of faults) this.#report(file.name, 'syntax', message, place);
-    for (const document of documents) this.#readDocument(file, document);
-    return documents.length;
+    this.#files.push({ path: file.path, digest: `sha256:${parsed.digest}` });
+    this.#revision.update(`${JSON.stringify(file.relativeName)} ${parsed.digest}\n`);
+    this.#problems.push(...parsed.problems);
+    this.#referrers.push(...parsed.referrers);
+    for (const key of parsed.broken) this.#broken.add(key);
+    return parsed.documents;
   }
 
-  #readDocument(file: ManifestFile, document: YamlDocument): void {
-    const position = (place: Place) => ({ file: file.name, line: place.line, column: place.column });
-    const { kind, issues } = checkManifest(document.data);
-    const resource = kind === undefined ? undefined : keyOf(kind, document.data, issues);
-    for (const { path, at, code, message, suggestion } of issues) {
-      const place = at === 'key' ? document.placeOfKey(path) : document.placeOf(path);
-      this.#problems.push({
-        position: position(place),
-        resource,
-        field: formatField(path),
-        code,
-        message,
-        suggestion: didYouMean(suggestion),
-      });
-    }
-    if (kind === undefined || issues.length > 0) {
-      const { metadata } = (document.data ?? {}) as { metadata?: { name?: unknown } | null };
-      // A misspelt kind may have meant any of them.
-      for (const meant of kind === undefined ? KINDS : [kind])
-        this.#broken.add(`${meant}/${String(metadata?.name)}`);
-      return;
-    }
-    const { metadata, spec } = document.data as Pick<Resource, 'metadata' | 'spec'>;
-    // The schema of the kind has checked that they belong together.
-    const valid = {
-      kind,
-      metadata,
-      spec,
-      position: position(document.start),
-      baseDirectory: file.path === '-' ? process.cwd() : dirname(file.path),
-      unsupported: findUnsupported(kind, spec).map((path) => ({
-        field: formatField(path),
-        position: position(document.placeOfKey(path)),
-      })),
-    } as Resource;
-    const references = referencesOf(valid).map((reference) =>
-      placeReference(reference, position(document.placeOf(reference.field))),
-    );
-    this.#referrers.push({ resource: valid, references });
-  }
-
-  #report(file: string, code: Problem['code'], message: string, place: Place = { line: 1, column: 1 }): void {
-    this.#problems.push({ position: { file, ...place }, field: '', code, message });
+  #report(file: string, code: Problem['code'], message: string): void {
+    this.#problems.push({ position: { file, line: 1, column: 1 }, field: '', code, message });
   }
 
   finish(): LoadedManifests {
@@ -206,23 +155,5 @@ class Reading {
       files: this.#files,
       revision: `folder@sha256:${this.#revision.digest('hex')}`,
     };
-  }
-}
-
-/** Undefined when the document has no valid name. */
-function keyOf(kind: Kind, data: unknown, issues: readonly Issue[]): ResourceKey | undefined {
-  const { metadata } = data as { metadata?: { name?: unknown } | null };
-  const name = metadata?.name;
-  const isMisnamed = issues.some(({ path }) => path.join('.') === 'metadata.name');
-  return typeof name !== 'string' || isMisnamed ? undefined : `${kind}/${name}`;
-}
-
-/** Undefined when the bytes aren't UTF-8. A byte order mark is left out. */
-function decodeText(bytes: Buffer): string | undefined {
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch (error) {
-    if (error instanceof TypeError) return undefined;
-    throw error;
   }
 }
