@@ -3,6 +3,7 @@
  * time they are used, and once before anything is done, so that a missing one is said at the start.
  */
 
+import type { Receiver } from '../agent/notifications/notifier.ts';
 import { CimletError } from '../errors.ts';
 import type { LoadedConfig } from '../manifests/agent-config.ts';
 import type { FieldPath } from '../manifests/field-path.ts';
@@ -38,6 +39,36 @@ export async function openHooks(configuration: Configuration): Promise<Map<strin
     hooks.set(name, { provider, secret, ref: git.ref });
   }
   return hooks;
+}
+
+/** Throws, with the place in cimlet.yaml, when an address or key can't be read. */
+export async function openReceivers(configuration: Configuration): Promise<Receiver[]> {
+  const receivers: Receiver[] = [];
+  for (const [index, notification] of (configuration.config.notifications ?? []).entries()) {
+    const { name, type = 'webhook', severity, kinds, names, reasons } = notification;
+    const { url, urlFile, urlVariable, secretFile, secretVariable } = notification;
+    const open = (field: keyof typeof notification, what: string, place: SecretPlace) =>
+      openSecret(configuration, ['notifications', index, field], `${what} of receiver ${name}`, place);
+    const urlField = urlFile === undefined ? 'urlVariable' : 'urlFile';
+    const keyField = secretFile === undefined ? 'secretVariable' : 'secretFile';
+    const isSigned = (secretFile ?? secretVariable) !== undefined;
+    receivers.push({
+      name,
+      type,
+      url:
+        url === undefined
+          ? await open(urlField, 'the address', { file: urlFile, variable: urlVariable })
+          : async () => url,
+      key: isSigned
+        ? await open(keyField, 'the key', { file: secretFile, variable: secretVariable })
+        : undefined,
+      warningsOnly: severity === 'error',
+      kinds,
+      names,
+      reasons,
+    });
+  }
+  return receivers;
 }
 
 async function openSecret(

@@ -1,10 +1,12 @@
 /** What `cimlet agent` runs: sources, agent and API wired together, from start to stop. Loaded by that command only. */
 
+import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { type Logger, pino } from 'pino';
 import { Agent, type AgentOptions } from '../agent/agent.ts';
 import type { FollowedSource } from '../agent/declared-sources.ts';
+import { runNotifier } from '../agent/notifications/notifier.ts';
 import { CimletError } from '../errors.ts';
 import type { BlobStore } from '../images/blob-store.ts';
 import { removeGarbage } from '../images/garbage.ts';
@@ -22,7 +24,7 @@ import { createGitSource } from '../sources/git-source.ts';
 import { openOrRecoverState } from '../state/recover.ts';
 import type { State } from '../state/state.ts';
 import type { AgentCommandOptions } from './agent.ts';
-import { type Configuration, openHooks, openListener } from './agent-settings.ts';
+import { type Configuration, openHooks, openListener, openReceivers } from './agent-settings.ts';
 import type { CliContext } from './context.ts';
 import { type Session, withWriter } from './session.ts';
 import { listenForInterruption } from './signals.ts';
@@ -76,6 +78,7 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
   const deadline = timerMs(options.stopTimeout);
   const tcp = await openListener(loaded);
   const hooks = await openHooks(loaded);
+  const receivers = await openReceivers(loaded);
   const work = async ({ engine, state, images }: Session) => {
     const sources = openSources(loaded, options.root);
     const interruption = listenForInterruption((message) => {
@@ -110,9 +113,14 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
       await server.open(agent);
       if (tcp !== undefined) log.info({ host: tcp.host, port: server.port }, 'listening');
       log.info({ version: context.version, root: options.root, sources: sources.length }, 'started');
+      const stop = new AbortController();
+      const ended = AbortSignal.any([interruption.signal, stop.signal]);
+      const parts = [agent.run(ended), runNotifier({ state, receivers, host: hostname(), log }, ended)];
       try {
-        await agent.run(interruption.signal);
+        await Promise.all(parts);
       } finally {
+        stop.abort();
+        await Promise.allSettled(parts);
         await server.close();
       }
       log.info({}, 'stopped');

@@ -63,7 +63,7 @@ function findProblems(path: string, document: YamlDocument): string[] {
     return `${path}:${line}:${column}: ${name}${message}${hint}`;
   });
   if (problems.length > 0) return problems;
-  const { sources = [], intervals, listen } = document.data as AgentConfig;
+  const { sources = [], notifications = [], intervals, listen } = document.data as AgentConfig;
   const seen = new Set<string>();
   const requireSome = (field: (string | number)[], duration: string | undefined): void => {
     if (duration === undefined || parseDuration(duration) > 0) return;
@@ -80,6 +80,20 @@ function findProblems(path: string, document: YamlDocument): string[] {
     const { line, column } = document.placeOf(['sources', index, 'name']);
     if (seen.has(name)) problems.push(`${path}:${line}:${column}: another source is named ${name} too`);
     seen.add(name);
+  }
+  const receivers = new Set<string>();
+  for (const [index, { name, type = 'webhook', secretFile, secretVariable }] of notifications.entries()) {
+    const complain = (field: string, message: string): void => {
+      const { line, column } = document.placeOf(['notifications', index, field]);
+      problems.push(`${path}:${line}:${column}: ${message}`);
+    };
+    if (receivers.has(name)) complain('name', `another receiver is named ${name} too`);
+    receivers.add(name);
+    const key = secretFile === undefined ? 'secretVariable' : 'secretFile';
+    if (secretFile !== undefined && secretVariable !== undefined)
+      complain('secretVariable', 'secretFile is given too');
+    if (type !== 'webhook' && (secretFile ?? secretVariable) !== undefined)
+      complain(key, `messages of type ${type} are not signed`);
   }
   return problems;
 }

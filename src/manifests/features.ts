@@ -26,7 +26,6 @@ const PENDING: readonly PendingFeature[] = [
 /** The same of cimlet.yaml. */
 const PENDING_SETTINGS: readonly (readonly string[])[] = [
   ['labels'],
-  ['notifications'],
   ['concurrency'],
   ['intervals', 'status'],
 ];

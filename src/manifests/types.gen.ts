@@ -740,11 +740,11 @@ export interface GcConfig {
   lowThresholdPercent?: number;
 }
 /**
- * One receiver.
+ * One receiver: exactly one of url, urlFile, urlVariable.
  */
 export interface Notification {
   /**
-   * Name of the receiver.
+   * Name of the receiver; under it is kept what it was told.
    */
   name: string;
   /**
@@ -760,13 +760,39 @@ export interface Notification {
    */
   urlFile?: string;
   /**
-   * File that holds the key that messages are signed with (HMAC-SHA-256).
+   * Environment variable of the agent that holds the address.
+   */
+  urlVariable?: string;
+  /**
+   * File that holds the key that messages are signed with (HMAC-SHA-256), with type webhook.
    */
   secretFile?: string;
+  /**
+   * Environment variable of the agent that holds that key.
+   */
+  secretVariable?: string;
   /**
    * The least severity told.
    */
   severity?: 'info' | 'error';
+  /**
+   * Only events of these. Default: of all, except what went well with single layers.
+   *
+   * @minItems 1
+   */
+  kinds?: ('Image' | 'LayerChain' | 'Mount' | 'Snapshot' | 'Merge' | 'Source' | 'Host')[];
+  /**
+   * Only events of what is named so, `*` for any text. Default: of all.
+   *
+   * @minItems 1
+   */
+  names?: string[];
+  /**
+   * Only events with these reasons, such as `Repaired`. Default: with any.
+   *
+   * @minItems 1
+   */
+  reasons?: string[];
 }
 /**
  * How much is done at the same time.

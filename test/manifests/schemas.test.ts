@@ -399,6 +399,13 @@ describe('cimlet.yaml', () => {
     [{ notifications: [{ name: 'chat', type: 'slack', urlFile: 'hook', severity: 'error' }] }],
     [
       {
+        notifications: [
+          { name: 'x', urlVariable: 'URL', kinds: ['Mount'], names: ['web-*'], reasons: ['Repaired'] },
+        ],
+      },
+    ],
+    [
+      {
         concurrency: { fetching: 4, unpacking: 2, merging: 1, mounting: 2 },
         intervals: { resync: '5m', status: '1m' },
       },
