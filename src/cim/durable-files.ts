@@ -28,6 +28,9 @@ export function syncDirectory(directory: string): void {
     const descriptor = openSync(directory, 'r');
     try {
       fsyncSync(descriptor);
+    } catch (error) {
+      // Windows syncs no directories: NTFS' own journal keeps renames in order.
+      if ((error as NodeJS.ErrnoException).code !== 'EPERM') throw error;
     } finally {
       closeSync(descriptor);
     }
