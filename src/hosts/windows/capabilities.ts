@@ -67,6 +67,7 @@ function byFeatures(facts: WindowsFacts): Partial<Capabilities> {
     merge: all(features['mergedCim.write'], features['mergedCim.mount']),
     seal: all(features['verifiedCim.write'], features['verifiedCim.mount']),
     'WCIFS.write': features.wcifs,
+    'WCIFS.mount': features.wcifs,
     'view.Kernel': features.bindFilter,
     active,
     commit: active,

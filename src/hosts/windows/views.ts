@@ -1,8 +1,9 @@
 /**
  * Views. Read-only: a CIM mounted as a volume, whose `Files` the bind filter shows at a path. Writable: that volume under
  * the volume of a snapshot's scratch, which is mounted at the path; of a snapshot without parents, its `Files` through the
- * bind filter. What a view is made of is taken in this order and given back in reverse; the volume's GUID and the record
- * say what a dead process took.
+ * bind filter. WCIFS layers Windows shows under a scratch itself; a read-only view has one of its own, shown by the bind
+ * filter. What a view is made of is taken in this order and given back in reverse; the volume's GUID and the record say
+ * what a dead process took.
  */
 
 import { join, resolve } from 'node:path';
@@ -26,9 +27,11 @@ import { writableSnapshot } from '../snapshot-request.ts';
 import { acquireAll, type Resource, releaseAll } from './acquire.ts';
 import { foldPath, foreignStateOf, isWithin } from './mount-paths.ts';
 import type { Scratches } from './scratches.ts';
-import { requireChain } from './shown-chain.ts';
+import { requireChain, requireWcifsChain } from './shown-chain.ts';
 import { scratchFolder } from './snapshots.ts';
 import { filesOf, identityOf, isMounted, type ShownImage } from './volumes.ts';
+import { topmostFirst } from './wcifs-paths.ts';
+import { scratchOver, viewScratch, viewScratchPath } from './wcifs-scratch.ts';
 import type { Workshop } from './workshop.ts';
 
 /** What showing views takes. */
@@ -40,7 +43,7 @@ export interface Gallery extends Workshop {
 
 /** What a mount of Windows' is recorded with besides. */
 export interface ViewRecord extends MountRecord {
-  /** Of a writable one: the folder of the snapshot's scratch, or of its `Files`. */
+  /** The folder of the scratch it is shown through: the snapshot's, or its own. Of one without parents, where its `Files` is. */
   scratch?: string | undefined;
 }
 
@@ -56,8 +59,8 @@ export async function showView(gallery: Gallery, request: MountRequest): Promise
   if (isThere && !isSameView(recordedView(own), view)) throw showsOther(own, operation);
   const isExpected = request.expectedRootHash === undefined || request.expectedRootHash === own?.rootHash;
   if (isThere && isExpected) return recordedView(own);
-  const scratch = request.access === 'ReadWrite' ? await requireScratch(gallery, request) : undefined;
-  const shown = request.chain.length === 0 ? undefined : await requireChain(gallery, request, operation);
+  const scratch = await scratchFor(gallery, request);
+  const shown = await requireShown(gallery, request, operation);
   if (isThere) throw showsOther(own, operation);
   // What is left of a view that is no longer whole would be in the way.
   const isAgain = own !== undefined && isSameView(recordedView(own), view);
@@ -75,7 +78,7 @@ export async function showView(gallery: Gallery, request: MountRequest): Promise
     await acquireAll(resourcesOf(gallery, record, shown));
   } catch (error) {
     // Where not all could be given back, the record is what tells of it; the volume is what goes last.
-    if (!isAgain && !(await isMounted(request.volumeGuid))) await forget(gallery, record);
+    if (!isAgain && !(await isThereAnything(gallery, record))) await forget(gallery, record);
     throw error;
   }
   return recordedView(record);
@@ -94,6 +97,27 @@ export async function hideView(gallery: Gallery, record: MountRecord): Promise<v
 
 async function forget({ layout }: Gallery, { request }: MountRecord): Promise<void> {
   await removeMountRecord(layout, request.volumeGuid);
+}
+
+/** What is needed of CIMs to show the chain; nothing for what Windows shows without. */
+async function requireShown(
+  gallery: Gallery,
+  request: MountRequest,
+  operation: string,
+): Promise<ShownImage | undefined> {
+  if (showsImage(request)) return requireChain(gallery, request, operation);
+  if (request.chain.length > 0) await requireWcifsChain(gallery, request, operation);
+  return undefined;
+}
+
+/** Whether a mounted CIM is what it shows. */
+function showsImage({ chain, format }: MountRequest): boolean {
+  return chain.length > 0 && format !== 'WCIFS';
+}
+
+async function scratchFor(gallery: Gallery, request: MountRequest): Promise<string | undefined> {
+  if (request.access === 'ReadWrite') return requireScratch(gallery, request);
+  return request.format === 'WCIFS' ? viewScratchPath(gallery.layout, request.volumeGuid) : undefined;
 }
 
 /** The folder of the scratch of the snapshot that takes the writes. No other mount may have it. */
@@ -121,12 +145,19 @@ async function sourceOf(
   return request.chain.length === 0 ? join(scratch, 'Files') : scratches.volumeOf(scratch);
 }
 
+/** Whether the volume that goes last is there. */
+async function isThereAnything(gallery: Pick<Gallery, 'scratches'>, record: ViewRecord): Promise<boolean> {
+  const { volumeGuid, chain } = record.request;
+  if (showsImage(record.request)) return isMounted(volumeGuid);
+  return chain.length > 0 && (await sourceOf(gallery, record)) !== undefined;
+}
+
 export async function viewState(
   gallery: Pick<Gallery, 'scratches'>,
   record: ViewRecord,
 ): Promise<MountState> {
-  const { path, volumeGuid, chain } = record.request;
-  if (chain.length > 0 && !(await isMounted(volumeGuid)))
+  const { path, volumeGuid } = record.request;
+  if (showsImage(record.request) && !(await isMounted(volumeGuid)))
     return { state: 'missing', message: 'its volume is not mounted' };
   const source = await sourceOf(gallery, record);
   if (source === undefined) return { state: 'missing', message: 'its scratch is not active' };
@@ -152,8 +183,8 @@ export async function pathStateOf(
 
 /** `shown` is needed to take them only. */
 function resourcesOf(gallery: Gallery, record: ViewRecord, shown: ShownImage | undefined): Resource[] {
-  const { path, volumeGuid, chain } = record.request;
-  const { volumes, scratches } = gallery;
+  const { path, volumeGuid, chain, access } = record.request;
+  const { volumes, scratches, vmcompute, layout } = gallery;
   const volume: Resource = {
     acquire: async () => {
       if (shown === undefined) throw new Error(`mount ${path}: nothing to show`);
@@ -167,6 +198,12 @@ function resourcesOf(gallery: Gallery, record: ViewRecord, shown: ShownImage | u
   };
   if (chain.length === 0) return [directories, binding(gallery, record)];
   if (record.scratch === undefined) return [volume, directories, binding(gallery, record)];
+  if (record.request.format === 'WCIFS') {
+    const parents = topmostFirst(layout, chain);
+    return access === 'ReadOnly'
+      ? [viewScratch(vmcompute, record.scratch, parents), directories, binding(gallery, record)]
+      : [scratchOver(vmcompute, record.scratch, parents), directories, mountPoint(gallery, record)];
+  }
   const written = scratches.resources(record.scratch, volumeGuid);
   return [volume, ...written, directories, mountPoint(gallery, record)];
 }
@@ -176,7 +213,11 @@ function binding(gallery: Gallery, record: ViewRecord): Resource {
   const place = resolve(record.request.path);
   const flags = BindFlag.noMultipleTargets | (record.request.access === 'ReadOnly' ? BindFlag.readOnly : 0);
   return {
-    acquire: async () => bindFilter.setupFilter(place, `${await sourceOf(gallery, record)}\\`, flags),
+    acquire: async () => {
+      const source = await sourceOf(gallery, record);
+      if (source === undefined) throw new Error(`mount ${place}: nothing to show`);
+      await bindFilter.setupFilter(place, source.endsWith('\\') ? source : `${source}\\`, flags);
+    },
     // Where nothing of ours is shown, Windows has nothing to end, whatever it says then.
     release: async () => {
       const isBound = (await viewState(gallery, record)).state === 'mounted';
