@@ -11,11 +11,7 @@ import { Ext4Writer } from '../ext4/writer.ts';
 import { decodeFile } from '../images/decode.ts';
 import { importLinuxLayer } from '../layers/linux-layer.ts';
 
-export interface LayerDiskInput {
-  /** The layer: a tar, plain, gzip or zstd. */
-  tar: string;
-  /** The disk, made or replaced when it is whole. */
-  file: string;
+export interface LayerDiskOptions {
   /** Adds dm-verity, so that the kernel verifies what it reads. */
   verity: boolean;
   /** Small files lie in their inodes. */
@@ -23,6 +19,13 @@ export interface LayerDiskInput {
   /** Bytes that the file system may have at most. Default: 16 GiB. */
   maxSize?: number | undefined;
   signal: AbortSignal;
+}
+
+export interface LayerDiskInput extends LayerDiskOptions {
+  /** The layer: a tar, plain, gzip or zstd. */
+  tar: string;
+  /** The disk, made or replaced when it is whole. */
+  file: string;
 }
 
 export interface LayerDisk {
@@ -42,33 +45,47 @@ export interface LayerDisk {
  * same bytes. Throws `corrupt` for a layer that isn't one or that ext4 can't hold, `no-space` when it is too large, `cancelled`.
  */
 export async function createLayerDisk(input: LayerDiskInput): Promise<LayerDisk> {
-  const { file, verity, signal } = input;
-  const operation = `make ${file}`;
+  const { tar, file, signal } = input;
   const temporary = join(dirname(file), `tmp-${randomUUID()}-${basename(file).slice(0, 100)}`);
   try {
-    const { uuid, ...image } = await writeImage(input, temporary);
-    const rootHash = verity ? await appendVerity(temporary, image.size, { signal }) : undefined;
-    const end = statSync(temporary).size;
-    appendVhdFooter(temporary, end, rootHash === undefined ? uuid : Buffer.from(rootHash, 'hex'));
-    syncImage(temporary);
+    const reading = `read layer ${tar}`;
+    const stats = lookAt(tar, reading);
+    if (!stats.isFile()) throw new CimletError('failed-precondition', `${reading}: it is no regular file`);
+    const chunks = decodeFile({ file: tar, size: stats.size }, reading, signal, () => undefined);
+    const disk = await writeLayerDisk(chunks, temporary, input);
     signal.throwIfAborted();
     renameSync(temporary, file);
     syncDirectory(dirname(file));
-    return { ...image, size: statSync(file).size, rootHash };
+    return disk;
   } catch (error) {
     rmSync(temporary, { force: true });
-    throw classify(error, operation);
+    throw classify(error, `make ${file}`);
   }
 }
 
-async function writeImage({ tar, inlineData, maxSize, signal }: LayerDiskInput, file: string) {
-  const operation = `read layer ${tar}`;
-  const stats = lookAt(tar, operation);
-  if (!stats.isFile()) throw new CimletError('failed-precondition', `${operation}: it is no regular file`);
-  const writer = new Ext4Writer(file, { inlineData, maxSize });
+/** The same of an uncompressed tar, into a file that is there, whole or not, however it ends. */
+export async function writeLayerDisk(
+  tar: AsyncIterable<Uint8Array>,
+  file: string,
+  { verity, inlineData, maxSize, signal }: LayerDiskOptions,
+): Promise<LayerDisk> {
+  const { uuid, ...image } = await writeImage(tar, file, { inlineData, maxSize }, signal);
+  const rootHash = verity ? await appendVerity(file, image.size, { signal }) : undefined;
+  const end = statSync(file).size;
+  appendVhdFooter(file, end, rootHash === undefined ? uuid : Buffer.from(rootHash, 'hex'));
+  syncImage(file);
+  return { ...image, size: statSync(file).size, rootHash };
+}
+
+async function writeImage(
+  tar: AsyncIterable<Uint8Array>,
+  file: string,
+  options: Pick<LayerDiskOptions, 'inlineData' | 'maxSize'>,
+  signal: AbortSignal,
+) {
+  const writer = new Ext4Writer(file, options);
   try {
-    const chunks = decodeFile({ file: tar, size: stats.size }, operation, signal, () => undefined);
-    const { entries, warnings } = await importLinuxLayer(chunks, writer, { signal });
+    const { entries, warnings } = await importLinuxLayer(tar, writer, { signal });
     return { entries, warnings, ...writer.finish() };
   } finally {
     writer.close();

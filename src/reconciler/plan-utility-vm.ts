@@ -10,9 +10,16 @@ import type { Blocked } from './types.ts';
 export function findVmObstacle(
   { utilityVM, format, access, path }: MountRequest,
   chain: DesiredChain,
-  { observed }: Situation,
+  { observed, host }: Situation,
 ): Pick<Blocked, 'code' | 'message' | 'hint'> | undefined {
-  if (utilityVM === undefined) return undefined;
+  if (utilityVM === undefined)
+    return format === 'LCOW' && host === 'windows'
+      ? {
+          code: 'unsupported-host',
+          message: 'Windows shows Linux layers in utility VMs only',
+          hint: 'name one in spec.isolation.utilityVM',
+        }
+      : undefined;
   const incapacity = findIncapacity('utilityVM', 'attach to utility VMs', observed?.capabilities);
   if (incapacity !== undefined) return incapacity;
   if (path.startsWith('/') !== (format === 'LCOW')) {

@@ -29,7 +29,14 @@ const CIM_NAMES: readonly Capability[] = [
   'merge',
   'seal',
 ];
-const STORE_NAMES: readonly Capability[] = ['WCIFS.write', 'WCIFS.mount', 'view.Kernel', 'active', 'commit'];
+const STORE_NAMES: readonly Capability[] = [
+  'WCIFS.write',
+  'WCIFS.mount',
+  'LCOW.write',
+  'view.Kernel',
+  'active',
+  'commit',
+];
 
 const NOT_YET = 'not supported yet by the windows host';
 
@@ -68,6 +75,10 @@ function byFeatures(facts: WindowsFacts): Partial<Capabilities> {
     seal: all(features['verifiedCim.write'], features['verifiedCim.mount']),
     'WCIFS.write': features.wcifs,
     'WCIFS.mount': features.wcifs,
+    'LCOW.write': { available: true },
+    // Linux layers go to utility VMs only.
+    'LCOW.mount': features.computeSystems,
+    utilityVM: all(features.computeSystems, features.vmAccess),
     'view.Kernel': features.bindFilter,
     active,
     commit: active,

@@ -2,6 +2,7 @@
 
 import type { JobControl } from '../job-thread.ts';
 import { serveJob } from '../serve-job.ts';
+import { unpackLinux } from '../unpack-linux.ts';
 import type { Job, JobResults } from './jobs.ts';
 import { mergeImages, unpackBlock, unpackForked } from './write-images.ts';
 import { writeTreeTar } from './write-tree-tar.ts';
@@ -19,6 +20,8 @@ async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['ki
       return unpackWcifs(job, control);
     case 'complete-wcifs':
       return completeWcifs(job);
+    case 'unpack-linux':
+      return unpackLinux(job, control);
     case 'export-tree':
       return writeTreeTar(job, control);
   }

@@ -3,7 +3,9 @@
 import type { CimImagePath } from '../../native/windows/cimfs.ts';
 import type { DiffId, EffectContext, LayerBlob } from '../host.ts';
 import { runInThread, threadEntry } from '../job-thread.ts';
+import type { LayerDisk } from '../layer-disk.ts';
 import type { StoredFile } from '../records.ts';
+import type { UnpackLinuxJob } from '../unpack-linux.ts';
 import type { AfterImport } from './delta-writer.ts';
 
 interface UnpackInput {
@@ -64,10 +66,8 @@ export interface ExportTreeJob {
   /** Directories, which end in a backslash. */
   upper: string;
   lower?: string | undefined;
-  /** Path of the tree in the tar. */
-  below: string;
-  /** Folded names in the root that belong to no layer. */
-  omit: readonly string[];
+  /** Where the tree is in the tar; empty for one that is laid out as a layer. */
+  below: 'Files' | '';
   file: string;
   temporary: string;
 }
@@ -78,6 +78,7 @@ export interface JobResults {
   merge: WrittenImage;
   'unpack-wcifs': WrittenWcifs;
   'complete-wcifs': undefined;
+  'unpack-linux': LayerDisk;
   'export-tree': { diffId: DiffId };
 }
 
@@ -87,7 +88,8 @@ export type Job =
   | MergeJob
   | UnpackWcifsJob
   | CompleteWcifsJob
-  | ExportTreeJob;
+  | ExportTreeJob
+  | ({ kind: 'unpack-linux' } & UnpackLinuxJob);
 
 /** What was written. */
 export interface WrittenImage {

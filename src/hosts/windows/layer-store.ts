@@ -13,6 +13,7 @@ import { afterFailure } from './acquire.ts';
 import { builderOf } from './builders.ts';
 import { isForkedFile, LAYER_IMAGE } from './cim-paths.ts';
 import { runJob, type WrittenImage } from './jobs.ts';
+import { writeLinuxLayer } from './linux-layers.ts';
 import { withLowerVolume } from './lower-layers.ts';
 import { type Store, soundLayer, type WindowsLayerRecord } from './store.ts';
 import { isWcifsFolder } from './wcifs-paths.ts';
@@ -43,10 +44,7 @@ async function writeLayer(workshop: Workshop, request: UnpackRequest, context: E
   const { layout } = workshop;
   await ensureDirectory(layout.cimLayers);
   const folder = await beginFolder(layout, layerFolder(request));
-  const { written, parent } =
-    format === 'WCIFS'
-      ? { written: await writeWcifsLayer(workshop, request, folder, context), parent: undefined }
-      : await writeCimLayer(workshop, request, folder, context);
+  const { written, parent } = await writeInto(workshop, request, folder, context);
   for (const warning of written.warnings) context.warn?.(warning);
   const layer: CommittedLayer = {
     chainId,
@@ -57,7 +55,7 @@ async function writeLayer(workshop: Workshop, request: UnpackRequest, context: E
     files: written.files,
     builder: builderOf(format, workshop.build),
     ...(written.rootHash === undefined ? {} : { rootHash: written.rootHash }),
-    ...(vhdFooter === true ? { vhdFooter } : {}),
+    ...(vhdFooter === true || format === 'LCOW' ? { vhdFooter: true } : {}),
   };
   const isForked = format === 'ForkedCIM';
   const record: WindowsLayerRecord = {
@@ -68,6 +66,23 @@ async function writeLayer(workshop: Workshop, request: UnpackRequest, context: E
     forkedFrom: isForked ? parent?.content : undefined,
   };
   await writeLayerRecord(layout, record);
+}
+
+/** `parent`: what an image was forked from. */
+async function writeInto(
+  workshop: Workshop,
+  request: UnpackRequest,
+  folder: string,
+  context: EffectContext,
+): Promise<{ written: WrittenImage; parent?: WindowsLayerRecord | undefined }> {
+  switch (request.format) {
+    case 'WCIFS':
+      return { written: await writeWcifsLayer(workshop, request, folder, context) };
+    case 'LCOW':
+      return { written: await writeLinuxLayer(request, folder, context) };
+    default:
+      return writeCimLayer(workshop, request, folder, context);
+  }
 }
 
 async function writeCimLayer(

@@ -1,6 +1,6 @@
 /** What is mounted of a chain whose layers or merged CIM are to change. */
 
-import { describeError, isErrorCode } from '../../errors.ts';
+import { CimletError, describeError, isErrorCode } from '../../errors.ts';
 import type { EffectContext, MountRequest } from '../host.ts';
 import { type MountRecord, readMountRecord, readMountRecords } from '../mount-records.ts';
 import type { Effects } from './effects.ts';
@@ -32,6 +32,15 @@ export async function replaceUnder<T>(
   try {
     for (const record of await readMountRecords(gallery.layout)) {
       if (!users(record.request) || (await viewState(gallery, record)).state === 'missing') continue;
+      // Its guest has it open, and what runs in there would lose it.
+      if (record.request.utilityVM !== undefined)
+        throw new CimletError(
+          'busy',
+          `${operation}: utility VM ${record.request.utilityVM} has it attached`,
+          {
+            hint: 'delete that Mount first, or stop the VM',
+          },
+        );
       hidden.push(record);
       await effects.onMount(record.request, context, operation, () => hideView(gallery, record));
     }

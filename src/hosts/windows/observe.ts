@@ -17,11 +17,12 @@ import { layerFolder, mergeFolder, parseFolderName } from '../layout.ts';
 import { type MountRecord, recordedView } from '../mount-records.ts';
 import { readLayerRecords, readMergeRecords } from '../records.ts';
 import { isForkedFile } from './cim-paths.ts';
+import { hcsStorageOf } from './hcs-storage.ts';
 import { listedFiles } from './layer-store.ts';
 import { sizeUnder } from './size-under.ts';
 import { snapshotLeftovers } from './snapshots.ts';
 import { asWindows, layerFaults, mergeFaults, type Store } from './store.ts';
-import { type Gallery, viewState } from './views.ts';
+import { type Gallery, lookAtView, type Sight } from './views.ts';
 import { isMounted } from './volumes.ts';
 
 /** What the host itself is doing right now, which therefore isn't left over. */
@@ -57,12 +58,15 @@ export async function observeMerges(store: Store, signal: AbortSignal): Promise<
 }
 
 export async function observeMounts(
-  gallery: Pick<Gallery, 'scratches'>,
+  gallery: Sight & Pick<Gallery, 'layout' | 'scratches' | 'vms' | 'vmcompute'>,
   records: readonly MountRecord[],
 ): Promise<ObservedMount[]> {
   const mounts: ObservedMount[] = [];
-  for (const record of records)
-    mounts.push({ ...recordedView(record), ...(await viewState(gallery, record)) });
+  for (const record of records) {
+    const state = await lookAtView(gallery, record);
+    const hcsStorage = state.state === 'mounted' ? await hcsStorageOf(gallery, record) : undefined;
+    mounts.push({ ...recordedView(record), ...state, ...(hcsStorage === undefined ? {} : { hcsStorage }) });
+  }
   return mounts;
 }
 

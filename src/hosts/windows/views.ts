@@ -26,9 +26,11 @@ import { readSnapshotRecord } from '../snapshot-records.ts';
 import { writableSnapshot } from '../snapshot-request.ts';
 import { acquireAll, type Resource, releaseAll } from './acquire.ts';
 import { foldPath, foreignStateOf, isWithin } from './mount-paths.ts';
-import type { Scratches } from './scratches.ts';
+import { DISK, type Scratches } from './scratches.ts';
 import { requireChain, requireWcifsChain } from './shown-chain.ts';
 import { scratchFolder } from './snapshots.ts';
+import type { VmAttachments } from './vm-attachments.ts';
+import { attachView } from './vm-views.ts';
 import { filesOf, identityOf, isMounted, type ShownImage } from './volumes.ts';
 import { topmostFirst } from './wcifs-paths.ts';
 import { scratchOver, viewScratch, viewScratchPath } from './wcifs-scratch.ts';
@@ -39,6 +41,7 @@ export interface Gallery extends Workshop {
   bindFilter: BindFilter;
   kernel32: Kernel32;
   scratches: Scratches;
+  vms: VmAttachments;
 }
 
 /** What a mount of Windows' is recorded with besides. */
@@ -52,6 +55,12 @@ type MountState = Pick<ObservedMount, 'state' | 'message'>;
 /** The caller holds the volume GUID's lock and has checked capabilities and path. */
 export async function showView(gallery: Gallery, request: MountRequest): Promise<MountedView> {
   const { layout } = gallery;
+  const { utilityVM } = request;
+  if (utilityVM !== undefined) {
+    const folder = request.access === 'ReadWrite' ? await requireScratch(gallery, request) : undefined;
+    const disk = folder === undefined ? undefined : join(folder, DISK);
+    return attachView(gallery, { ...request, utilityVM }, disk);
+  }
   const operation = `mount ${request.path}`;
   const view = viewOf(request);
   const own = await readMountRecord(layout, request.volumeGuid);
@@ -92,6 +101,7 @@ export async function takeAway(gallery: Gallery, record: MountRecord): Promise<v
 
 /** Takes a view out of sight; its record stays, and what was written to it. */
 export async function hideView(gallery: Gallery, record: MountRecord): Promise<void> {
+  if (record.request.utilityVM !== undefined) return gallery.vms.detach(record);
   await releaseAll(resourcesOf(gallery, record, undefined));
 }
 
@@ -127,8 +137,10 @@ async function requireScratch({ layout }: Gallery, request: MountRequest): Promi
   const snapshot = writableSnapshot(request, known?.request);
   const refuse = (why: string, hint: string) =>
     new CimletError('failed-precondition', `mount ${path}: snapshot ${snapshot.key} ${why}`, { hint });
-  if (snapshot.scratch?.unformatted === true)
-    throw refuse('has a scratch without a file system', 'only what runs in a utility VM formats it');
+  // A Linux guest makes a file system where there is none.
+  const isMade = request.utilityVM !== undefined && request.format === 'LCOW';
+  if (snapshot.scratch?.unformatted === true && !isMade)
+    throw refuse('has a scratch without a file system', 'leave unformatted out');
   for (const { request: other } of await readMountRecords(layout))
     if (other.snapshot === key && other.volumeGuid !== volumeGuid)
       throw refuse(`is mounted at ${other.path}`, 'prepare another on the same chain');
@@ -153,9 +165,10 @@ async function isThereAnything(gallery: Pick<Gallery, 'scratches'>, record: View
 }
 
 export async function viewState(
-  gallery: Pick<Gallery, 'scratches'>,
+  gallery: Pick<Gallery, 'scratches' | 'vms'>,
   record: ViewRecord,
 ): Promise<MountState> {
+  if (record.request.utilityVM !== undefined) return gallery.vms.state(record);
   const { path, volumeGuid } = record.request;
   if (showsImage(record.request) && !(await isMounted(volumeGuid)))
     return { state: 'missing', message: 'its volume is not mounted' };
@@ -168,13 +181,13 @@ export async function viewState(
 }
 
 export async function pathStateOf(
-  gallery: Pick<Gallery, 'scratches'>,
+  gallery: Pick<Gallery, 'scratches' | 'vms'>,
   path: string,
   records: readonly MountRecord[],
 ): Promise<PathState> {
   const folded = foldPath(path);
   for (const record of records) {
-    if (foldPath(record.request.path) !== folded) continue;
+    if (record.request.utilityVM !== undefined || foldPath(record.request.path) !== folded) continue;
     if ((await viewState(gallery, record)).state === 'mounted')
       return { kind: 'own-mount', detail: `our view of ${record.request.chain.at(-1)}` };
   }

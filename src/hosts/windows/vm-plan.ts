@@ -149,18 +149,18 @@ function planDisks(
     const at = disk.disk?.at;
     if (at !== undefined && 'pmem' in at) return pmemPath(at.pmem);
     const slot = slotOf(disk);
-    const mountPath = `/run/mounts/cimlet/${slot.controller}-${slot.lun}`;
-    changes.push(linuxDiskMount(slot, mountPath, true));
-    return mountPath;
+    changes.push(linuxDiskMount(slot, linuxMountPath(slot), true));
+    return linuxMountPath(slot);
   });
   if (scratch === undefined) return [...changes, linuxLayers(volumeGuid, path, layers, undefined)];
   const disk = places.linuxDisk(scratch, false);
-  const mountPath = `/run/mounts/cimlet/${volumeGuid}`;
-  const upper = `${mountPath}/scratch/${volumeGuid}`;
+  const slot = slotOf(disk);
+  // Others may be kept in the same scratch.
+  const upper = `${linuxMountPath(slot)}/scratch/${volumeGuid}`;
   return [
     ...changes,
     disk,
-    linuxDiskMount(slotOf(disk), mountPath, false),
+    linuxDiskMount(slot, linuxMountPath(slot), false),
     linuxLayers(volumeGuid, path, layers, upper),
   ];
 }
@@ -170,6 +170,10 @@ function windowsScratch({ path, scratch }: VmView, places: VmPlaces): Change[] {
   if (scratch === undefined) throw new Error(`attach ${path}: a Windows guest's view without a scratch`);
   const disk = places.windowsDisk(scratch, false);
   return [disk, windowsDiskMount(slotOf(disk), path)];
+}
+
+function linuxMountPath({ controller, lun }: ScsiSlot): string {
+  return `/run/mounts/cimlet/${controller}-${lun}`;
 }
 
 function slotOf(change: Change | undefined): ScsiSlot {

@@ -62,6 +62,7 @@ import { SnapshotEffects } from './snapshot-effects.ts';
 import { leaveSnapshot } from './snapshot-trees.ts';
 import { deleteSnapshotFolder, isSnapshotFolder, observeSnapshots } from './snapshots.ts';
 import { type Gallery, pathStateOf, showView, takeAway } from './views.ts';
+import { VmAttachments } from './vm-attachments.ts';
 import { Volumes } from './volumes.ts';
 import type { Workshop } from './workshop.ts';
 
@@ -93,6 +94,7 @@ class WindowsHost implements Host {
   readonly #volumes: Volumes;
   readonly #locks = new KeyedLock();
   readonly #scratches: Scratches;
+  readonly #vms: VmAttachments;
   readonly #effects: Effects;
   readonly #snapshots: SnapshotEffects;
   #probed: Promise<WindowsCapabilities> | undefined;
@@ -105,6 +107,7 @@ class WindowsHost implements Host {
     this.#effects = new Effects(this.#locks, explained, patience);
     this.#guard = new CimfsGuard(join(this.root, 'cimfs-work.json'), boot);
     this.#volumes = new Volumes(this.#api.cimfs, new Limiter(VOLUME_CALLS), this.#guard);
+    this.#vms = new VmAttachments(this.#api, this.#layout, this.#locks);
     this.#scratches = new Scratches(this.root, this.#layers, this.#locks);
     this.#snapshots = new SnapshotEffects({
       effects: this.#effects,
@@ -157,7 +160,7 @@ class WindowsHost implements Host {
   async unpackLayer(request: UnpackRequest, context: EffectContext): Promise<void> {
     const operation = `unpack layer ${request.chainId}`;
     await this.#require(`${request.format}.write`, operation);
-    if (request.seal === true) await this.#require('seal', operation);
+    if (request.seal === true && request.format !== 'LCOW') await this.#require('seal', operation);
     await this.#withLayer(request, context, 'unpack', async () =>
       unpackLayer(await this.#workshop(), request, context),
     );
@@ -244,9 +247,13 @@ class WindowsHost implements Host {
   async mount(request: MountRequest, context: EffectContext): Promise<MountedView> {
     const operation = `mount ${request.path}`;
     await this.#require(`${request.format}.mount`, operation);
-    await this.#require(`view.${request.view}`, operation);
+    if (request.utilityVM !== undefined) await this.#require('utilityVM', operation);
+    else {
+      if (request.format === 'LCOW') throw onlyInVms(operation);
+      await this.#require(`view.${request.view}`, operation);
+      await checkMountPath(request.path, this.root);
+    }
     if (request.access === 'ReadWrite') await this.#require('active', operation);
-    await checkMountPath(request.path, this.root);
     const show = async () => showView(await this.#gallery(), request);
     const { access, snapshot } = request;
     return this.#effects.onMount(request, context, operation, () =>
@@ -348,7 +355,7 @@ class WindowsHost implements Host {
 
   async #gallery(): Promise<Gallery> {
     const { bindfilter: bindFilter, kernel32 } = this.#api;
-    return { ...(await this.#workshop()), bindFilter, kernel32, scratches: this.#scratches };
+    return { ...(await this.#workshop()), bindFilter, kernel32, scratches: this.#scratches, vms: this.#vms };
   }
 
   async #withLayer<T>(
@@ -359,6 +366,12 @@ class WindowsHost implements Host {
   ): Promise<T> {
     return this.#effects.inFolder(layerFolder(ref), context, `${verb} layer ${ref.chainId}`, effect);
   }
+}
+
+function onlyInVms(operation: string): CimletError {
+  return new CimletError('unsupported-host', `${operation}: Windows shows Linux layers in utility VMs only`, {
+    hint: 'name one in spec.isolation.utilityVM',
+  });
 }
 
 function withoutGuid({ path, reason, bytes }: Leftover): Leftover {

@@ -42,6 +42,7 @@ export type WindowsFeature =
   | 'hives'
   | 'disks'
   | 'computeSystems'
+  | 'vmAccess'
   | 'bindFilter';
 
 export type WindowsFeatures = Readonly<Record<WindowsFeature, FeatureState>>;
@@ -152,6 +153,7 @@ export function windowsFeatures(facts: WindowsFacts): WindowsFeatures {
     hives: has(facts, 'offreg.dll', MERGE_HIVES, OFFREG_HINT),
     disks: has(facts, 'virtdisk.dll'),
     computeSystems: has(facts, 'computecore.dll', undefined, CONTAINERS_HINT),
+    vmAccess: has(facts, 'vmcompute.dll', ['GrantVmAccess', 'NameToGuid'], CONTAINERS_HINT),
     bindFilter: has(facts, 'bindfltapi.dll'),
   };
 }

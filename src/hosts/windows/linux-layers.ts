@@ -1,0 +1,26 @@
+/** Layers of Linux images: disks for utility VMs, which Windows has no part in. */
+
+import { join } from 'node:path';
+import type { EffectContext, UnpackRequest } from '../host.ts';
+import { LAYER_DISK } from '../unpack-linux.ts';
+import { runJob, type WrittenImage } from './jobs.ts';
+
+/** Always with a VHD footer. A seal is dm-verity. */
+export async function writeLinuxLayer(
+  { blob, diffId, seal = false }: UnpackRequest,
+  folder: string,
+  context: EffectContext,
+): Promise<WrittenImage> {
+  const file = join(folder, LAYER_DISK);
+  const { size, entries, warnings, rootHash } = await runJob(
+    { kind: 'unpack-linux', blob, diffId, file, seal },
+    context,
+  );
+  return {
+    cimFiles: [{ name: LAYER_DISK, size }],
+    bytes: size,
+    files: entries,
+    warnings,
+    ...(rootHash === undefined ? {} : { rootHash: `sha256:${rootHash}` }),
+  };
+}
