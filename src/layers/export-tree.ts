@@ -19,8 +19,8 @@ export interface TreeExportOptions {
   lower?: LowerView | undefined;
   /** Path of the tree's root in the tar: `Files`, or empty. */
   below: string;
-  /** Folded names in the root that belong to no layer, in neither tree. */
-  omit?: ReadonlySet<string> | undefined;
+  /** Whether a name in the root, folded, belongs to no layer. */
+  isOmitted?: ((name: string) => boolean) | undefined;
   /** Looked at with every entry and chunk; an abort becomes CimletError `cancelled`. */
   signal?: AbortSignal | undefined;
 }
@@ -138,9 +138,9 @@ class TreeExport {
   }
 
   #names(tree: LowerView | undefined, path: string): string[] {
-    const { omit } = this.#options;
+    const { isOmitted = () => false } = this.#options;
     const names = Array.from(tree?.entries(path) ?? [], ({ name }) => name).sort();
-    return path === '' && omit !== undefined ? names.filter((name) => !omit.has(foldName(name))) : names;
+    return path === '' ? names.filter((name) => !isOmitted(foldName(name))) : names;
   }
 
   #differs(path: string, lowerPath: string): boolean {

@@ -3,9 +3,6 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CimletError } from '../../errors.ts';
-import { LAYER_ROOTS } from '../../layers/layer-path.ts';
-import { foldName } from '../../layers/layer-tree.ts';
-import { listDirectory } from '../directories.ts';
 import { whileRecorded } from '../exports.ts';
 import type {
   CommitOptions,
@@ -18,14 +15,11 @@ import type {
 import { chainIdOn, snapshotGuid } from '../identity.ts';
 import { snapshotPath } from '../layout.ts';
 import { runJob } from './jobs.ts';
-import { type SnapshotTrees, withSnapshotTrees } from './snapshot-trees.ts';
+import { withSnapshotTrees } from './snapshot-trees.ts';
 import { DIFF_FILE } from './snapshots.ts';
 import type { Gallery } from './views.ts';
 
 const TAR = 'application/vnd.oci.image.layer.v1.tar';
-
-/** What a scratch's volume has of NTFS' own, and of the filter that shows WCIFS layers under it. */
-const OF_THE_SYSTEM = ['System Volume Information', '$RECYCLE.BIN', 'WcSandboxState'];
 
 /** Throws `failed-precondition` for a view, and for what no tar can hold. */
 export async function exportSnapshotTar(
@@ -73,17 +67,11 @@ async function writeDiff(
   if (request.scratch?.unformatted === true) throw refuse('this host has no file system in its scratch');
   const { privileges } = gallery;
   return withSnapshotTrees(gallery, request, context, async (trees) => {
-    const job = { kind: 'export-tree' as const, ...trees, ...(await partOf(trees)), ...target };
+    // A volume has what a layer has in `Files`; the folder of a snapshot without parents is laid out as a layer.
+    const below = trees.lower === undefined ? '' : 'Files';
+    const job = { kind: 'export-tree', ...trees, below, ...target } as const;
     // What a container wrote only SYSTEM may read; an administrator reads it as a backup does.
     const { diffId } = await privileges.withPrivileges(['SeBackupPrivilege'], () => runJob(job, context));
     return diffId;
   });
-}
-
-/** The files of a volume are a layer's `Files`; the folder of a snapshot without parents is laid out as a layer. */
-async function partOf({ upper, lower }: SnapshotTrees): Promise<{ below: string; omit: string[] }> {
-  if (lower !== undefined) return { below: 'Files', omit: OF_THE_SYSTEM.map(foldName) };
-  const roots = new Set(LAYER_ROOTS.map(foldName));
-  const names = (await listDirectory(upper)).map(foldName);
-  return { below: '', omit: names.filter((name) => !roots.has(name)) };
 }
