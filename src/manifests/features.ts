@@ -20,7 +20,6 @@ const EVERY_KIND: readonly Kind[] = ['Image', 'LayerChain', 'Mount'];
 const PENDING: readonly PendingFeature[] = [
   { kinds: EVERY_KIND, field: ['hosts'] },
   { kinds: ['Image'], field: ['verify'] },
-  { kinds: ['LayerChain'], field: ['format'], supported: ['ForkedCIM', 'BlockCIM', 'WCIFS'] },
 ];
 
 /** The same of cimlet.yaml. */
