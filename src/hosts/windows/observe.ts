@@ -22,7 +22,7 @@ import { listedFiles } from './layer-store.ts';
 import { sizeUnder } from './size-under.ts';
 import { snapshotLeftovers } from './snapshots.ts';
 import { asWindows, layerFaults, mergeFaults, type Store } from './store.ts';
-import { type Gallery, viewState } from './views.ts';
+import { type Gallery, lookAtView, type Sight } from './views.ts';
 import { isMounted } from './volumes.ts';
 
 /** What the host itself is doing right now, which therefore isn't left over. */
@@ -58,12 +58,12 @@ export async function observeMerges(store: Store, signal: AbortSignal): Promise<
 }
 
 export async function observeMounts(
-  gallery: Pick<Gallery, 'layout' | 'scratches' | 'vms' | 'vmcompute'>,
+  gallery: Sight & Pick<Gallery, 'layout' | 'vmcompute'>,
   records: readonly MountRecord[],
 ): Promise<ObservedMount[]> {
   const mounts: ObservedMount[] = [];
   for (const record of records) {
-    const state = await viewState(gallery, record);
+    const state = await lookAtView(gallery, record);
     const hcsStorage = state.state === 'mounted' ? await hcsStorageOf(gallery, record) : undefined;
     mounts.push({ ...recordedView(record), ...state, ...(hcsStorage === undefined ? {} : { hcsStorage }) });
   }

@@ -25,6 +25,7 @@ import { isSameView, viewOf } from '../mounted-view.ts';
 import { readSnapshotRecord } from '../snapshot-records.ts';
 import { writableSnapshot } from '../snapshot-request.ts';
 import { acquireAll, type Resource, releaseAll } from './acquire.ts';
+import { isMadeAt } from './covered.ts';
 import { foldPath, foreignStateOf, isWithin } from './mount-paths.ts';
 import { DISK, type Scratches } from './scratches.ts';
 import { requireChain, requireWcifsChain } from './shown-chain.ts';
@@ -50,7 +51,12 @@ export interface ViewRecord extends MountRecord {
   scratch?: string | undefined;
 }
 
+/** What seeing a view takes. */
+export type Sight = Pick<Gallery, 'bindFilter' | 'kernel32' | 'scratches' | 'vms'>;
+
 type MountState = Pick<ObservedMount, 'state' | 'message'>;
+
+const UNCOVER = 'take that away first';
 
 /** The caller holds the volume GUID's lock and has checked capabilities and path. */
 export async function showView(gallery: Gallery, request: MountRequest): Promise<MountedView> {
@@ -64,7 +70,7 @@ export async function showView(gallery: Gallery, request: MountRequest): Promise
   const operation = `mount ${request.path}`;
   const view = viewOf(request);
   const own = await readMountRecord(layout, request.volumeGuid);
-  const isThere = own !== undefined && (await viewState(gallery, own)).state === 'mounted';
+  const isThere = own !== undefined && (await isShown(gallery, own, operation));
   if (isThere && !isSameView(recordedView(own), view)) throw showsOther(own, operation);
   const isExpected = request.expectedRootHash === undefined || request.expectedRootHash === own?.rootHash;
   if (isThere && isExpected) return recordedView(own);
@@ -102,6 +108,9 @@ export async function takeAway(gallery: Gallery, record: MountRecord): Promise<v
 /** Takes a view out of sight; its record stays, and what was written to it. */
 export async function hideView(gallery: Gallery, record: MountRecord): Promise<void> {
   if (record.request.utilityVM !== undefined) return gallery.vms.detach(record);
+  const { state, message } = await viewState(gallery, record);
+  if (state === 'covered')
+    throw new CimletError('busy', `dismount ${record.request.path}: ${message}`, { hint: UNCOVER });
   await releaseAll(resourcesOf(gallery, record, undefined));
 }
 
@@ -164,10 +173,7 @@ async function isThereAnything(gallery: Pick<Gallery, 'scratches'>, record: View
   return chain.length > 0 && (await sourceOf(gallery, record)) !== undefined;
 }
 
-export async function viewState(
-  gallery: Pick<Gallery, 'scratches' | 'vms'>,
-  record: ViewRecord,
-): Promise<MountState> {
+export async function viewState(gallery: Sight, record: ViewRecord): Promise<MountState> {
   if (record.request.utilityVM !== undefined) return gallery.vms.state(record);
   const { path, volumeGuid } = record.request;
   if (showsImage(record.request) && !(await isMounted(volumeGuid)))
@@ -175,21 +181,43 @@ export async function viewState(
   const source = await sourceOf(gallery, record);
   if (source === undefined) return { state: 'missing', message: 'its scratch is not active' };
   const there = await identityOf(resolve(path));
-  if (there === undefined) return { state: 'missing', message: `there is nothing at ${path}` };
-  if (there === (await identityOf(source))) return { state: 'mounted' };
-  return { state: 'missing', message: `${path} does not show its volume` };
+  if (there !== undefined && there === (await identityOf(source))) return { state: 'mounted' };
+  if (await isMadeAt(gallery, resolve(path), source))
+    return { state: 'covered', message: `something that was put over a directory above ${path} hides it` };
+  const seen = there === undefined ? `there is nothing at ${path}` : `${path} does not show its volume`;
+  return { state: 'missing', message: seen };
+}
+
+/** For who only looks: a view of which Windows doesn't say how it stands is told of with what Windows says. */
+export async function lookAtView(gallery: Sight, record: ViewRecord): Promise<MountState> {
+  try {
+    return await viewState(gallery, record);
+  } catch (error) {
+    if (!(error instanceof CimletError)) throw error;
+    return { state: 'missing', message: error.message };
+  }
+}
+
+/** Throws `already-exists` for a view that is covered: shown again it would be hidden again. */
+async function isShown(gallery: Gallery, own: ViewRecord, operation: string): Promise<boolean> {
+  const { state, message } = await viewState(gallery, own);
+  if (state === 'covered')
+    throw new CimletError('already-exists', `${operation}: ${message}`, { hint: UNCOVER });
+  return state === 'mounted';
 }
 
 export async function pathStateOf(
-  gallery: Pick<Gallery, 'scratches' | 'vms'>,
+  gallery: Sight,
   path: string,
   records: readonly MountRecord[],
 ): Promise<PathState> {
   const folded = foldPath(path);
   for (const record of records) {
     if (record.request.utilityVM !== undefined || foldPath(record.request.path) !== folded) continue;
-    if ((await viewState(gallery, record)).state === 'mounted')
+    const { state, message } = await lookAtView(gallery, record);
+    if (state === 'mounted')
       return { kind: 'own-mount', detail: `our view of ${record.request.chain.at(-1)}` };
+    if (state === 'covered') return { kind: 'foreign-mount', detail: message };
   }
   return foreignStateOf(path);
 }
