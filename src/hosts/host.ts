@@ -321,6 +321,8 @@ export interface ObservedSnapshot extends SnapshotRequest {
 export interface CommitOptions {
   seal?: boolean | undefined;
   vhdFooter?: boolean | undefined;
+  /** Told the layer's chain ID once that is known, and before the snapshot goes. */
+  onChainId?: ((chainId: ChainId) => void) | undefined;
 }
 
 /** How others would mount a snapshot, as containerd's snapshotters say it. */

@@ -11,7 +11,7 @@ import type { Blocked } from './types.ts';
 
 type Obstacle = Pick<Blocked, 'code' | 'message' | 'hint'>;
 
-/** The key of a Mount's snapshot. What is named by hand has no slash in it. */
+/** The key of a Mount's snapshot. That of what somebody gave a name begins otherwise (src/snapshots/snapshotter.ts). */
 export function mountSnapshotKey(mountName: string): string {
   return `mount/${mountName}`;
 }

@@ -79,4 +79,20 @@ export const MIGRATIONS: readonly string[] = [
     told INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  CREATE TABLE named_snapshots (
+    name TEXT NOT NULL PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('active', 'view', 'committed')),
+    parent TEXT,
+    format TEXT NOT NULL,
+    chain TEXT NOT NULL,
+    scratch TEXT,
+    labels TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('preparing', 'committing', 'ready', 'removing')),
+    source TEXT,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX named_snapshots_by_parent ON named_snapshots (parent);
+  `,
 ];

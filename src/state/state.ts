@@ -8,6 +8,7 @@ import { CimletError } from '../errors.ts';
 import type { CommittedLayer, LayerRef, MountedView, VolumeGuid } from '../hosts/host.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
 import { type Database, openForReading, openForWriting } from './database.ts';
+import { createNamedSnapshots, type NamedSnapshots } from './named-snapshots.ts';
 import type {
   Condition,
   EventRecord,
@@ -53,6 +54,9 @@ export interface State {
   recordMount(view: MountedView): void;
   intendDismount(volumeGuid: VolumeGuid): void;
   forgetMount(volumeGuid: VolumeGuid): void;
+
+  /** Snapshots that somebody gave a name, as a tree. */
+  readonly names: NamedSnapshots;
 
   suspensions(): Suspension[];
   /** Replaces one that is there. */
@@ -249,6 +253,8 @@ function createState(db: Database): State {
     intendDismount: (volumeGuid) =>
       db.run("UPDATE mounts SET state = 'removing', since = ? WHERE volume_guid = ?", now(), volumeGuid),
     forgetMount: (volumeGuid) => db.run('DELETE FROM mounts WHERE volume_guid = ?', volumeGuid),
+
+    names: createNamedSnapshots(db),
 
     suspensions: () => db.all('SELECT * FROM suspensions ORDER BY key').map(suspensionOf),
     suspend: ({ key, reason, by }) =>

@@ -30,7 +30,7 @@ export async function exportSnapshotTar(
 export async function unpackRequestOf(
   layout: Layout,
   record: SnapshotRecord,
-  options: CommitOptions,
+  { seal, vhdFooter }: CommitOptions,
   context: EffectContext,
 ): Promise<UnpackRequest> {
   const { key, chain, format } = record.request;
@@ -43,7 +43,8 @@ export async function unpackRequestOf(
     parents: chain,
     format,
     blob: { file, offset: 0, size, digest: diffId as string as Digest, mediaType: TAR },
-    ...options,
+    seal,
+    vhdFooter,
   };
 }
 

@@ -327,8 +327,9 @@ class EmbeddedHost implements Host {
       const record = await requireSnapshot(this.#layout, key, operation);
       await this.#requireUnused(key, operation);
       const request = await unpackRequestOf(this.#layout, record, options, context);
-      await this.unpackLayer(request, context);
       const { chainId, format } = request;
+      options.onChainId?.(chainId);
+      await this.unpackLayer(request, context);
       const layer = await this.commitLayer({ chainId, format }, context);
       await removeSnapshot(this.#layout, key);
       return layer;

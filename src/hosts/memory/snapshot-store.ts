@@ -85,7 +85,9 @@ export class SnapshotStore {
     const { request, tree } = this.require(key, operation);
     const { chain, format } = request;
     const chainId = chainIdOn(chain.at(-1), diffId);
-    const written = { chainId, diffId, parents: chain, format, ...options };
+    options.onChainId?.(chainId);
+    const { seal, vhdFooter } = options;
+    const written = { chainId, diffId, parents: chain, format, seal, vhdFooter };
     const layer = this.#layers.add(written, new Map(tree), tar.length);
     this.#snapshots.delete(key);
     return layer;

@@ -1,0 +1,344 @@
+/**
+ * Snapshots with names, in a tree: what containerd calls a snapshotter (core/snapshots/snapshotter.go), on any host.
+ *
+ * - A name is unique, whatever it names. A parent is committed: by its name, or a layer by its chain ID.
+ * - Active ones are written to, and become committed under another name, which then never change; views are read-only.
+ * - What has children isn't removed, nor what is mounted.
+ *
+ * The state database has the tree, the host what each holds. What is going to be done is recorded first, so that `repair` finishes or undoes
+ * what a crash left.
+ */
+
+import { CimletError } from '../errors.ts';
+import type {
+  Capabilities,
+  ChainId,
+  CommitOptions,
+  EffectContext,
+  Host,
+  HostState,
+  LayerFormat,
+  LayerRef,
+  ScratchOptions,
+  SnapshotMount,
+} from '../hosts/host.ts';
+import type { NamedSnapshot, NamedSnapshots } from '../state/named-snapshots.ts';
+import type { State } from '../state/state.ts';
+import { parseFilter } from './filters.ts';
+
+export type { NamedSnapshot } from '../state/named-snapshots.ts';
+
+export interface PrepareOptions {
+  labels?: Record<string, string> | undefined;
+  /** Of one without a parent. Default: what the host prefers. */
+  format?: LayerFormat | undefined;
+  scratch?: ScratchOptions | undefined;
+}
+
+export interface Usage {
+  bytes: number;
+  /** Files, directories and whiteouts. */
+  files: number;
+}
+
+const FORMATS = ['BlockCIM', 'ForkedCIM', 'WCIFS', 'LCOW'] as const;
+const LONGEST_NAME = 1024;
+
+/** The host's key of what somebody gave a name. */
+export function snapshotKeyOf(name: string): string {
+  return `snapshot/${name}`;
+}
+
+export class Snapshotter {
+  readonly #host: Host;
+  readonly #state: State;
+  readonly #names: NamedSnapshots;
+
+  constructor(host: Host, state: State) {
+    this.#host = host;
+    this.#state = state;
+    this.#names = state.names;
+  }
+
+  /** Makes an active snapshot on a parent, or on nothing. Throws `already-exists`, `not-found`, `failed-precondition`. */
+  async prepare(
+    name: string,
+    parent: string | undefined,
+    options: PrepareOptions,
+    context: EffectContext,
+  ): Promise<NamedSnapshot> {
+    return this.#make('active', name, parent, options, context);
+  }
+
+  /** Makes a read-only snapshot of a parent. */
+  async view(
+    name: string,
+    parent: string,
+    { labels }: Pick<PrepareOptions, 'labels'>,
+    context: EffectContext,
+  ): Promise<NamedSnapshot> {
+    return this.#make('view', name, parent, { labels }, context);
+  }
+
+  /**
+   * Turns the active snapshot `active` into a committed one called `name`; the other name is free again then. Throws `already-exists`,
+   * `not-found`, and `failed-precondition` while it is mounted and for what isn't active.
+   */
+  async commit(
+    name: string,
+    active: string,
+    options: Omit<CommitOptions, 'onChainId'> & { labels?: Record<string, string> | undefined },
+    context: EffectContext,
+  ): Promise<NamedSnapshot> {
+    const operation = `commit snapshot ${JSON.stringify(active)}`;
+    this.#requireFree(name, operation);
+    const source = this.#require(active, operation);
+    if (source.kind !== 'active')
+      throw new CimletError('failed-precondition', `${operation}: it is ${source.kind}, not active`);
+    const { labels = {}, ...wanted } = options;
+    const committing: NamedSnapshot = { ...source, name, kind: 'committed', state: 'committing', labels };
+    const intend = (chainId?: ChainId) =>
+      this.#names.put({
+        ...committing,
+        scratch: undefined,
+        source: active,
+        chain: chainId === undefined ? source.chain : [...source.chain, chainId],
+      });
+    intend();
+    try {
+      const layer = await this.#host.commitSnapshot(
+        snapshotKeyOf(active),
+        { ...wanted, onChainId: intend },
+        context,
+      );
+      return this.#finishCommit(committing, active, [...source.chain, layer.chainId]);
+    } catch (error) {
+      const known = await this.#observe(context);
+      // Unless the failure came after the deed.
+      if (known.snapshots.some(({ key }) => key === snapshotKeyOf(active))) this.#names.forget(name);
+      throw error;
+    }
+  }
+
+  /** Throws `not-found`, and `failed-precondition` for what has children or is mounted. */
+  async remove(name: string, context: EffectContext): Promise<void> {
+    const operation = `remove snapshot ${JSON.stringify(name)}`;
+    const snapshot = this.#require(name, operation);
+    const [child] = this.#names.children(name);
+    if (child !== undefined)
+      throw new CimletError('failed-precondition', `${operation}: ${JSON.stringify(child)} is made of it`);
+    this.#names.put({ ...snapshot, state: 'removing' });
+    try {
+      await this.#finishRemoval(snapshot, context);
+    } catch (error) {
+      this.#names.put(snapshot);
+      throw error;
+    }
+  }
+
+  /** How others would mount it. Throws `not-found`, and `failed-precondition` for a committed one. */
+  async mounts(name: string, context: EffectContext): Promise<SnapshotMount[]> {
+    const operation = `mounts of snapshot ${JSON.stringify(name)}`;
+    const { kind } = this.#require(name, operation);
+    if (kind === 'committed')
+      throw new CimletError('failed-precondition', `${operation}: it is committed`, {
+        hint: 'make a view of it, or an active snapshot on it',
+      });
+    return this.#host.snapshotMounts(snapshotKeyOf(name), context);
+  }
+
+  /** What it takes itself, without its parents. */
+  async usage(name: string, context: EffectContext): Promise<Usage> {
+    const { kind, chain, format } = this.#require(name, `usage of snapshot ${JSON.stringify(name)}`);
+    const { snapshots, layers } = await this.#observe(context);
+    const found =
+      kind === 'committed'
+        ? layers.find((layer) => layer.chainId === chain.at(-1) && layer.format === format)
+        : snapshots.find(({ key }) => key === snapshotKeyOf(name));
+    return { bytes: found?.bytes ?? 0, files: found?.files ?? 0 };
+  }
+
+  /** Throws `not-found`. */
+  stat(name: string): NamedSnapshot {
+    return this.#require(name, `stat snapshot ${JSON.stringify(name)}`);
+  }
+
+  /**
+   * Changes labels, all that can be changed: those named by field paths (`labels.team`; one without a value goes), or all of them (`labels`,
+   * or no field path). Throws `not-found`, `invalid-manifest` for any other field.
+   */
+  update(name: string, labels: Record<string, string>, fieldPaths: readonly string[] = []): NamedSnapshot {
+    const operation = `update snapshot ${JSON.stringify(name)}`;
+    const snapshot = this.#require(name, operation);
+    let updated = fieldPaths.length === 0 ? { ...labels } : { ...snapshot.labels };
+    for (const path of fieldPaths) {
+      if (path === 'labels') updated = { ...labels };
+      else if (path.startsWith('labels.')) {
+        const key = path.slice('labels.'.length);
+        const value = labels[key];
+        if (value === undefined || value === '') delete updated[key];
+        else updated[key] = value;
+      } else
+        throw new CimletError('invalid-manifest', `${operation}: ${path} cannot be changed`, {
+          hint: 'labels can',
+        });
+    }
+    this.#names.put({ ...snapshot, labels: updated });
+    return this.#require(name, operation);
+  }
+
+  /** Those that any of the filters lets through, or all; in the order of their names. */
+  walk(filters: readonly string[] = []): NamedSnapshot[] {
+    const parsed = filters.map(parseFilter);
+    return this.#names
+      .all()
+      .filter((snapshot) => parsed.length === 0 || parsed.some((passes) => passes(snapshot)));
+  }
+
+  /** Finishes or undoes what a crash left half done. */
+  async repair(context: EffectContext): Promise<void> {
+    const pending = this.#names.all().filter(({ state }) => state !== 'ready');
+    if (pending.length === 0) return;
+    const state = await this.#observe(context);
+    const isThere = (name: string) => state.snapshots.some(({ key }) => key === snapshotKeyOf(name));
+    for (const snapshot of pending) {
+      const { name, source = '', chain, format } = snapshot;
+      if (snapshot.state === 'removing') await this.#finishRemoval(snapshot, context);
+      else if (snapshot.state === 'preparing') {
+        if (isThere(name)) this.#names.put({ ...snapshot, state: 'ready' });
+        else this.#names.forget(name);
+      } else if (hasLayer(state, { chainId: chain.at(-1) as ChainId, format }, this.#chainBelow(source))) {
+        await this.#host.removeSnapshot(snapshotKeyOf(source), context);
+        this.#finishCommit(snapshot, source, chain);
+      } else this.#names.forget(name);
+    }
+  }
+
+  /** The chain below what is being committed, to tell whether the chain ID of its own layer was recorded. */
+  #chainBelow(source: string): readonly ChainId[] {
+    return this.#names.get(source)?.chain ?? [];
+  }
+
+  async #make(
+    kind: 'active' | 'view',
+    name: string,
+    parent: string | undefined,
+    { labels = {}, format: wanted, scratch }: PrepareOptions,
+    context: EffectContext,
+  ): Promise<NamedSnapshot> {
+    const operation = `prepare snapshot ${JSON.stringify(name)}`;
+    this.#requireFree(name, operation);
+    const below = parent === undefined ? undefined : await this.#chainOf(parent, operation, context);
+    const format = below?.format ?? wanted ?? preferredFormat(await this.#host.capabilities(), operation);
+    if (wanted !== undefined && wanted !== format)
+      throw new CimletError('failed-precondition', `${operation}: ${parent} is ${format}, not ${wanted}`);
+    const chain = below?.chain ?? [];
+    const sharing = scratch?.shareWith === undefined ? {} : { shareWith: snapshotKeyOf(scratch.shareWith) };
+    const own = scratch === undefined ? undefined : { ...scratch, ...sharing };
+    const snapshot = { name, kind, parent, format, chain, scratch: own, labels } as const;
+    this.#names.put({ ...snapshot, chain: [...chain], state: 'preparing' });
+    try {
+      const request = { key: snapshotKeyOf(name), kind, chain, format, scratch: own };
+      if (format === 'BlockCIM' && chain.length > 1) await this.#host.mergeChain({ chain, format }, context);
+      await this.#host.prepareSnapshot(request, context);
+    } catch (error) {
+      await this.#host.removeSnapshot(snapshotKeyOf(name), {
+        ...context,
+        signal: new AbortController().signal,
+      });
+      this.#names.forget(name);
+      throw error;
+    }
+    this.#names.put({ ...snapshot, chain: [...chain], state: 'ready' });
+    return this.#require(name, operation);
+  }
+
+  /** The chain that a parent's name or chain ID stands for. */
+  async #chainOf(
+    parent: string,
+    operation: string,
+    context: EffectContext,
+  ): Promise<{ chain: ChainId[]; format: LayerFormat }> {
+    const named = this.#names.get(parent);
+    if (named !== undefined) {
+      if (named.kind === 'committed' && named.state === 'ready') return named;
+      throw new CimletError(
+        'failed-precondition',
+        `${operation}: ${JSON.stringify(parent)} is not committed`,
+      );
+    }
+    const { layers } = await this.#observe(context);
+    const found = layers.filter(({ chainId }) => chainId === parent);
+    const [layer] = found;
+    if (layer === undefined)
+      throw new CimletError(
+        'not-found',
+        `${operation}: there is no snapshot or layer ${JSON.stringify(parent)}`,
+      );
+    const chain: ChainId[] = [];
+    for (let id: ChainId | undefined = layer.chainId; id !== undefined; ) {
+      chain.unshift(id);
+      id = layers.find((each) => each.chainId === chain[0] && each.format === layer.format)?.parent;
+    }
+    return { chain, format: layer.format };
+  }
+
+  async #finishRemoval({ name, kind, chain, format }: NamedSnapshot, context: EffectContext): Promise<void> {
+    const chainId = chain.at(-1);
+    if (kind !== 'committed') await this.#host.removeSnapshot(snapshotKeyOf(name), context);
+    else if (chainId !== undefined && !this.#isOthers({ chainId, format }, name))
+      await this.#host.removeLayer({ chainId, format }, context);
+    this.#names.forget(name);
+  }
+
+  /** A layer with another name, or that manifests asked for, stays when this name goes. */
+  #isOthers({ chainId, format }: LayerRef, name: string): boolean {
+    const isIt = (each: LayerRef) => each.chainId === chainId && each.format === format;
+    return (
+      this.#state.records().snapshots.some(isIt) ||
+      this.#names
+        .all()
+        .some((other) => other.name !== name && other.format === format && other.chain.includes(chainId))
+    );
+  }
+
+  #finishCommit(snapshot: NamedSnapshot, source: string, chain: ChainId[]): NamedSnapshot {
+    return this.#state.transaction(() => {
+      this.#names.forget(source);
+      this.#names.put({ ...snapshot, chain, scratch: undefined, source: undefined, state: 'ready' });
+      return this.#require(snapshot.name, 'commit');
+    });
+  }
+
+  #require(name: string, operation: string): NamedSnapshot {
+    const found = this.#names.get(name);
+    if (found === undefined)
+      throw new CimletError('not-found', `${operation}: there is no snapshot ${JSON.stringify(name)}`);
+    return found;
+  }
+
+  #requireFree(name: string, operation: string): void {
+    if (name === '' || name.includes('\0') || Buffer.byteLength(name) > LONGEST_NAME)
+      throw new CimletError('invalid-manifest', `${operation}: ${JSON.stringify(name)} is no name`);
+    if (this.#names.get(name) !== undefined)
+      throw new CimletError('already-exists', `${operation}: there is a snapshot ${JSON.stringify(name)}`);
+  }
+
+  #observe(context: EffectContext): Promise<HostState> {
+    return this.#host.observe({ signal: context.signal });
+  }
+}
+
+function hasLayer({ layers }: HostState, ref: LayerRef, below: readonly ChainId[]): boolean {
+  if (below.includes(ref.chainId)) return false;
+  return layers.some(({ chainId, format }) => chainId === ref.chainId && format === ref.format);
+}
+
+function preferredFormat(capabilities: Capabilities, operation: string): LayerFormat {
+  const can = (format: LayerFormat) =>
+    capabilities[`${format}.write`].available && capabilities[`${format}.mount`].available;
+  const format = FORMATS.find(can);
+  if (format === undefined)
+    throw new CimletError('unsupported-host', `${operation}: this host writes layers of no format`);
+  return format;
+}
