@@ -36,9 +36,13 @@ afterEach(() => {
   rmSync(root, { recursive: true });
 });
 
-async function killedAt(method: EffectName, stage: 'before' | 'after', act: Promise<unknown>): Promise<void> {
+async function killedAt(
+  method: EffectName,
+  stage: 'before' | 'after',
+  act: () => Promise<unknown>,
+): Promise<void> {
   death = { method, stage };
-  await expect(act).rejects.toThrow();
+  await expect(act()).rejects.toThrow();
   death = undefined;
   expect(isDead).toBe(true);
 }
@@ -56,7 +60,7 @@ const format = 'ForkedCIM';
 
 describe('a snapshotter killed', () => {
   it.each(['before', 'after'] as const)('%s preparing', async (stage) => {
-    const act = new Snapshotter(host, state).prepare('a', undefined, { format }, context);
+    const act = () => new Snapshotter(host, state).prepare('a', undefined, { format }, context);
     await killedAt('prepareSnapshot', stage, act);
     const next = await restart();
     expect(next.walk().map(({ name }) => name)).toEqual(stage === 'after' ? ['a'] : []);
@@ -67,7 +71,7 @@ describe('a snapshotter killed', () => {
   it.each(['before', 'after'] as const)('%s committing', async (stage) => {
     const snapshotter = new Snapshotter(host, state);
     await snapshotter.prepare('a', undefined, { format }, context);
-    await killedAt('commitSnapshot', stage, snapshotter.commit('base', 'a', {}, context));
+    await killedAt('commitSnapshot', stage, () => snapshotter.commit('base', 'a', {}, context));
     const next = await restart();
     expect(next.walk().map(({ name }) => name)).toEqual([stage === 'after' ? 'base' : 'a']);
     if (stage === 'before') await next.commit('base', 'a', {}, context);
@@ -79,7 +83,7 @@ describe('a snapshotter killed', () => {
   it.each(['before', 'after'] as const)('%s removing an active one', async (stage) => {
     const snapshotter = new Snapshotter(host, state);
     await snapshotter.prepare('a', undefined, { format }, context);
-    await killedAt('removeSnapshot', stage, snapshotter.remove('a', context));
+    await killedAt('removeSnapshot', stage, () => snapshotter.remove('a', context));
     const next = await restart();
     expect([next.walk(), (await host.observe(context)).snapshots]).toEqual([[], []]);
   });
@@ -88,7 +92,7 @@ describe('a snapshotter killed', () => {
     const snapshotter = new Snapshotter(host, state);
     await snapshotter.prepare('a', undefined, { format }, context);
     await snapshotter.commit('base', 'a', {}, context);
-    await killedAt('removeLayer', stage, snapshotter.remove('base', context));
+    await killedAt('removeLayer', stage, () => snapshotter.remove('base', context));
     const next = await restart();
     expect([next.walk(), (await host.observe(context)).layers]).toEqual([[], []]);
   });
