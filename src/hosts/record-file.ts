@@ -1,6 +1,7 @@
 /** Small files that say what is there: whole and durable, or not there at all. */
 
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { classify, isErrorCode } from '../errors.ts';
 import { syncDirectory } from './directories.ts';
@@ -12,7 +13,8 @@ export async function readRecord<T extends { formatVersion: 1 }>(
 ): Promise<T | undefined> {
   let text: string;
   try {
-    text = await readFile(file, 'utf8');
+    // In place: a few kilobytes, of which there may be ten thousand to read at the start.
+    text = readFileSync(file, 'utf8');
   } catch (error) {
     const classified = classify(error, `read ${file}`);
     if (isErrorCode(classified, 'not-found', 'failed-precondition')) return undefined;
