@@ -41,6 +41,8 @@ export interface HostFixture {
   view: ViewKind;
   /** Forked images hold on to the very files that they were forked from: one that is built anew takes its children along. */
   forksHoldOnToFiles?: boolean;
+  /** What is written to one snapshot is kept apart from all others by a disk. */
+  diskForEachSnapshot?: boolean;
   /** Of layers in cases that are about any format; forked CIMs unless told. */
   format?: 'BlockCIM' | 'WCIFS';
   /** A directory outside the root, which exists, to mount below. */

@@ -204,6 +204,8 @@ const cases: readonly SnapshotCase[] = [
     run: async (fixture) => {
       const { host, snapshot, mount } = await prepare(fixture);
       const second = { ...snapshot, key: 'second', scratch: { shareWith: 'work' } };
+      if (fixture.diskForEachSnapshot === true)
+        return rejects(host.prepareSnapshot(second, context), 'unsupported-host', /one scratch/);
       await host.prepareSnapshot(second, context);
       const other = mountFor(fixture, second);
       await host.mount(mount, context);

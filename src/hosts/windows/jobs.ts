@@ -66,10 +66,8 @@ export interface ExportTreeJob {
   /** Directories, which end in a backslash. */
   upper: string;
   lower?: string | undefined;
-  /** Path of the tree in the tar. */
-  below: string;
-  /** Folded names in the root that belong to no layer. */
-  omit: readonly string[];
+  /** Where the tree is in the tar; empty for one that is laid out as a layer. */
+  below: 'Files' | '';
   file: string;
   temporary: string;
 }

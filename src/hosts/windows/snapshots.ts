@@ -19,6 +19,7 @@ import {
   readSnapshotFolder,
   readSnapshotRecord,
   readSnapshotRecords,
+  requireSnapshot,
   writeSnapshotRecord,
 } from '../snapshot-records.ts';
 import { checkSnapshotRequest, isSameRequest, otherSnapshot } from '../snapshot-request.ts';
@@ -188,11 +189,14 @@ function locatedFolder(location: string, key: string, { root }: Layout): string 
 async function checkScratch(layout: Layout, request: SnapshotRequest, operation: string): Promise<void> {
   const { chain, format, scratch } = request;
   if (scratch === undefined) return;
+  if (scratch.shareWith !== undefined) await requireSnapshot(layout, scratch.shareWith, operation);
   const refuse = (why: string, hint: string) =>
     new CimletError('invalid-manifest', `${operation}: ${why}`, { hint });
   if (chain.length === 0) throw refuse('a snapshot of no layers has no scratch', 'leave the scratch out');
   if (scratch.shareWith !== undefined && format !== 'LCOW')
-    throw refuse('Windows keeps no two containers in one scratch', 'leave shareWith out');
+    throw new CimletError('unsupported-host', `${operation}: Windows keeps no two of them in one scratch`, {
+      hint: 'leave shareWith out',
+    });
   if (scratch.location !== undefined) await checkLocation(layout, scratch.location, operation);
 }
 
@@ -209,11 +213,11 @@ async function checkLocation({ root }: Layout, location: string, operation: stri
   if (!stats.isDirectory()) throw refuse('is no directory');
 }
 
-/** What a snapshot's scratch takes on disk; what is in a disk isn't looked at. */
+/** What a snapshot's scratch takes on disk; a disk, which isn't looked into, is one file. */
 async function sizeOf(layout: Layout, request: SnapshotRequest): Promise<Size> {
   if (request.scratch?.shareWith !== undefined) return { bytes: 0, files: 0 };
   const folder = await scratchFolder(layout, request);
-  if (request.chain.length > 0) return { bytes: (await sizeUnder(join(folder, DISK))).bytes, files: 0 };
+  if (request.chain.length > 0) return sizeUnder(join(folder, DISK));
   const { bytes, files } = await sizeUnder(join(folder, 'Files'));
   return { bytes, files: Math.max(0, files - 1) };
 }

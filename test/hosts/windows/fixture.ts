@@ -4,9 +4,9 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { lstat, mkdir, mkdtemp, readdir, readFile, rm, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { LayerFormat, LayerRef } from '../../../src/hosts/host.ts';
-import { hexOf } from '../../../src/hosts/identity.ts';
+import { hexOf, snapshotGuid } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
 import type { HostFixture } from '../../conformance/host.ts';
@@ -42,27 +42,46 @@ async function dismountAll(root: string): Promise<void> {
 function windowsFixture(directory: string): HostFixture {
   const root = join(directory, 'root');
   const open = () => createWindowsHost({ root });
-  const { bindfilter, cimfs, vmcompute } = openWindowsApi();
+  const { bindfilter, cimfs, computestorage, kernel32, vmcompute } = openWindowsApi();
   const snapshotFolder = ({ chainId, format }: LayerRef) =>
     join(root, 'snapshots', hexOf(chainId) + SUFFIXES[format]);
   return {
     host: open(),
     view: 'Kernel',
     forksHoldOnToFiles: true,
+    diskForEachSnapshot: true,
     workspace: join(directory, 'workspace'),
     files: join(directory, 'files'),
     reopen: async () => open(),
     makeLayer: (files) => writeLayerBlob(directory, layerItems(files)),
     readFile: async (path) => (existsSync(path) ? readFile(path, 'utf8') : undefined),
+    writeFile: (path, content) => writeFile(path, content),
+    removeFile: (path) => unlink(path),
     makeFile: (path) => writeFile(path, 'foreign'),
     makeDirectory: async (path) => void (await mkdir(path)),
     fingerprint: () => fingerprint(root),
-    unmountByHand: async ({ path, volumeGuid, format }) => {
-      await bindfilter.removeMapping(path.replaceAll('/', '\\'));
-      if (format !== 'WCIFS') return cimfs.dismountImage(volumeGuid);
-      const scratch = join(root, 'scratches', `view-${volumeGuid}`);
-      await vmcompute.unprepareLayer(scratch);
-      await vmcompute.deactivateLayer(scratch);
+    coverByHand: async ({ path }) => {
+      const above = dirname(path.replaceAll('/', '\\'));
+      await mkdir(join(directory, 'elsewhere'));
+      await bindfilter.setupFilter(above, join(directory, 'elsewhere'), 0);
+      return () => bindfilter.removeMapping(above);
+    },
+    unmountByHand: async ({ path, volumeGuid, format, snapshot }) => {
+      const place = path.replaceAll('/', '\\');
+      if (snapshot === undefined) await bindfilter.removeMapping(place);
+      else await kernel32.deleteVolumeMountPoint(place);
+      const scratch =
+        snapshot === undefined
+          ? join(root, 'scratches', `view-${volumeGuid}`)
+          : join(root, 'snapshots', snapshotGuid(snapshot));
+      if (format === 'WCIFS') await vmcompute.unprepareLayer(scratch);
+      else if (snapshot !== undefined)
+        await computestorage.detachOverlayFilter(await vmcompute.getLayerMountPath(scratch), {
+          SchemaVersion: { Major: 2, Minor: 1 },
+          FilterType: 'UnionFS',
+        });
+      if (format === 'WCIFS' || snapshot !== undefined) await vmcompute.deactivateLayer(scratch);
+      if (format !== 'WCIFS') await cimfs.dismountImage(volumeGuid);
     },
     damageLayer: async (ref) => {
       if (ref.format === 'BlockCIM') return unlink(join(snapshotFolder(ref), 'layer.bcim'));

@@ -69,7 +69,7 @@ await rejects(
   'invalid-manifest',
   /40 GiB|too few/,
 );
-await rejects(prepare('x', { scratch: { shareWith: 'usual' } }), 'invalid-manifest', /in one scratch/);
+await rejects(prepare('x', { scratch: { shareWith: 'usual' } }), 'unsupported-host', /in one scratch/);
 await rejects(prepare('x', { scratch: { location: 'elsewhere' } }), 'invalid-manifest', /not absolute/);
 await rejects(
   prepare('x', { scratch: { location: 'C:\\store\\in' } }),
