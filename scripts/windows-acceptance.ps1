@@ -125,7 +125,7 @@ try {
   Test-Step 'this machine' { "$($version.ProductName) $($version.CurrentBuild).$($version.UBR), cimlet $(& $program version)" }
   Test-Step 'doctor' { Invoke-Cimlet @('doctor') @(0, 1) }
   $state = Invoke-Cimlet @('observe', '-o', 'json') | ConvertFrom-Json
-  foreach ($format in 'ForkedCIM', 'BlockCIM') {
+  foreach ($format in 'ForkedCIM', 'BlockCIM', 'WCIFS') {
     $write = $state.capabilities."$format.write"
     $mount = $state.capabilities."$format.mount"
     if ($write.available -and $mount.available) { Test-Format $format }

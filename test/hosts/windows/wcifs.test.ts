@@ -1,0 +1,136 @@
+/** WCIFS layers: what Windows is given to make them of, what becomes of it, and what is left when a call fails or is the last. */
+
+import { existsSync } from 'node:fs';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { hexOf } from '../../../src/hosts/identity.ts';
+import {
+  type NativeCall,
+  openWindowsWorld,
+  runWindowsProcess,
+  type WindowsWorld,
+} from '../../support/windows.ts';
+import { canRunWindows } from '../../support/windows-tools.ts';
+import type { WcifsOutcome } from './wcifs.ts';
+import type { WcifsFault } from './wcifs-faults.ts';
+
+const script = (name: string) => join(import.meta.dirname, name);
+
+describe.runIf(canRunWindows())('WCIFS layers', () => {
+  let world: WindowsWorld;
+  let outcome: WcifsOutcome;
+  let calls: NativeCall[];
+  const inLayer = (index: number, path: string) => {
+    const hex = hexOf(outcome.chain[index] ?? '');
+    return join(world.drive, 'wcifs/snapshots', `${hex}.wcifs`, hex.slice(0, 32), path);
+  };
+  const inode = async (index: number, path: string) => (await stat(inLayer(index, path))).ino;
+  /** What was restored of a file beside its data. */
+  const streamsOf = async (index: number, path: string) => {
+    const name = (await inode(index, path)).toString(16).padStart(16, '0');
+    return (await readFile(join(world.drive, 'doubles/streams', name))).toString('latin1');
+  };
+
+  beforeAll(async () => {
+    world = await openWindowsWorld();
+    const { stdout, stderr } = await runWindowsProcess(world, { script: script('wcifs.ts') });
+    expect(stderr).toBe('');
+    outcome = JSON.parse(stdout) as WcifsOutcome;
+    calls = await world.calls();
+  }, 120_000);
+  afterAll(() => world?.close());
+
+  it('are shown with what the upper one changes, takes away and links', () => {
+    expect(outcome.shown).toEqual({
+      'across.txt': 'lower',
+      'dir\\lower.txt': 'lower',
+      'emptied\\young.txt': 'young',
+      'kept.txt': 'kept',
+      'new-link.txt': 'new',
+      'new.txt': 'new',
+      'odd.txt': 'odd',
+      'own-link.txt': 'kept',
+      // What Windows would show as links; Wine has none.
+      shortcut: '',
+      symlink: '',
+    });
+    expect(outcome.layers.map(({ faults }) => faults)).toEqual([[], []]);
+    expect(outcome.leftovers).toEqual([]);
+  });
+
+  it('keep descriptors, extended attributes, alternate streams and links of both kinds', async () => {
+    const odd = await streamsOf(0, 'Files/odd.txt');
+    expect(odd).toContain('NOTE\0note');
+    expect(odd).toContain(Buffer.from(':more:$DATA', 'utf16le').toString('latin1'));
+    expect(odd).toContain('another stream');
+    expect(odd.charCodeAt(0)).toBe(3);
+    expect(await streamsOf(1, 'Files/new.txt')).toContain('aside');
+    for (const [index, name] of [
+      [0, 'symlink'],
+      [1, 'shortcut'],
+    ] as const)
+      expect(await streamsOf(index, `Files/${name}`)).toContain('\x0c\0\0\xa0');
+    expect(await inode(0, 'Files/own-link.txt')).toBe(await inode(0, 'Files/kept.txt'));
+    expect(await inode(1, 'Files/new-link.txt')).toBe(await inode(1, 'Files/new.txt'));
+    expect(await inode(1, 'Files/across.txt')).toBe(await inode(0, 'Files/dir/lower.txt'));
+  });
+
+  it("have files' and directories' times as the tar has them, also where something was taken away", async () => {
+    for (const path of ['Files/new.txt', 'Files/emptied', 'Files'])
+      expect((await stat(inLayer(1, path))).mtime.toISOString(), path).toBe('2024-05-06T07:08:09.123Z');
+  });
+
+  it('share the files of their utility VM, but none that is changed in place', async () => {
+    expect(await inode(1, 'UtilityVM/Files/vm.txt')).toBe(await inode(0, 'UtilityVM/Files/vm.txt'));
+    const bcd = 'UtilityVM/Files/EFI/Microsoft/Boot/BCD';
+    expect(await inode(1, bcd)).not.toBe(await inode(0, bcd));
+    expect(await readFile(inLayer(1, bcd), 'utf8')).toBe('bcd');
+    expect(await readFile(inLayer(1, 'UtilityVM/Files/vm2.txt'), 'utf8')).toBe('vm2');
+    expect(existsSync(inLayer(0, 'UtilityVM/Files/vm2.txt'))).toBe(false);
+  });
+
+  it('are made by Windows in its order, with privileges that are taken back', () => {
+    const layer = /^(Process|Create|Activate|Prepare|Unprepare|Deactivate|Destroy|Import)/;
+    expect(calls.filter(({ call }) => layer.test(call)).map(({ call }) => call)).toEqual([
+      ...['ProcessBaseImage', 'ProcessUtilityImage'],
+      ...['CreateSandboxLayer', 'ActivateLayer', 'PrepareLayer'],
+      ...['UnprepareLayer', 'DeactivateLayer', 'DestroyLayer'],
+      ...['ImportLayer', 'ProcessUtilityImage'],
+      ...['CreateSandboxLayer', 'ActivateLayer', 'PrepareLayer'],
+      ...['UnprepareLayer', 'DeactivateLayer', 'DestroyLayer'],
+    ]);
+    expect(new Set(outcome.privileges)).toEqual(new Set(['disabled']));
+    const prepared = calls.filter(({ call }) => call === 'PrepareLayer').at(-1)?.args.parents as string[];
+    expect(prepared.map((path) => path.slice(-32))).toEqual(
+      outcome.chain.toReversed().map((chainId) => hexOf(chainId).slice(0, 32)),
+    );
+  });
+
+  it('say which call failed, keep nothing, and are made when asked again', async () => {
+    const { stdout, stderr } = await runWindowsProcess(world, { script: script('wcifs-faults.ts') });
+    expect(stderr).toBe('');
+    const faults = JSON.parse(stdout) as WcifsFault[];
+    expect(faults).toHaveLength(14);
+    for (const fault of faults) {
+      expect(fault).toMatchObject({ leftovers: [], again: 'succeeded' });
+      expect(fault.error, JSON.stringify(fault)).toContain(fault.call);
+      if (fault.doing !== 'dismount') expect({ ...fault }).toMatchObject({ volumes: [] });
+    }
+  }, 120_000);
+
+  it('come through kills in the middle of each call and leave nothing behind', async () => {
+    for (const call of ['BackupWrite', 'ProcessBaseImage', 'PrepareLayer', 'ImportLayer', 'BfSetupFilter']) {
+      await world.plan([{ call, action: 'kill-after' }]);
+      const { stdout, stderr } = await runWindowsProcess(world, { script: script('wcifs-life.ts') });
+      expect({ call, stdout, stderr }).toEqual({ call, stdout: '', stderr: '' });
+    }
+    await world.plan([]);
+    const { stdout, stderr } = await runWindowsProcess(world, { script: script('wcifs-life.ts') });
+    expect({ stdout, stderr }).toEqual({ stdout: 'done\n', stderr: '' });
+    const devices = await readdir(join(world.drive, '../dosdevices'));
+    expect(devices.filter((name) => name.startsWith('volume{'))).toEqual([]);
+    expect(await readdir(join(world.drive, 'life/snapshots'))).toEqual([]);
+    expect(await readdir(join(world.drive, 'life/scratches'))).toEqual([]);
+  }, 120_000);
+});
