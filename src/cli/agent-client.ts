@@ -3,7 +3,10 @@
 import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { CimletError, classify, isErrorCode } from '../errors.ts';
+import { quote } from '../manifests/field-path.ts';
 import type { WatchEventType } from '../server/watch.ts';
+import type { CliContext } from './context.ts';
+import type { GlobalOptions } from './options.ts';
 
 export interface AgentClient {
   get(path: string, signal?: AbortSignal): Promise<unknown>;
@@ -18,29 +21,73 @@ export interface WatchEvent {
   data: unknown;
 }
 
-/** Undefined when no agent listens there. */
-export async function connectAgent(socketPath: string): Promise<AgentClient | undefined> {
-  const send = (method: string, path: string, body?: object, signal?: AbortSignal) =>
+/** An agent that is there answers its health at once. */
+const HEALTH_TIMEOUT_MS = 5000;
+/** For an answer to begin: a plan may have to ask registries. */
+const ANSWER_TIMEOUT_MS = 5 * 60_000;
+
+/** The agent of a root; undefined when none runs there, or can, its path being too long for a socket. */
+export async function agentOf(
+  { services }: CliContext,
+  { root }: Pick<GlobalOptions, 'root'>,
+): Promise<AgentClient | undefined> {
+  let address: string;
+  try {
+    address = services.agentAddress(root);
+  } catch (error) {
+    if (isErrorCode(error, 'failed-precondition')) return undefined;
+    throw error;
+  }
+  return connectAgent(address);
+}
+
+/** Undefined when no agent listens there. Throws `busy` when one doesn't answer, `failed-precondition` for no agent. */
+export async function connectAgent(
+  socketPath: string,
+  healthTimeoutMs = HEALTH_TIMEOUT_MS,
+): Promise<AgentClient | undefined> {
+  const send = (
+    method: string,
+    path: string,
+    body?: object,
+    signal?: AbortSignal,
+    timeoutMs = ANSWER_TIMEOUT_MS,
+  ) =>
     new Promise<IncomingMessage>((resolve, reject) => {
       const headers = body === undefined ? {} : { 'content-type': 'application/json' };
-      const sent = request({ socketPath, path, method, headers, signal }, resolve);
-      sent.on('error', (error) => reject(classify(error, `ask the agent at ${socketPath}`)));
+      const sent = request({ socketPath, path, method, headers, signal }, (response) => {
+        clearTimeout(timer);
+        resolve(response);
+      });
+      const giveUp = () => sent.destroy(silent(socketPath));
+      const timer = setTimeout(giveUp, timeoutMs);
+      sent.on('error', (error) => {
+        clearTimeout(timer);
+        reject(classify(error, `ask the agent at ${socketPath}`));
+      });
       sent.end(body === undefined ? undefined : JSON.stringify(body));
     });
+  const parse = (answer: string) => {
+    try {
+      return JSON.parse(answer) as Record<string, string | undefined>;
+    } catch (cause) {
+      const message = `what listens at ${socketPath} is no agent of cimlet: it answered ${quote(answer)}`;
+      throw new CimletError('failed-precondition', message, { cause });
+    }
+  };
   const call = async (method: string, path: string, body?: object, signal?: AbortSignal) => {
     const response = await accepted(await send(method, path, body, signal));
-    return JSON.parse(await text(response)) as unknown;
+    return parse(await text(response)) as unknown;
   };
   const accepted = async (response: IncomingMessage) => {
     if (response.statusCode === 200) return response;
-    const { code, message, hint } = JSON.parse(await text(response)) as Record<
-      'code' | 'message' | 'hint',
-      string
-    >;
-    throw new CimletError(code === 'not-found' ? code : 'failed-precondition', message, { hint });
+    const { code, message, hint } = parse(await text(response));
+    const what = message ?? `the agent answered ${response.statusCode}`;
+    throw new CimletError(code === 'not-found' ? code : 'failed-precondition', what, { hint });
   };
   try {
-    await call('GET', '/healthz');
+    const health = await send('GET', '/healthz', undefined, undefined, healthTimeoutMs);
+    parse(await text(await accepted(health)));
   } catch (error) {
     if (isErrorCode(error, 'not-found', 'unavailable')) return undefined;
     throw error;
@@ -53,6 +100,12 @@ export async function connectAgent(socketPath: string): Promise<AgentClient | un
       return readEvents(await accepted(await send('GET', query, undefined, signal)));
     },
   };
+}
+
+function silent(socketPath: string): CimletError {
+  return new CimletError('busy', `the agent at ${socketPath} does not answer`, {
+    hint: 'see its log; if it hangs, stop it and start it again',
+  });
 }
 
 /** Server-sent events. Comments are left out. */

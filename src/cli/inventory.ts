@@ -3,7 +3,7 @@
 import { isErrorCode } from '../errors.ts';
 import { type Item, type Items, itemsOf, pathOf, type Section } from '../server/items.ts';
 import type { EventRecord } from '../state/records.ts';
-import { type AgentClient, connectAgent } from './agent-client.ts';
+import { type AgentClient, agentOf } from './agent-client.ts';
 import type { CliContext } from './context.ts';
 import type { GlobalOptions } from './options.ts';
 import { type Session, withReader } from './session.ts';
@@ -25,15 +25,15 @@ export async function withInventory<T>(
   return withReader(context, options, (session) => use(readRoot(session)));
 }
 
-/** Undefined also when the agent is another user's: what may be read of its root still can be. */
+/** Undefined also when the agent is another user's, or hangs: what may be read of its root still can be. */
 export async function findAgent(
-  { services }: CliContext,
-  { root }: GlobalOptions,
+  context: CliContext,
+  options: GlobalOptions,
 ): Promise<AgentClient | undefined> {
   try {
-    return await connectAgent(services.agentAddress(root));
+    return await agentOf(context, options);
   } catch (error) {
-    if (isErrorCode(error, 'access-denied')) return undefined;
+    if (isErrorCode(error, 'access-denied', 'busy')) return undefined;
     throw error;
   }
 }

@@ -8,7 +8,7 @@ import { timerMs } from '../reconciler/retry-policy.ts';
 import { type Item, pathOf } from '../server/items.ts';
 import type { ResourceRecord } from '../state/records.ts';
 import { requireResource, type State } from '../state/state.ts';
-import { type AgentClient, connectAgent } from './agent-client.ts';
+import { type AgentClient, agentOf } from './agent-client.ts';
 import type { AddCommand, CliContext } from './context.ts';
 import { type GlobalOptions, parseTarget } from './options.ts';
 import { withReader, withWriter } from './session.ts';
@@ -47,7 +47,7 @@ export const addSuspend: AddCommand = (program, context) => {
     .action(async (key: ResourceKey, _options, command) => {
       const options = command.optsWithGlobals() as GlobalOptions & { reason: string; by: string };
       const { reason, by } = options;
-      const client = await connectAgent(context.services.agentAddress(options.root));
+      const client = await agentOf(context, options);
       if (client !== undefined) await client.post('/api/v1/suspend', { key, reason, by });
       else
         await withWriter(context, options, 'suspend', async ({ state }) => {
@@ -66,7 +66,7 @@ export const addResume: AddCommand = (program, context) => {
     .addHelpText('after', example('resume mount/app'))
     .action(async (key: ResourceKey, _options, command) => {
       const options = command.optsWithGlobals() as GlobalOptions;
-      const client = await connectAgent(context.services.agentAddress(options.root));
+      const client = await agentOf(context, options);
       const wasSuspended =
         client === undefined
           ? await withWriter(context, options, 'resume', async ({ state }) => state.resume(key))
@@ -103,7 +103,7 @@ async function waitUntilReady(
   const timeout = AbortSignal.timeout(timerMs(options.timeout));
   const done = new AbortController();
   const signal = AbortSignal.any([interrupted, timeout, done.signal]);
-  const client = await connectAgent(context.services.agentAddress(options.root));
+  const client = await agentOf(context, options);
   // Watching begins first, so that nothing is missed in between.
   const [kind, name] = key.split('/') as [Kind, string];
   const changes = await client?.watch(pathOf(kind), signal);
@@ -137,13 +137,13 @@ function readOutcome(state: State, key: ResourceKey): boolean {
 }
 
 async function requireAgent(
-  { services }: CliContext,
-  { root }: GlobalOptions,
+  context: CliContext,
+  options: GlobalOptions,
   command: string,
 ): Promise<AgentClient> {
-  const client = await connectAgent(services.agentAddress(root));
+  const client = await agentOf(context, options);
   if (client !== undefined) return client;
-  throw new CimletError('failed-precondition', `${command}: no agent runs on ${root}`, {
+  throw new CimletError('failed-precondition', `${command}: no agent runs on ${options.root}`, {
     hint: 'start one with cimlet agent, or use cimlet apply',
   });
 }

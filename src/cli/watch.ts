@@ -1,7 +1,7 @@
 /** `--watch`: what the agent of a root tells, printed as it comes, until the agent or whoever watches ends it. */
 
 import { CimletError, isErrorCode } from '../errors.ts';
-import { connectAgent, type WatchEvent } from './agent-client.ts';
+import { agentOf, type WatchEvent } from './agent-client.ts';
 import type { CliContext } from './context.ts';
 import type { GlobalOptions } from './options.ts';
 import { formatStreamed, isDataFormat } from './output.ts';
@@ -28,8 +28,8 @@ export async function watchAgent<Row>(
   options: GlobalOptions,
   watch: Watch<Row>,
 ): Promise<void> {
-  const { terminal, services } = context;
-  const client = await connectAgent(services.agentAddress(options.root));
+  const { terminal } = context;
+  const client = await agentOf(context, options);
   if (client === undefined) {
     throw new CimletError(
       'failed-precondition',

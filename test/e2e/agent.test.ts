@@ -151,6 +151,18 @@ describe('as a process', () => {
     expect(await cimlet('suspend', 'mount/none', '--reason', 'x')).toMatchObject({ code: 1 });
   });
 
+  test('a root whose path is too long for a socket has no agent, and can be told things all the same', async () => {
+    const world = await worldWithApp();
+    const root = world.path('r'.repeat(120));
+    const cimlet = (...args: string[]) => runProgram([...args, '--root', root]);
+    expect(await cimlet('apply', '-f', world.path('manifests'), '--yes')).toMatchObject({ code: 0 });
+    expect(await cimlet('suspend', 'mount/app', '--reason', 'x')).toMatchObject({ code: 0 });
+    expect(await cimlet('resume', 'mount/app')).toMatchObject({ code: 0, stdout: 'Mount/app is resumed\n' });
+    expect(await cimlet('wait', 'mount/app')).toMatchObject({ code: 0 });
+    expect((await cimlet('get', 'mounts')).stdout).toContain('app');
+    expect((await cimlet('agent', '-f', world.path('manifests'))).stderr).toContain('shorter');
+  });
+
   test('what it cannot follow or does not know is said before anything is done', async () => {
     const world = new World();
     const nothing = await runProgram(['agent', '--root', world.root]);

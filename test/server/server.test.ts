@@ -284,6 +284,29 @@ describe('the API', () => {
   });
 });
 
+it.each([
+  ['something else', 'hello', /is no agent of cimlet: it answered "hello"/],
+  ['an agent that fails', '{}', /the agent answered 500/],
+])('a client says that %s listens there', async (_, body, message) => {
+  const stranger = createHttpServer((_request, response) => {
+    response.writeHead(body === '{}' ? 500 : 200).end(body);
+  }).listen(agentSocket(root));
+  await once(stranger, 'listening');
+  end = async () => void stranger.close();
+  await expect(connectAgent(agentSocket(root))).rejects.toThrow(message);
+});
+
+it('a client gives up on an agent that hangs', async () => {
+  const hanging = createHttpServer(() => undefined).listen(agentSocket(root));
+  await once(hanging, 'listening');
+  end = async () => hanging.closeAllConnections();
+  await expect(connectAgent(agentSocket(root), 10)).rejects.toMatchObject({
+    code: 'busy',
+    message: expect.stringContaining('does not answer'),
+  });
+  hanging.close();
+});
+
 it('a client finds no agent where none runs', async () => {
   end = async () => undefined;
   expect(await connectAgent(agentSocket(root))).toBeUndefined();
