@@ -97,7 +97,7 @@ function addStatus(service: Command, context: CliContext): void {
 function requireSupport({ services }: CliContext): ServiceSupport {
   if (services.service !== undefined) return services.service;
   throw new CimletError('unsupported-host', 'cimlet knows no service manager of this system', {
-    hint: 'have whatever starts programs here run cimlet agent',
+    hint: 'have whatever starts programs with this system run cimlet agent',
   });
 }
 
