@@ -15,12 +15,19 @@ export function foldPath(path: string): string {
 export async function checkMountPath(path: string, root: string): Promise<void> {
   const refuse = (why: string) => new CimletError('invalid-manifest', `mount ${path}: ${why}`);
   if (!isAbsolute(path)) throw refuse('the path is not absolute');
-  const normal = resolve(path);
+  const normal = withoutNamespace(resolve(path));
   if (normal !== path.replaceAll('/', '\\')) throw refuse(`the path should be written as ${normal}`);
+  if (/[. ](\\|$)/.test(normal) || normal.includes(':', 2))
+    throw refuse('Windows takes no names that end in a dot or a space, nor colons in them');
   const place = foldPath(await realLocation(normal));
   const realRoot = foldPath(await realLocation(root));
   if (isWithin(place, realRoot) || isWithin(realRoot, place))
     throw refuse(`the path lies inside or above the root ${root}`);
+}
+
+/** `\\?\C:\x` is `C:\x`. */
+export function withoutNamespace(path: string): string {
+  return path.replace(/^\\\\[?.]\\(?=[a-z]:\\)/i, '');
 }
 
 /** What is at a path that is none of ours. */

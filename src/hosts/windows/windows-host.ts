@@ -4,7 +4,7 @@
  */
 
 import { arch } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { CimletError, isErrorCode } from '../../errors.ts';
 import { openWindowsApi, type WindowsApi } from '../../native/windows/windows.ts';
 import { throwIfAborted } from '../abort.ts';
@@ -63,6 +63,7 @@ import { leaveSnapshot } from './snapshot-trees.ts';
 import { deleteSnapshotFolder, isSnapshotFolder, observeSnapshots } from './snapshots.ts';
 import { type Gallery, pathStateOf, showView, takeAway } from './views.ts';
 import { VmAttachments } from './vm-attachments.ts';
+import { storeRoot } from './store-root.ts';
 import { Volumes } from './volumes.ts';
 import type { Workshop } from './workshop.ts';
 
@@ -100,7 +101,7 @@ class WindowsHost implements Host {
   #probed: Promise<WindowsCapabilities> | undefined;
 
   constructor({ root, boot, patience }: WindowsHostOptions) {
-    this.root = resolve(root);
+    this.root = storeRoot(root);
     this.#layout = layoutOf(this.root);
     const explained = async (error: unknown) =>
       explain(error, { ...this.#api, version: (await this.#probe()).version });

@@ -16,6 +16,7 @@ const FAULTS = 'C:\\doubles\\faults.txt';
 const plan = (text: string) => writeFile(FAULTS, text);
 
 await mkdir('C:\\blobs');
+await mkdir('C:\\Store');
 await mkdir('C:\\doubles', { recursive: true });
 const host = createWindowsHost({ root: 'C:\\store' });
 const makeLayer = (files: typeof BASE) => writeLayerBlob('C:\\blobs', layerItems(files));
@@ -100,7 +101,61 @@ async function hung(): Promise<void> {
   await impatient.dismount(volumeGuid, context);
 }
 
+/** One refusal doesn't keep all the rest from being seen. */
+async function unseen(): Promise<void> {
+  const requests = await stack({ makeLayer } as never, BASE);
+  await build(host, requests);
+  const key = 'unseen';
+  const chain = requests.map(({ chainId }) => chainId);
+  await host.prepareSnapshot({ key, kind: 'active', chain, format: 'ForkedCIM' }, context);
+  const volumeGuid = mountVolumeGuid(key);
+  const path = 'C:\\unseen';
+  const request: MountRequest = {
+    ...{ volumeGuid, path, chain, format: 'ForkedCIM', view: 'Kernel' },
+    ...{ access: 'ReadWrite', snapshot: key },
+  };
+  await host.mount(request, context);
+  await plan('GetLayerMountPath 1 fail 80004005\n');
+  const { mounts, layers } = await look(host);
+  assert.equal(layers.length > 0, true);
+  assert.match(mounts[0]?.message ?? '', /GetLayerMountPath/);
+  await plan('GetLayerMountPath 1 fail 80004005\n');
+  await rejects(host.removeLayer(requests[0] as never, context), 'native');
+  assert.equal((await look(host)).mounts[0]?.state, 'mounted');
+  await host.dismount(volumeGuid, context);
+  await host.removeSnapshot(key, context);
+}
+
+/** Paths that Windows takes for one are one, and what it would take for another isn't taken. */
+async function spellings(): Promise<void> {
+  const roots = ['C:\\Store', 'C:\\Store\\', 'c:\\store', 'C:/store/.', '\\\\?\\C:\\STORE', 'C:Store'];
+  process.chdir('C:\\');
+  assert.deepEqual([...new Set(roots.map((root) => createWindowsHost({ root }).root))], ['C:\\Store']);
+  const requests = await stack({ makeLayer } as never, BASE);
+  await build(host, requests);
+  for (const path of [
+    'C:\\x\\',
+    '\\\\?\\C:\\x',
+    'C:x',
+    '\\x',
+    'C:\\y\\..\\x',
+    'C:\\x.',
+    'C:\\x \\y',
+    'C:\\x:y',
+  ]) {
+    const request = {
+      volumeGuid: mountVolumeGuid(path),
+      path,
+      chain: requests.map(({ chainId }) => chainId),
+    };
+    const rest = { format: 'ForkedCIM', access: 'ReadOnly', view: 'Kernel' } as const;
+    await rejects(host.mount({ ...request, ...rest }, context), 'invalid-manifest');
+  }
+}
+
 await undeletable();
+await spellings();
 await refusedLayerCalls();
+await unseen();
 await hung();
 console.log('done');
