@@ -7,9 +7,10 @@ import { basename } from 'node:path';
 import { volumePath } from '../../native/windows/guid.ts';
 import type { VmCompute } from '../../native/windows/vmcompute.ts';
 import type { HcsStorage, MountRequest } from '../host.ts';
-import { type Layout, layerFolder, snapshotPath } from '../layout.ts';
+import type { Layout } from '../layout.ts';
 import type { HcsLayer } from './hcs-documents.ts';
 import type { AttachedRecord } from './vm-attachments.ts';
+import { topmostFirst } from './wcifs-paths.ts';
 
 interface Sources {
   layout: Layout;
@@ -38,8 +39,12 @@ async function hostLayers(
   { format, chain, volumeGuid }: MountRequest,
 ): Promise<HcsLayer[]> {
   if (format !== 'WCIFS') return [{ Id: volumeGuid, Path: volumePath(volumeGuid) }];
-  const folders = chain.map((chainId) => snapshotPath(layout, layerFolder({ chainId, format }))).reverse();
-  return Promise.all(folders.map(async (Path) => ({ Id: await vmcompute.nameToGuid(basename(Path)), Path })));
+  return Promise.all(
+    topmostFirst(layout, chain).map(async (Path) => ({
+      Id: await vmcompute.nameToGuid(basename(Path)),
+      Path,
+    })),
+  );
 }
 
 /** As the guest was told. */

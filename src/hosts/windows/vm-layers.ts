@@ -10,6 +10,7 @@ import { LAYER_DISK } from '../unpack-linux.ts';
 import { requireChain } from './shown-chain.ts';
 import { type Store, soundLayer, soundMerge, type WindowsLayerRecord } from './store.ts';
 import type { VmLayers } from './vm-plan.ts';
+import { wcifsPath } from './wcifs-paths.ts';
 
 interface LayersForVm {
   layers: VmLayers;
@@ -62,5 +63,7 @@ function requireFooters(parts: readonly { vhdFooter?: boolean | undefined }[], o
 }
 
 function folderOf({ layout }: Store, { layer }: WindowsLayerRecord): string {
-  return snapshotPath(layout, layerFolder(layer));
+  return layer.format === 'WCIFS'
+    ? wcifsPath(layout, layer.chainId)
+    : snapshotPath(layout, layerFolder(layer));
 }
