@@ -6,6 +6,7 @@ import { type BlobStore, openBlobStore } from '../images/blob-store.ts';
 import { LocalImages } from '../images/local-images.ts';
 import { openRegistries } from '../images/registry/registries.ts';
 import { resolveImage } from '../images/resolve-image.ts';
+import { RequiredSignatures } from '../images/signatures/required-signatures.ts';
 import type { HostPlatform, ImageSource } from '../images/types.ts';
 import { parseDuration } from '../manifests/quantities.ts';
 import type { ImageResource } from '../manifests/resources.ts';
@@ -37,6 +38,12 @@ export function openImageAccess(options: ImageAccessOptions): ImageAccess {
   const registries = openRegistries({ ...options.registry, store, mayWrite: options.store === 'write' });
 
   const local = new LocalImages();
+  const signatures = new RequiredSignatures({
+    registries,
+    offline: options.offline === true,
+    cacheDirectory: options.store === 'write' ? join(options.root, 'images', 'tuf') : undefined,
+  });
+
   const openRegistry = (image: ImageResource, reference: string): ImageSource => {
     const { pullPolicy = 'IfNotPresent', foreignLayers = 'registry-first', digest, interval } = image.spec;
     return registries.source({
@@ -52,10 +59,14 @@ export function openImageAccess(options: ImageAccessOptions): ImageAccess {
   return {
     store,
     async resolveImage(image, signal) {
-      const { source, platform, digest } = image.spec;
+      const { source, platform, digest, verify } = image.spec;
       const request = { platform, digest, host: options.platform };
-      if (source.registry === undefined) return local.resolve(source, image.baseDirectory, request, signal);
-      return resolveImage(openRegistry(image, source.registry), request, signal);
+      const resolved =
+        source.registry === undefined
+          ? await local.resolve(source, image.baseDirectory, request, signal)
+          : await resolveImage(openRegistry(image, source.registry), request, signal);
+      if (verify === undefined) return resolved;
+      return signatures.require(resolved, { spec: verify, baseDirectory: image.baseDirectory }, signal);
     },
     async fetchLayers(blobs, effect, image) {
       await registries.fetchLayers(blobs, effect);

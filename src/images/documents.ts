@@ -4,7 +4,7 @@
  */
 
 import { CimletError } from '../errors.ts';
-import type { DiffId } from '../hosts/host.ts';
+import type { DiffId, Digest } from '../hosts/host.ts';
 import { isDiffId, isDigest } from './digest.ts';
 import { locateJsonError } from './json-error.ts';
 import type { Descriptor, Platform } from './types.ts';
@@ -65,6 +65,44 @@ export function parseConfig(bytes: Uint8Array, name: string): ImageConfig {
     // Go writes an empty list as null.
     diffIds: (diffIds.isAbsent ? [] : diffIds.items()).map((item) => item.checked(isDiffId, 'a digest')),
   };
+}
+
+/** A manifest that is no image's; its kind is in one of two places. */
+export function parseArtifact(
+  bytes: Uint8Array,
+  name: string,
+): { artifactType: string; layers: Descriptor[] } {
+  const root = document(bytes, name);
+  const layers = root.member('layers');
+  return {
+    artifactType:
+      root.member('artifactType').optionalString() ?? readDescriptor(root.member('config')).mediaType,
+    layers: layers.isAbsent ? [] : layers.items().map(readDescriptor),
+  };
+}
+
+/** Which image cosign's payload is about. Source: containers/image docs/containers-signature.5.md. */
+export function parseSimpleSigning(bytes: Uint8Array, name: string): Digest {
+  const image = document(bytes, name).member('critical').member('image');
+  return image.member('docker-manifest-digest').checked(isDigest, 'a digest');
+}
+
+/** Which artifact a Notary Project signature is about. */
+export function parseNotationPayload(bytes: Uint8Array, name: string): Digest {
+  return document(bytes, name).member('targetArtifact').member('digest').checked(isDigest, 'a digest');
+}
+
+/** An in-toto statement: what it says, and of which sha256 digests. */
+export function parseStatement(
+  bytes: Uint8Array,
+  name: string,
+): { predicateType: string; subjects: Digest[] } {
+  const root = document(bytes, name);
+  const subjects = root
+    .member('subject')
+    .items()
+    .map((subject) => `sha256:${subject.member('digest').member('sha256').string()}`);
+  return { predicateType: root.member('predicateType').string(), subjects: subjects.filter(isDigest) };
 }
 
 /** Servers write null for a repository without tags. */

@@ -49,7 +49,9 @@ async function resolve(
   if (!matchesPlatform({ ...choice.offer.platform, ...image.platform }, wish, host)) {
     throw nothingSuits(source, [{ ...choice.offer, platform: image.platform }], wish, host);
   }
-  return choice.warning === undefined ? image : { ...image, warnings: [choice.warning] };
+  const warnings = [...(image.warnings ?? []), choice.warning ?? []].flat();
+  const { indexes } = choice.offer;
+  return { ...image, indexes, ...(warnings.length === 0 ? {} : { warnings }) };
 }
 
 function applyPin(offers: ImageOffer[], pin: string, source: ImageSource): ImageOffer[] {

@@ -90,6 +90,8 @@ export interface ResolvedImage {
   layers: { diffId: DiffId; blob: LayerBlob }[];
   /** Bytes of all layer blobs. */
   bytes: number;
+  /** Digests of the indexes that led to it: a signature of one of them covers it. */
+  indexes?: Digest[] | undefined;
   /** What led to it, where a registry did: `docker.io/library/app:1.4.2`. */
   reference?: string | undefined;
   /** True but worth knowing about the choice, as sentences without a full stop. */

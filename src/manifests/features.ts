@@ -15,19 +15,10 @@ interface PendingFeature {
   supported?: readonly unknown[];
 }
 
-const EVERY_KIND: readonly Kind[] = ['Image', 'LayerChain', 'Mount'];
-
-const PENDING: readonly PendingFeature[] = [
-  { kinds: EVERY_KIND, field: ['hosts'] },
-  { kinds: ['Image'], field: ['verify'] },
-];
+const PENDING: readonly PendingFeature[] = [];
 
 /** The same of cimlet.yaml. */
-const PENDING_SETTINGS: readonly (readonly string[])[] = [
-  ['labels'],
-  ['concurrency'],
-  ['intervals', 'status'],
-];
+const PENDING_SETTINGS: readonly (readonly string[])[] = [['concurrency'], ['intervals', 'status']];
 
 /** Settings of a valid cimlet.yaml whose behaviour isn't built yet. */
 export function findUnsupportedSettings(config: AgentConfig): string[] {

@@ -181,6 +181,10 @@ export interface CosignVerification {
    * @minItems 1
    */
   identities?: SignerIdentity[];
+  /**
+   * Who vouches for identities: trusted_root.json of a Sigstore of one's own, relative to the manifest's folder. Default: the public Sigstore.
+   */
+  trustedRoot?: string;
 }
 /**
  * One identity: who vouched for it, and its name.

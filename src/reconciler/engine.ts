@@ -162,7 +162,7 @@ export async function resolveImages(
   const limit = pLimit(RESOLVING);
   const shared = new Map<string, Promise<ResolvedImage | CimletError>>();
   const resolveOnce = (image: ImageResource) => {
-    const { source, platform, digest, pullPolicy, foreignLayers, interval, policy } = image.spec;
+    const { source, platform, digest, pullPolicy, foreignLayers, interval, policy, verify } = image.spec;
     const identity = canonicalJson([
       image.baseDirectory,
       source,
@@ -172,6 +172,7 @@ export async function resolveImages(
       foreignLayers,
       interval,
       policy,
+      verify,
     ]);
     const known = shared.get(identity);
     if (known !== undefined) return known;

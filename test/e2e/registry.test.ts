@@ -1,6 +1,7 @@
 /** Images from a registry, by the real program and Debian's docker-registry. */
 
 import { spawn } from 'node:child_process';
+import { generateKeyPairSync, sign } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { watch } from 'node:fs/promises';
@@ -18,6 +19,7 @@ import {
   startRegistry,
   USER,
 } from '../images/registry/registry-fixture.ts';
+import { pushArtifact } from '../images/signatures/artifacts.ts';
 import { layerItems } from '../support/host-layers.ts';
 import { BASE, flip, PATCH, tarOf, World } from './world.ts';
 
@@ -167,6 +169,55 @@ describe.runIf(canRunRegistry)('images from a registry', () => {
     expect((await world.run(['get', 'snapshots', '-o', 'json'])).stdout).toContain('"kind": "Snapshot"');
     await cimlet(['apply', '--yes']);
     expect(readFileSync(join(world.mountPoint, 'dir/c.txt'), 'utf8')).toBe('gamma');
+  });
+
+  it('are not unpacked until somebody trusted has signed them', async () => {
+    const { world, registry, cimlet } = await startWorld();
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
+    world.write('manifests/cosign.pub', publicKey.export({ type: 'spki', format: 'pem' }).toString());
+    const manifest = readFileSync(world.manifest, 'utf8');
+    const verify = 'windows/app:v1"}, verify: {cosign: {keys: [./cosign.pub]}}';
+    writeFileSync(world.manifest, manifest.replace('windows/app:v1"}', verify));
+    const refused = await cimlet(['apply', '--yes'], 1);
+    expect(refused.stdout.replace(/\s+/g, ' ')).toContain('is not signed by anybody spec.verify trusts');
+    expect(await world.observe()).toMatchObject({ layers: [], mounts: [] });
+
+    const [digest = ''] =
+      /sha256:[0-9a-f]{64}/.exec(
+        (
+          await run('skopeo', [
+            'inspect',
+            '--tls-verify=false',
+            '--creds',
+            `${USER}:${PASSWORD}`,
+            '--override-os',
+            'windows',
+            `docker://${registry.host}/windows/app:v1`,
+          ])
+        ).stdout,
+      ) ?? [];
+    const payload = Buffer.from(
+      JSON.stringify({ critical: { image: { 'docker-manifest-digest': digest } } }),
+    );
+    const signature = sign('sha256', payload, privateKey).toString('base64');
+    const authorization = `Basic ${AUTHORIZATION}`;
+    const artifact = {
+      blobs: [
+        {
+          mediaType: 'application/vnd.dev.cosign.simplesigning.v1+json',
+          bytes: payload,
+          annotations: { 'dev.cosignproject.cosign/signature': signature },
+        },
+      ],
+    };
+    const tag = `${digest.replace(':', '-')}.sig`;
+    await pushArtifact(`http://${registry.host}`, 'windows/app', artifact, tag, { authorization });
+    await cimlet(['apply', '--yes']);
+    expect(readFileSync(join(world.mountPoint, 'dir/c.txt'), 'utf8')).toBe('gamma');
+    await cimlet(['plan', '--detailed-exitcode']);
+    expect((await cimlet(['plan', '--offline'], 1)).stdout.replace(/\s+/g, ' ')).toContain(
+      'which is not to be asked',
+    );
   });
 
   it('are taken up where a killed run left them', async () => {

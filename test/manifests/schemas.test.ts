@@ -163,7 +163,7 @@ describe('what the schemas reject', () => {
     [
       'Image',
       { ...layout, verify: { cosign: {} } },
-      ['spec.verify.cosign needs at least one of keys, identities'],
+      ['spec.verify.cosign needs at least one of keys, identities, trustedRoot'],
     ],
     [
       'Image',

@@ -6,7 +6,7 @@
 import { CimletError } from '../../errors.ts';
 import type { Digest } from '../../hosts/host.ts';
 import { DigestCheck, digestOf, isDigest } from '../digest.ts';
-import { DOCUMENT_LIMIT } from '../documents.ts';
+import { DOCUMENT_LIMIT, parseIndex } from '../documents.ts';
 import type { Descriptor, TaggedDescriptor } from '../types.ts';
 import { type Answer, readAnswer, refuse, tooLong } from './answers.ts';
 import { type BlobPlace, rangeFrom, toStream } from './blob-stream.ts';
@@ -98,6 +98,21 @@ export class RegistryClient {
       const found = check.mismatch();
       if (found === undefined) return bytes;
       throw new WrongBytesError(`fetch ${digest}: ${endpoint.host} sends other bytes, with digest ${found}`);
+    });
+  }
+
+  /** What names an image of this repository as its subject; undefined where the registry can't say. */
+  referrers(digest: Digest, signal: AbortSignal): Promise<Descriptor[] | undefined> {
+    const operation = `list referrers of ${digest} in ${this.#reference.registry}/${this.#reference.repository}`;
+    return this.#fromAny('canResolve', { signal }, async (endpoint) => {
+      const request = this.#request(endpoint, 'GET', `referrers/${digest}`, [['accept', ACCEPT]]);
+      const response = await this.#send(endpoint, request, signal);
+      if (response.status === 404) {
+        await discard(response);
+        return undefined;
+      }
+      if (response.status !== 200) throw await refuse(response, operation, signal);
+      return parseIndex(await readAnswer(response, operation, DOCUMENT_LIMIT, signal), operation).manifests;
     });
   }
 

@@ -6,6 +6,8 @@ import { CimletError } from '../../errors.ts';
 import type { Digest, EffectContext, LayerBlob } from '../../hosts/host.ts';
 import type { BlobStore } from '../blob-store.ts';
 import { contentBytes, type ImageContent } from '../content.ts';
+import type { SignatureManifest } from '../signatures/evidence.ts';
+import { findSignatures } from '../signatures/find-signatures.ts';
 import type { ImageSource } from '../types.ts';
 import { createAuthorizer } from './authorizer.ts';
 import { type ForeignLayers, RegistryClient } from './client.ts';
@@ -72,6 +74,12 @@ export interface Registries {
   fetchLayers(blobs: readonly LayerBlob[], effect: EffectContext): Promise<void>;
   /** Remembers that all of the image resolved last for this is here. */
   recordImage(image: Pick<RegistryImage, 'reference' | 'tags'>): Promise<void>;
+  /** What signs images of a repository, with any of these digests. */
+  findSignatures(
+    reference: string,
+    digests: readonly Digest[],
+    signal: AbortSignal,
+  ): Promise<SignatureManifest[]>;
   /** Pushes an image under a reference. */
   push(image: PushedImage, effect: EffectContext): Promise<void>;
   close(): Promise<void>;
@@ -200,6 +208,11 @@ export function openRegistries(options: RegistryOptions): Registries {
     },
     async recordImage(image) {
       await resolved.get(identityOf(image))?.();
+    },
+    async findSignatures(text, digests, signal) {
+      const reference = parseReference(text);
+      const openTag = (tag: string) => new RegistryClient({ ...reference, tag, digest: undefined }, services);
+      return findSignatures(digests, { client: new RegistryClient(reference, services), openTag }, signal);
     },
     async push({ reference, content }, { signal, progress }) {
       const total = contentBytes(content);

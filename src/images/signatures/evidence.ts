@@ -1,0 +1,28 @@
+/** Signatures as registries keep them: what is to be verified, whoever it came from. */
+
+import type { Digest } from '../../hosts/host.ts';
+import type { Descriptor } from '../types.ts';
+
+/** One blob that a signature's manifest names. */
+export interface SignatureBlob {
+  mediaType: string;
+  annotations: Record<string, string>;
+  bytes: Buffer;
+}
+
+/** A manifest that says it signs an image: found, not yet believed. */
+export interface SignatureManifest {
+  /** Of the image that it was found for. */
+  subject: Digest;
+  descriptor: Pick<Descriptor, 'digest' | 'mediaType'>;
+  artifactType: string;
+  blobs: SignatureBlob[];
+}
+
+export const COSIGN_PAYLOAD = 'application/vnd.dev.cosign.simplesigning.v1+json';
+export const NOTATION_ARTIFACT = 'application/vnd.cncf.notary.signature';
+/** Versions are written `...;version=0.1` and later `....v0.3+json`. */
+export const SIGSTORE_BUNDLE = /^application\/vnd\.dev\.sigstore\.bundle/;
+
+/** Why a signature was not believed, for the error that names them all. */
+export class Disbelief extends Error {}
