@@ -4,7 +4,7 @@
  */
 
 import { readFileSync } from 'node:fs';
-import { release } from 'node:os';
+import { hostname, release } from 'node:os';
 import { join } from 'node:path';
 import { addAbortSignal } from 'node:stream';
 import { text } from 'node:stream/consumers';
@@ -15,12 +15,18 @@ import { CimletError, classify } from './errors.ts';
 import { createEmbeddedHost } from './hosts/embedded/embedded-host.ts';
 import { areEffectsHung } from './hosts/windows/hung-effects.ts';
 import { createWindowsHost } from './hosts/windows/windows-host.ts';
+import { architectureName } from './images/platform.ts';
 import type { HostPlatform } from './images/types.ts';
 import { agentPipe, agentSocket } from './server/address.ts';
 
 const services: Services = {
   defaultRoot: defaultRoot(),
   platform: nativePlatform(),
+  hostLabels: {
+    'cimlet.dev/os': process.platform === 'win32' ? 'windows' : process.platform,
+    'cimlet.dev/arch': architectureName(process.arch),
+    'cimlet.dev/hostname': hostname(),
+  },
   openHost(choice, root) {
     const kind = choice === 'auto' ? nativeHost() : choice;
     if (kind === 'embedded') {

@@ -8,6 +8,7 @@ import type { ResourceKey } from '../manifests/resources.ts';
 import { Backoffs } from '../reconciler/backoff.ts';
 import type { Engine, PlanRequest } from '../reconciler/engine.ts';
 import type { Unfinished } from '../reconciler/execute.ts';
+import type { HostLabels } from '../reconciler/host-labels.ts';
 import { abandon } from '../reconciler/schedule.ts';
 import type { DeclaredSource, ExecutionEvent, Plan } from '../reconciler/types.ts';
 import type { State } from '../state/state.ts';
@@ -26,6 +27,8 @@ export interface AgentOptions {
   resyncMs: number;
   /** The largest share of a source's resources that one revision may prune unconfirmed, from 0 to 1. */
   largestPrune: number;
+  /** Of this host. */
+  labels?: HostLabels | undefined;
   /** What is looked for when, beside reconciling. */
   gc?: { intervalMs: number; collect(signal: AbortSignal): Promise<void> } | undefined;
   log: AgentLog;
@@ -239,8 +242,9 @@ export class Agent {
   }
 
   #collect(): { sources: DeclaredSource[]; warnings: SourceWarning[] } {
-    const { sources: followed, state, largestPrune } = this.#options;
-    const collected = collectSources(followed, this.#declared, state.records().resources, largestPrune);
+    const { sources: followed, state, largestPrune, labels = {} } = this.#options;
+    const { resources } = state.records();
+    const collected = collectSources(followed, this.#declared, resources, largestPrune, labels);
     if (this.#wereLookedAt) return collected;
     // What was moved from one source to another meanwhile would look as if it were gone.
     return { ...collected, sources: collected.sources.map((source) => ({ ...source, prune: false })) };

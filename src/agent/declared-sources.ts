@@ -1,6 +1,7 @@
 /** What all followed sources declare together, as a plan takes it. */
 
 import { type ResourceKey, resourceKey } from '../manifests/resources.ts';
+import { type HostLabels, splitByHost } from '../reconciler/host-labels.ts';
 import type { DeclaredSource } from '../reconciler/types.ts';
 import type { Source } from '../sources/source.ts';
 import type { ResourceRecord } from '../state/records.ts';
@@ -23,12 +24,16 @@ export interface SourceWarning {
   message: string;
 }
 
-/** Every source that is in force and not suspended, each resource once. `largestShare`: see prune-safety.ts. */
+/**
+ * Every source that is in force and not suspended, each resource that is for a host with these labels once.
+ * `largestShare`: see prune-safety.ts.
+ */
 export function collectSources(
   followed: readonly FollowedSource[],
   declared: ReadonlyMap<string, Declaration>,
   records: readonly ResourceRecord[],
   largestShare: number,
+  labels: HostLabels = {},
 ): { sources: DeclaredSource[]; warnings: SourceWarning[] } {
   const owners = new Map<ResourceKey, string>();
   const warnings: SourceWarning[] = [];
@@ -44,17 +49,19 @@ export function collectSources(
       }
       return owner === undefined;
     };
-    const resources = declaration.resources.filter((resource) => isFirst(resourceKey(resource)));
+    const { here, elsewhere } = splitByHost(declaration.resources, labels);
+    const resources = here.filter((resource) => isFirst(resourceKey(resource)));
     const invalid = declaration.invalid.filter(({ key }) => isFirst(key));
-    return [{ name, id, revision: declaration.revision, resources, invalid, prune }];
+    return [{ name, id, revision: declaration.revision, resources, invalid, elsewhere, prune }];
   });
   const isDeclared = (key: ResourceKey) => owners.has(key);
-  const sources = inForce.map(({ name, id, revision, resources, invalid, prune }) => {
+  const sources = inForce.map(({ name, prune, ...source }) => {
+    const { id: sourceId, resources } = source;
     const obstacle = prune
-      ? findPruneObstacle({ sourceId: id, resources, isDeclared, records, largestShare })
+      ? findPruneObstacle({ sourceId, resources, isDeclared, records, largestShare })
       : undefined;
     if (obstacle !== undefined) warnings.push({ source: name, reason: 'PruneRefused', message: obstacle });
-    return { id, revision, resources, invalid, prune: prune && obstacle === undefined };
+    return { ...source, prune: prune && obstacle === undefined };
   });
   return { sources, warnings };
 }

@@ -1,6 +1,7 @@
 /** `cimlet agent` */
 
 import { Option } from 'commander';
+import { configOption } from './configuration.ts';
 import type { AddCommand } from './context.ts';
 import type { GlobalOptions } from './options.ts';
 
@@ -28,7 +29,7 @@ export const addAgent: AddCommand = (program, context) => {
   program
     .command('agent')
     .description('keep the host as the manifests say, until stopped')
-    .addOption(new Option('--config <file>', 'configuration, cimlet.yaml').env('CIMLET_CONFIG'))
+    .addOption(configOption())
     .addOption(new Option('-f, --filename <folder>', 'the folder with the manifests').conflicts('config'))
     .option('--stop-timeout <duration>', 'how long to wait for what is running when stopped', '30s')
     .addHelpText('after', HELP)

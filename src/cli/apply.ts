@@ -5,6 +5,7 @@ import type { ResourceKey } from '../manifests/resources.ts';
 import { checkSavedPlan } from '../reconciler/saved-plan.ts';
 import type { SavedPlan } from '../reconciler/types.ts';
 import { carryOut } from './carry-out.ts';
+import { configOption, withConfig } from './configuration.ts';
 import type { AddCommand } from './context.ts';
 import { readManifests } from './manifests.ts';
 import { filenameOption, requireFilenames, targetOption } from './options.ts';
@@ -37,13 +38,15 @@ export const addApply: AddCommand = (program, context) => {
     .addOption(filenameOption())
     .addOption(targetOption())
     .option('--no-prune', 'keep what the manifests no longer declare')
+    .addOption(configOption())
     .option('-y, --yes', "don't ask")
     .addHelpText('after', HELP)
     .action(async (file: string | undefined, _options, command) => {
       const given = command.optsWithGlobals() as ApplyOptions;
       const saved = file === undefined ? undefined : await readSavedPlan(file);
       const isRootTold = command.getOptionValueSourceWithGlobals('root') !== 'default';
-      const options = saved === undefined ? given : optionsOf(saved, given, isRootTold);
+      const told = saved === undefined ? given : optionsOf(saved, given, isRootTold);
+      const options = await withConfig(told, command, context);
       requireFilenames(options, 'apply');
       const loaded = await interruptible(context, (signal) =>
         readManifests(context, options.filename, signal),

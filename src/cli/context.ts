@@ -3,6 +3,7 @@
 import type { Command } from 'commander';
 import type { Host } from '../hosts/host.ts';
 import type { HostPlatform } from '../images/types.ts';
+import type { HostLabels } from '../reconciler/host-labels.ts';
 import type { ServiceManager } from '../service/service-manager.ts';
 import type { HostChoice } from './options.ts';
 import type { Terminal } from './terminal.ts';
@@ -24,6 +25,8 @@ export interface Services {
   readonly defaultRoot: string;
   /** What images are for on this machine. */
   readonly platform: HostPlatform;
+  /** Labels that every host has: its system, architecture and name. */
+  readonly hostLabels: HostLabels;
   /** Throws `unsupported-host` when this build has no such host. */
   openHost(choice: HostChoice, root: string): Host;
   /** Where the agent of a root listens: a unix socket, or a named pipe. */

@@ -6,9 +6,11 @@ import { Option } from 'commander';
 import { CimletError, classify } from '../errors.ts';
 import type { LoadedManifests, ResourceKey } from '../manifests/resources.ts';
 import { type PlanRequest, planElsewhere } from '../reconciler/engine.ts';
+import { type HostLabels, splitByHost } from '../reconciler/host-labels.ts';
 import { savePlan } from '../reconciler/saved-plan.ts';
 import { sourceIdOf } from '../reconciler/sources.ts';
 import type { Plan } from '../reconciler/types.ts';
+import { configOption, withConfig } from './configuration.ts';
 import type { AddCommand, CliContext } from './context.ts';
 import { findAgent } from './inventory.ts';
 import { readManifests } from './manifests.ts';
@@ -41,9 +43,13 @@ Examples:
   cimlet plan -f manifests/ --out plan.json && cimlet apply plan.json`;
 
 export interface PlanningOptions extends GlobalOptions, ManifestOptions {
+  config?: string;
   target: ResourceKey[];
   prune: boolean;
 }
+
+/** With the labels of the host that is planned for. */
+type Labelled<Options> = Options & { labels: HostLabels };
 
 interface PlanOptions extends PlanningOptions {
   out?: string;
@@ -61,6 +67,7 @@ export const addPlan: AddCommand = (program, context) => {
     .addOption(filenameOption())
     .addOption(targetOption())
     .option('--no-prune', 'keep what the manifests no longer declare')
+    .addOption(configOption())
     .option('--out <file>', 'save the plan, for apply FILE to do exactly that')
     .addOption(
       new Option('--offline', 'plan from the files alone, with no host').conflicts(['observed', 'out']),
@@ -70,7 +77,7 @@ export const addPlan: AddCommand = (program, context) => {
     .option('--exit-code', 'exit with 1 when there are changes, as diff does')
     .addHelpText('after', HELP)
     .action(async (_options, command) => {
-      const options = command.optsWithGlobals() as PlanOptions;
+      const options = await withConfig(command.optsWithGlobals() as PlanOptions, command, context);
       await interruptible(context, async (signal) => {
         const plan =
           (await askForPlan(context, options, signal)) ?? (await planFiles(context, options, signal));
@@ -99,7 +106,11 @@ async function askForPlan(
   return (await client.get('/api/v1/plan', signal)) as Plan;
 }
 
-async function planFiles(context: CliContext, options: PlanOptions, signal: AbortSignal): Promise<Plan> {
+async function planFiles(
+  context: CliContext,
+  options: Labelled<PlanOptions>,
+  signal: AbortSignal,
+): Promise<Plan> {
   const loaded = await readManifests(context, requireFilenames(options, 'plan'), signal);
   const plan = await makePlan(context, loaded, options, signal);
   if (options.out !== undefined) await writeSavedPlan(options.out, plan, loaded, options);
@@ -107,12 +118,14 @@ async function planFiles(context: CliContext, options: PlanOptions, signal: Abor
 }
 
 /** The request that `-f`, `--target` and `--no-prune` amount to. Standard input names no source to prune by. */
-export function planRequest(loaded: LoadedManifests, options: PlanningOptions): PlanRequest {
+export function planRequest(loaded: LoadedManifests, options: Labelled<PlanningOptions>): PlanRequest {
   const fromStandardInput = options.filename.includes('-');
+  const { here, elsewhere } = splitByHost(loaded.resources, options.labels);
   const source = {
     id: sourceIdOf(options.filename.map(absolute)),
     revision: loaded.revision,
-    resources: loaded.resources,
+    resources: here,
+    elsewhere,
     prune: options.prune && !fromStandardInput,
   };
   return { sources: [source], targets: options.target };
@@ -125,7 +138,7 @@ function absolute(input: string): string {
 async function makePlan(
   context: CliContext,
   loaded: LoadedManifests,
-  options: PlanOptions,
+  options: Labelled<PlanOptions>,
   signal: AbortSignal,
 ): Promise<Plan> {
   const request = planRequest(loaded, options);

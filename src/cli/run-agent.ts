@@ -17,6 +17,7 @@ import { formatField } from '../manifests/field-path.ts';
 import { parseDuration, parseSize } from '../manifests/quantities.ts';
 import type { GcConfig } from '../manifests/types.gen.ts';
 import { lookForImageGarbage } from '../reconciler/collect-garbage.ts';
+import type { HostLabels } from '../reconciler/host-labels.ts';
 import { timerMs } from '../reconciler/retry-policy.ts';
 import { sourceIdOf } from '../reconciler/sources.ts';
 import { AgentServer } from '../server/server.ts';
@@ -26,6 +27,7 @@ import { openOrRecoverState } from '../state/recover.ts';
 import type { State } from '../state/state.ts';
 import type { AgentCommandOptions } from './agent.ts';
 import { type Configuration, openHooks, openListener, openReceivers } from './agent-settings.ts';
+import { applyConfig } from './configuration.ts';
 import type { CliContext } from './context.ts';
 import { type Session, withWriter } from './session.ts';
 import { listenForInterruption } from './signals.ts';
@@ -40,7 +42,7 @@ export async function runAgent(context: CliContext, command: Command): Promise<v
   setFlagsFromString('--optimize-for-size');
   const given = command.optsWithGlobals() as AgentCommandOptions;
   const loaded = await configOf(given);
-  await run(context, withFlags(given, loaded, command), loaded);
+  await run(context, applyConfig(given, loaded, command, context), loaded);
 }
 
 async function configOf({ config, filename }: AgentCommandOptions): Promise<Configuration> {
@@ -62,20 +64,11 @@ async function configOf({ config, filename }: AgentCommandOptions): Promise<Conf
   return { config: { sources: [source] }, file: undefined, baseDirectory: process.cwd(), locate };
 }
 
-/** A flag or variable that was given wins over the configuration. */
-function withFlags(given: AgentCommandOptions, loaded: Configuration, command: Command): AgentCommandOptions {
-  const { config, baseDirectory } = loaded;
-  const isGiven = (name: string) => command.getOptionValueSourceWithGlobals(name) !== 'default';
-  return {
-    ...given,
-    root: isGiven('root') || config.root === undefined ? given.root : resolve(baseDirectory, config.root),
-    host: isGiven('host') ? given.host : (config.host ?? given.host),
-    configuredRegistry:
-      config.registry === undefined ? undefined : { registry: config.registry, baseDirectory },
-  };
-}
-
-async function run(context: CliContext, options: AgentCommandOptions, loaded: Configuration): Promise<void> {
+async function run(
+  context: CliContext,
+  options: AgentCommandOptions & { labels: HostLabels },
+  loaded: Configuration,
+): Promise<void> {
   const { config } = loaded;
   const log = pino({ name: 'cimlet', level: config.logLevel ?? 'info' }, pino.destination({ sync: true }));
   const deadline = timerMs(options.stopTimeout);
@@ -108,6 +101,7 @@ async function run(context: CliContext, options: AgentCommandOptions, loaded: Co
         sources,
         resyncMs: timerMs(config.intervals?.resync ?? DEFAULT_RESYNC),
         largestPrune: LARGEST_PRUNE,
+        labels: options.labels,
         gc: garbageCollection(config.gc ?? {}, { state, store: images.store, root: options.root, log }),
         log,
         onEvent: (event) => server.onEvent(event),

@@ -2,6 +2,8 @@
 
 import { loadManifests } from '../manifests/load.ts';
 import { resourceKey } from '../manifests/resources.ts';
+import { explainElsewhere, splitByHost } from '../reconciler/host-labels.ts';
+import { configOption, withConfig } from './configuration.ts';
 import type { AddCommand } from './context.ts';
 import { filenameOption, type GlobalOptions, type ManifestOptions, requireFilenames } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
@@ -21,9 +23,11 @@ export const addValidate: AddCommand = (program, context) => {
     .command('validate')
     .description('check manifests against the schemas, and their references')
     .addOption(filenameOption())
+    .addOption(configOption())
     .addHelpText('after', HELP)
     .action(async (_options, command) => {
-      const options = command.optsWithGlobals() as GlobalOptions & ManifestOptions;
+      const given = command.optsWithGlobals() as GlobalOptions & ManifestOptions & { config?: string };
+      const options = await withConfig(given, command, context);
       const inputs = requireFilenames(options, 'validate');
       const { resources, problems, files } = await loadManifests(inputs, {
         readStdin: () => services.readStandardInput(),
@@ -48,6 +52,8 @@ export const addValidate: AddCommand = (program, context) => {
             `${terminal.paintError('bold', `${formatPosition(position)}:`)} warning: ${key}: not supported yet: ${field}`,
         ),
       );
+      for (const resource of splitByHost(resources, options.labels).elsewhere)
+        terminal.printError(`${resourceKey(resource)}: ${explainElsewhere(resource)}`);
       const amount = `${plural(resources.length, 'resource')} in ${plural(files.length, 'file')}`;
       if (problems.length === 0) terminal.print(terminal.paint('green', `Valid: ${amount}.`));
       else terminal.print(terminal.paint('red', `Invalid: ${plural(problems.length, 'problem')}.`));

@@ -22,6 +22,8 @@ export interface LoadedConfig {
 /** More of them than this are counted. */
 const PROBLEMS_NAMED = 5;
 const LARGEST_PORT = 65_535;
+/** Of labels that a host has by itself. */
+const OWN_PREFIX = 'cimlet.dev/';
 
 /** Throws `invalid-manifest` naming each problem by file, line and column; `not-found` and the like for the file. */
 export async function loadAgentConfig(path: string): Promise<LoadedConfig> {
@@ -63,7 +65,7 @@ function findProblems(path: string, document: YamlDocument): string[] {
     return `${path}:${line}:${column}: ${name}${message}${hint}`;
   });
   if (problems.length > 0) return problems;
-  const { sources = [], notifications = [], intervals, listen } = document.data as AgentConfig;
+  const { sources = [], notifications = [], labels = {}, intervals, listen } = document.data as AgentConfig;
   const seen = new Set<string>();
   const requireSome = (field: (string | number)[], duration: string | undefined): void => {
     if (duration === undefined || parseDuration(duration) > 0) return;
@@ -80,6 +82,11 @@ function findProblems(path: string, document: YamlDocument): string[] {
     const { line, column } = document.placeOf(['sources', index, 'name']);
     if (seen.has(name)) problems.push(`${path}:${line}:${column}: another source is named ${name} too`);
     seen.add(name);
+  }
+  for (const name of Object.keys(labels)) {
+    if (!name.startsWith(OWN_PREFIX)) continue;
+    const { line, column } = document.placeOfKey(['labels', name]);
+    problems.push(`${path}:${line}:${column}: labels: ${name} is one that every host has by itself`);
   }
   const receivers = new Set<string>();
   for (const [index, { name, type = 'webhook', secretFile, secretVariable }] of notifications.entries()) {

@@ -12,6 +12,7 @@ import {
 } from '../manifests/resources.ts';
 import type { ResourceRecord } from '../state/records.ts';
 import { deriveChain, findChainObstacle, findExpectationObstacle } from './derive-chain.ts';
+import { explainElsewhere } from './host-labels.ts';
 import { findPathCollisions, findPathProblem, type HostKind } from './mount-paths.ts';
 import { dependenciesOf, sortByDependency } from './resource-graph.ts';
 import type { Blocked, Plan, ResolvedImage } from './types.ts';
@@ -54,6 +55,8 @@ export interface DesiredInput {
   capabilities: Capabilities | undefined;
   host: HostKind;
   root: string;
+  /** Declared for other hosts. */
+  elsewhere: readonly Resource[];
   recordOf: (key: ResourceKey) => ResourceRecord | undefined;
   /** Declared too, but not validly. */
   invalid: readonly InvalidResource[];
@@ -81,6 +84,8 @@ export function deriveDesired(input: DesiredInput): Desired {
     desired.blocked.set(key, { key, code: 'invalid-manifest', message, hint, position });
   }
   const present = new Set(input.resources.map(resourceKey));
+  const elsewhere = new Map(input.elsewhere.map((resource) => [resourceKey(resource), resource]));
+  for (const [key, resource] of elsewhere) desired.notes.push({ key, message: explainElsewhere(resource) });
   const mounts = input.resources.filter((resource) => resource.kind === 'Mount');
   const collisions = findPathCollisions(mounts, input.host);
 
@@ -88,7 +93,7 @@ export function deriveDesired(input: DesiredInput): Desired {
     const obstacle =
       findUnsupported(resource) ??
       findSuspension(resource) ??
-      findDependencyObstacle(resource, present, desired.blocked) ??
+      findDependencyObstacle(resource, { present, elsewhere }, desired.blocked) ??
       input.obstacles.get(resourceKey(resource)) ??
       (resource.kind === 'Mount' ? findPathObstacle(resource, collisions, input) : undefined) ??
       resolve(resource, input, desired) ??
@@ -130,11 +135,17 @@ function findSuspension(resource: Resource): Obstacle | undefined {
 
 function findDependencyObstacle(
   resource: Resource,
-  present: ReadonlySet<ResourceKey>,
+  {
+    present,
+    elsewhere,
+  }: { present: ReadonlySet<ResourceKey>; elsewhere: ReadonlyMap<ResourceKey, Resource> },
   blocked: ReadonlyMap<ResourceKey, Blocked>,
 ): Obstacle | undefined {
   for (const key of dependenciesOf(resource)) {
     const cause = blocked.get(key);
+    const missed = elsewhere.get(key);
+    if (missed !== undefined && !present.has(key))
+      return { code: 'not-found', message: `it needs ${key}, which is ${explainElsewhere(missed)}` };
     if (cause === undefined && !present.has(key))
       return { code: 'not-found', message: `it needs ${key}, which no manifest declares` };
     if (cause === undefined) continue;

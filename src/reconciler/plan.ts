@@ -71,6 +71,7 @@ export function planApply(input: PlanInput): Plan {
       host: situation.host,
       root: situation.root,
       recordOf: (key) => situation.resources.get(key),
+      elsewhere: targets.length > 0 ? [] : sources.flatMap((source) => source.elsewhere ?? []),
       invalid,
       obstacles,
       assessMount: (mount, chain) => {

@@ -30,6 +30,8 @@ export interface DeclaredSource {
   resources: readonly Resource[];
   /** Declared, but not validly: they are left as they are, and what depends on them waits. */
   invalid?: readonly InvalidResource[] | undefined;
+  /** Declared for other hosts: here they are as if they weren't, and only said. */
+  elsewhere?: readonly Resource[] | undefined;
   /** Whether what it declared before and no longer does is removed; with any true, layers nobody needs go too. */
   prune: boolean;
 }

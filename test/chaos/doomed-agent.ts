@@ -39,6 +39,7 @@ process.exitCode = await runCli({
     defaultRoot: '/nowhere',
     platform: { os: 'windows', architecture: process.arch },
     openHost: (_choice, root) => doomed(createEmbeddedHost({ root })),
+    hostLabels: {},
     agentAddress: agentSocket,
     readStandardInput: () => text(process.stdin),
   },

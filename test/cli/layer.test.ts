@@ -175,6 +175,7 @@ spec: { integrity: Verified, layers: [${chain}] }
         services: {
           defaultRoot: memoryRoot,
           platform: { os: 'windows', architecture: 'amd64' },
+          hostLabels: {},
           agentAddress: (root: string) => root,
           openHost: () => host,
           readStandardInput: async () => manifest,

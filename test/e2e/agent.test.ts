@@ -151,6 +151,37 @@ describe('as a process', () => {
     expect(await cimlet('suspend', 'mount/none', '--reason', 'x')).toMatchObject({ code: 1 });
   });
 
+  test('what is for hosts with other labels is not made here, and goes when the labels change', async () => {
+    const world = await worldWithApp();
+    world.app({ view: 'Extracted', mountSpec: 'hosts: {matchLabels: {role: web}}' });
+    const configure = (role: string) =>
+      world.write(
+        'cimlet.yaml',
+        `root: root\nlabels: {role: ${role}}\nsources:\n- {name: here, folder: {path: manifests}}\n`,
+      );
+    const config = configure('db');
+    const manifests = ['-f', world.path('manifests'), '--config', config];
+    const other = 'Mount/app: not for this host: spec.hosts wants role=web';
+    expect(await runProgram(['validate', ...manifests])).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining(other),
+    });
+    const planned = (await runProgram(['plan', ...manifests])).stdout;
+    expect(planned).toContain('not for this host');
+    expect(planned).not.toContain('+  Mount/app');
+    configure('web');
+    expect((await runProgram(['plan', ...manifests])).stdout).toContain('+  Mount/app');
+    agent = new AgentProcess(['--config', config]);
+    await agent.until('done', 'Mount/app');
+    await agent.end('SIGTERM');
+    configure('db');
+    agent = new AgentProcess(['--config', config]);
+    await agent.until('done', 'Mount/app');
+    expect(existsSync(world.path('view/a.txt'))).toBe(false);
+    const own = world.write('own.yaml', 'labels: {cimlet.dev/os: x}\n');
+    expect((await runProgram(['agent', '--config', own])).stderr).toMatch(/own\.yaml:1:\d+: labels: cimlet/);
+  });
+
   test('a root whose path is too long for a socket has no agent, and can be told things all the same', async () => {
     const world = await worldWithApp();
     const root = world.path('r'.repeat(120));

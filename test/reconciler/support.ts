@@ -78,8 +78,8 @@ export interface Declaration
     Omit<PlanRequest, 'sources'> {}
 
 export function requestOf(resources: Resource[], from: Declaration = {}): PlanRequest {
-  const { id = 'here', revision = 'r1', prune = true, ...rest } = from;
-  return { sources: [{ id, revision, prune, resources }], ...rest };
+  const { id = 'here', revision = 'r1', prune = true, elsewhere, ...rest } = from;
+  return { sources: [{ id, revision, prune, resources, elsewhere }], ...rest };
 }
 
 export interface World {
