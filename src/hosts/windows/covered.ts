@@ -8,18 +8,18 @@ import type { Kernel32 } from '../../native/windows/kernel32.ts';
 import { foldPath } from './mount-paths.ts';
 
 /**
- * Whether Windows keeps a view at `place`, be it seen there or not: a volume, whose path ends in a backslash, in its mount
- * manager, a directory in its bind filter. False where Windows doesn't tell.
+ * Whether Windows keeps a view at `place`, be it seen there or not: `volume` in its mount manager or, without one, whatever
+ * its bind filter shows there. False where Windows doesn't tell.
  */
 export async function isMadeAt(
   { bindFilter, kernel32 }: { bindFilter: BindFilter; kernel32: Kernel32 },
   place: string,
-  source: string,
+  volume: string | undefined,
 ): Promise<boolean> {
   try {
-    return source.endsWith('\\')
-      ? await isMountPoint(kernel32, place, source)
-      : await isBound(bindFilter, place);
+    return volume === undefined
+      ? await isBound(bindFilter, place)
+      : await isMountPoint(kernel32, place, volume);
   } catch (error) {
     if (error instanceof CimletError) return false;
     throw error;

@@ -182,7 +182,9 @@ export async function viewState(gallery: Sight, record: ViewRecord): Promise<Mou
   if (source === undefined) return { state: 'missing', message: 'its scratch is not active' };
   const there = await identityOf(resolve(path));
   if (there !== undefined && there === (await identityOf(source))) return { state: 'mounted' };
-  if (await isMadeAt(gallery, resolve(path), source))
+  const { chain, access } = record.request;
+  const mounted = access === 'ReadWrite' && chain.length > 0 ? source : undefined;
+  if (await isMadeAt(gallery, resolve(path), mounted))
     return { state: 'covered', message: `something that was put over a directory above ${path} hides it` };
   const seen = there === undefined ? `there is nothing at ${path}` : `${path} does not show its volume`;
   return { state: 'missing', message: seen };
