@@ -1,4 +1,4 @@
-/** `cimlet image ls|inspect|copy|save|load|rm` */
+/** `cimlet image ls|inspect|copy|save|load|rm|export` */
 
 import type { Command } from 'commander';
 import { CimletError } from '../errors.ts';
@@ -16,6 +16,7 @@ import type { ImageSource } from '../images/types.ts';
 import { acquireRootLock } from '../state/root-lock.ts';
 import type { AddCommand, CliContext } from './context.ts';
 import { addCopy, addLoad, addSave } from './image-copy.ts';
+import { addExport } from './image-export.ts';
 import { type ImageOptions, platformOption, storeOf, withRegistries } from './image-session.ts';
 import type { GlobalOptions } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
@@ -50,6 +51,7 @@ export const addImage: AddCommand = (program, context) => {
   addSave(image, context);
   addLoad(image, context);
   addRemove(image, context);
+  addExport(image, context);
 };
 
 function addList(image: Command, context: CliContext): void {

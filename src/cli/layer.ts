@@ -1,4 +1,4 @@
-/** `cimlet layer export|import|remove` */
+/** `cimlet layer export|import|remove|diff` */
 
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
@@ -9,6 +9,7 @@ import type { Status } from '../reconciler/status.ts';
 import { itemsOf } from '../server/items.ts';
 import type { AddCommand, CliContext } from './context.ts';
 import { parseWanted, selectItems } from './find-status.ts';
+import { addDiff } from './layer-diff.ts';
 import type { GlobalOptions } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
 import { withReader, withWriter } from './session.ts';
@@ -23,7 +24,8 @@ Examples:
   cimlet layer export chain/app -o layer.tar
   cimlet layer import layer.tar.gz --parent chain/base
   cimlet layer import base.tar --seal
-  cimlet layer remove snapshot/1a2b3c4d5e6f`;
+  cimlet layer remove snapshot/1a2b3c4d5e6f
+  cimlet layer diff mount/work -o changes.tar`;
 
 export const addLayer: AddCommand = (program, context) => {
   const layer = program
@@ -33,6 +35,7 @@ export const addLayer: AddCommand = (program, context) => {
   addExport(layer, context);
   addImport(layer, context);
   addRemove(layer, context);
+  addDiff(layer, context);
 };
 
 interface LayerOptions extends GlobalOptions {
@@ -133,7 +136,7 @@ function refuseUsed({ chainId, format }: LayerRef, { snapshots }: Status): void 
 }
 
 /** The layer that a name stands for. Throws `not-found`, and `failed-precondition` when there are several. */
-function findLayer(status: Status, name: string, format: LayerFormat | undefined): LayerRef {
+export function findLayer(status: Status, name: string, format: LayerFormat | undefined): LayerRef {
   const wanted = name.includes('/') ? parseWanted(name, undefined) : parseWanted('snapshot', name);
   const { resources, snapshots } = selectItems(itemsOf(status), wanted);
   const refs = [
@@ -161,7 +164,7 @@ function findLayer(status: Status, name: string, format: LayerFormat | undefined
 }
 
 /** Runs an effect that the first signal cancels, and prints what the host warns of. */
-function carryOut<T>(context: CliContext, effect: (effect: EffectContext) => Promise<T>): Promise<T> {
+export function carryOut<T>(context: CliContext, effect: (effect: EffectContext) => Promise<T>): Promise<T> {
   const warn = (message: string) =>
     context.terminal.printError(`${context.terminal.paintError('yellow', 'warning:')} ${printable(message)}`);
   return interruptible(context, (signal) => effect({ signal, warn }));

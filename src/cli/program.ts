@@ -19,6 +19,7 @@ import { addGlobalOptions } from './options.ts';
 import { addPlan } from './plan.ts';
 import { renderError } from './render-error.ts';
 import { addService } from './service.ts';
+import { addSnapshot } from './snapshot.ts';
 import { addReconcile, addResume, addSuspend, addWait } from './steer.ts';
 import { openTerminal } from './terminal.ts';
 import { addValidate } from './validate.ts';
@@ -43,6 +44,7 @@ const COMMANDS: AddCommand[] = [
   addImage,
   addGc,
   addLayer,
+  addSnapshot,
   addCim,
   addVhd,
   addDoctor,

@@ -9,11 +9,14 @@
  * what a crash left.
  */
 
-import { CimletError } from '../errors.ts';
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { CimletError, classify } from '../errors.ts';
 import type {
   Capabilities,
   ChainId,
   CommitOptions,
+  DiffId,
   EffectContext,
   Host,
   HostState,
@@ -145,6 +148,34 @@ export class Snapshotter {
         hint: 'make a view of it, or an active snapshot on it',
       });
     return this.#host.snapshotMounts(snapshotKeyOf(name), context);
+  }
+
+  /**
+   * Writes what a snapshot changed in its parent as an uncompressed layer tar: of a view and of a committed one, what the topmost layer did. Throws
+   * `failed-precondition` for any other `parent` than its own; '' is nothing, the parent of one without.
+   */
+  async diff(
+    name: string,
+    parent: string | undefined,
+    file: string,
+    context: EffectContext,
+  ): Promise<{ diffId: DiffId; bytes: number }> {
+    const operation = `diff of snapshot ${JSON.stringify(name)}`;
+    const snapshot = this.#require(name, operation);
+    if (parent !== undefined && parent !== (snapshot.parent ?? ''))
+      throw new CimletError(
+        'failed-precondition',
+        `${operation}: its parent is ${snapshot.parent ?? 'nothing'}, not ${parent === '' ? 'nothing' : parent}`,
+        { hint: 'a layer is what changed in its own parent, and nothing else' },
+      );
+    if (snapshot.kind === 'active') await this.#host.exportSnapshot(snapshotKeyOf(name), file, context);
+    else {
+      const chainId = snapshot.chain.at(-1);
+      if (chainId === undefined)
+        throw new CimletError('failed-precondition', `${operation}: it has no layers`);
+      await this.#host.exportLayer({ chainId, format: snapshot.format }, file, context);
+    }
+    return digestFile(file, context.signal);
   }
 
   /** What it takes itself, without its parents. */
@@ -327,6 +358,20 @@ export class Snapshotter {
   #observe(context: EffectContext): Promise<HostState> {
     return this.#host.observe({ signal: context.signal });
   }
+}
+
+async function digestFile(file: string, signal: AbortSignal): Promise<{ diffId: DiffId; bytes: number }> {
+  const hash = createHash('sha256');
+  let bytes = 0;
+  try {
+    for await (const chunk of createReadStream(file, { signal })) {
+      hash.update(chunk as Buffer);
+      bytes += (chunk as Buffer).length;
+    }
+  } catch (error) {
+    throw classify(error, `read ${file}`);
+  }
+  return { diffId: `sha256:${hash.digest('hex')}` as DiffId, bytes };
 }
 
 function hasLayer({ layers }: HostState, ref: LayerRef, below: readonly ChainId[]): boolean {
