@@ -319,21 +319,22 @@ const cases: readonly SnapshotCase[] = [
 ];
 
 /** Each with every format that a snapshot can be of. */
-export const snapshotCases: readonly ConformanceCase[] = (['ForkedCIM', 'BlockCIM'] as const).flatMap(
-  (format) =>
-    cases.map(({ name, needs, run }) => ({
-      name: `${name} (${format})`,
-      needs: [
-        `${format}.write` as const,
-        `${format}.mount` as const,
-        ...(format === 'BlockCIM' ? (['merge'] as const) : []),
-        'view.Kernel' as const,
-        ...needs,
-      ],
-      run: async (fixture) => {
-        const { writeFile, removeFile } = fixture;
-        if (writeFile === undefined || removeFile === undefined) return;
-        await run({ ...fixture, writeFile, removeFile, ...(format === 'BlockCIM' ? { format } : {}) });
-      },
-    })),
+export const snapshotCases: readonly ConformanceCase[] = (
+  ['ForkedCIM', 'BlockCIM', 'WCIFS'] as const
+).flatMap((format) =>
+  cases.map(({ name, needs, run }) => ({
+    name: `${name} (${format})`,
+    needs: [
+      `${format}.write` as const,
+      `${format}.mount` as const,
+      ...(format === 'BlockCIM' ? (['merge'] as const) : []),
+      'view.Kernel' as const,
+      ...needs,
+    ],
+    run: async (fixture) => {
+      const { writeFile, removeFile } = fixture;
+      if (writeFile === undefined || removeFile === undefined) return;
+      await run({ ...fixture, writeFile, removeFile, ...(format === 'ForkedCIM' ? {} : { format }) });
+    },
+  })),
 );

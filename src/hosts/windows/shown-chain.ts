@@ -31,7 +31,7 @@ export async function requireChain(
 /** The same for WCIFS layers, which no image holds. */
 export async function requireWcifsChain(
   store: Store,
-  request: MountRequest,
+  request: Pick<MountRequest, 'chain' | 'format' | 'expectedRootHash'>,
   operation: string,
 ): Promise<void> {
   requireStack(await requireLayers(request, operation, (ref) => soundLayer(store, ref)), operation);

@@ -102,6 +102,21 @@ export class SnapshotEffects {
     });
   }
 
+  /** Runs what mounts a snapshot, which nobody looks into meanwhile. */
+  async whileMounting<T>(
+    key: string,
+    context: EffectContext,
+    operation: string,
+    mount: () => Promise<T>,
+  ): Promise<T> {
+    return this.#on(key, context, operation, async () => {
+      const gallery = await this.#host.gallery();
+      const known = await readSnapshotRecord(gallery.layout, key);
+      if (known !== undefined) await leaveSnapshot(gallery, known.request);
+      return mount();
+    });
+  }
+
   async #onKnown<T>(
     key: string,
     context: EffectContext,

@@ -16,6 +16,7 @@ import {
   soundMerge,
   type WindowsLayerRecord,
 } from './store.ts';
+import { topmostFirst } from './wcifs-paths.ts';
 
 export async function snapshotMounts(store: Store, request: SnapshotRequest): Promise<SnapshotMount[]> {
   const { key, kind, format } = request;
@@ -23,7 +24,10 @@ export async function snapshotMounts(store: Store, request: SnapshotRequest): Pr
   const layers = (await requireLayers(request, operation, (ref) => soundLayer(store, ref))).reverse();
   const source = await scratchFolder(store.layout, request);
   const access = kind === 'view' ? 'ro' : 'rw';
-  const folders = layers.map(({ layer }) => snapshotPath(store.layout, layerFolder(layer)));
+  const folders =
+    format === 'WCIFS'
+      ? topmostFirst(store.layout, request.chain)
+      : layers.map(({ layer }) => snapshotPath(store.layout, layerFolder(layer)));
   const parents = layers.length === 0 ? [] : [`parentLayerPaths=${JSON.stringify(folders)}`];
   if (format === 'LCOW') return [lcowMount(source, access, kind, folders)];
   if (format === 'WCIFS' || layers.length === 0)

@@ -6,19 +6,21 @@
 import { join } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import { requireLayers } from '../chain-layers.ts';
-import { removeTree } from '../directories.ts';
-import type { EffectContext, SnapshotRequest } from '../host.ts';
+import { exists, removeTree } from '../directories.ts';
+import type { EffectContext, SnapshotRequest, VolumeGuid } from '../host.ts';
 import { snapshotGuid, snapshotVolumeGuid } from '../identity.ts';
-import { snapshotPath } from '../layout.ts';
+import { type Layout, snapshotPath } from '../layout.ts';
 import { readMountRecords } from '../mount-records.ts';
 import { holding, type Resource, together } from './acquire.ts';
 import { LOWER_FILE } from './cim-paths.ts';
 import { shownLayers } from './lower-layers.ts';
-import type { Scratches } from './scratches.ts';
-import { scratchFolder } from './snapshots.ts';
+import { requireWcifsChain } from './shown-chain.ts';
+import { BELOW_FOLDER, scratchFolder } from './snapshots.ts';
 import { soundLayer } from './store.ts';
 import { type Gallery, viewState } from './views.ts';
 import { filesOf, isMounted } from './volumes.ts';
+import { topmostFirst } from './wcifs-paths.ts';
+import { scratchOver, scratchVolume, viewScratch } from './wcifs-scratch.ts';
 
 /** Paths that end in a backslash. */
 export interface SnapshotTrees {
@@ -34,60 +36,77 @@ export async function withSnapshotTrees<T>(
   context: EffectContext,
   use: (trees: SnapshotTrees) => Promise<T>,
 ): Promise<T> {
-  const { layout, scratches, volumes } = gallery;
+  const { layout, scratches } = gallery;
   const folder = await scratchFolder(layout, request);
   if (request.chain.length === 0) return use({ upper: `${folder}\\` });
-  const mounted = await mountedTrees(gallery, request.key, folder);
-  if (mounted !== undefined) return use(mounted);
+  await leaveSnapshot(gallery, request);
+  const mounted = await mountOf(gallery, request.key);
   const operation = `look into snapshot ${request.key}`;
+  const upper = async () => volumeFor(await scratches.volumeOf(folder), folder, operation);
+  if (request.format === 'WCIFS') {
+    await requireWcifsChain(gallery, request, operation);
+    const { over, below, belowPath } = wcifsResources(gallery, request, folder);
+    const resources = mounted === undefined ? [below, over] : [below];
+    return holding(together(resources), async () => {
+      const lower = await scratchVolume(gallery.vmcompute, belowPath);
+      return use({ upper: await upper(), lower: volumeFor(lower, belowPath, operation) });
+    });
+  }
+  const guid = mounted ?? volumeOfSnapshot(layout, request);
+  const lower = `${filesOf(guid)}\\`;
+  if (mounted !== undefined) return use({ upper: await upper(), lower });
   const layers = await requireLayers(request, operation, (ref) => soundLayer(gallery, ref));
   const own = snapshotPath(layout, snapshotGuid(request.key));
-  await leaveSnapshot(gallery, request);
-  const guid = snapshotVolumeGuid(layout.root, snapshotGuid(request.key));
   try {
     const shown = await shownLayers(gallery, layers, own, context);
-    const resources = together([volumes.resource(shown, guid), ...scratches.resources(folder, guid)]);
-    return await holding(resources, async () => use(await treesOf(scratches, folder, guid, operation)));
+    const resources = [gallery.volumes.resource(shown, guid), ...scratches.resources(folder, guid)];
+    return await holding(together(resources), async () => use({ upper: await upper(), lower }));
   } finally {
     await removeTree(join(own, LOWER_FILE));
   }
 }
 
-/** Takes away what a run that died while it looked into a snapshot has mounted. Nothing is fine. */
-export async function leaveSnapshot(
-  { layout, scratches, volumes }: Pick<Gallery, 'layout' | 'scratches' | 'volumes'>,
-  request: SnapshotRequest,
-): Promise<void> {
-  const guid = snapshotVolumeGuid(layout.root, snapshotGuid(request.key));
-  if (!(await isMounted(guid))) return;
-  const volume: Resource = {
-    acquire: async () => undefined,
-    release: () => volumes.dismount(guid),
-  };
+/** Takes away what a run that died while it looked into a snapshot has mounted. Nothing is fine; a mount stays as it is. */
+export async function leaveSnapshot(gallery: Gallery, request: SnapshotRequest): Promise<void> {
+  const { layout, scratches, volumes } = gallery;
   const folder = await scratchFolder(layout, request);
-  await together([volume, ...scratches.resources(folder, guid)]).release();
+  const guid = volumeOfSnapshot(layout, request);
+  const { over, below, belowPath } = wcifsResources(gallery, request, folder);
+  const isLeft = request.format === 'WCIFS' ? await exists(belowPath) : await isMounted(guid);
+  if (!isLeft) return;
+  if ((await mountOf(gallery, request.key)) === undefined)
+    await (request.format === 'WCIFS' ? over : together(scratches.resources(folder, guid))).release();
+  await (request.format === 'WCIFS' ? below.release() : volumes.dismount(guid));
 }
 
-async function mountedTrees(
-  gallery: Gallery,
-  key: string,
+/** Windows shows WCIFS layers under scratches only, so the chain below has one of its own meanwhile, in the snapshot's folder. */
+function wcifsResources(
+  { layout, vmcompute }: Pick<Gallery, 'layout' | 'vmcompute'>,
+  request: SnapshotRequest,
   folder: string,
-): Promise<SnapshotTrees | undefined> {
-  for (const record of await readMountRecords(gallery.layout)) {
-    if (record.request.snapshot !== key || (await viewState(gallery, record)).state !== 'mounted') continue;
-    return treesOf(gallery.scratches, folder, record.request.volumeGuid, `look into snapshot ${key}`);
-  }
+): { over: Resource; below: Resource; belowPath: string } {
+  const parents = topmostFirst(layout, request.chain);
+  const belowPath = join(snapshotPath(layout, snapshotGuid(request.key)), BELOW_FOLDER);
+  return {
+    over: scratchOver(vmcompute, folder, parents),
+    below: viewScratch(vmcompute, belowPath, parents),
+    belowPath,
+  };
+}
+
+function volumeOfSnapshot({ root }: Layout, { key }: SnapshotRequest): VolumeGuid {
+  return snapshotVolumeGuid(root, snapshotGuid(key));
+}
+
+/** The volume of the chain below a snapshot where that is mounted. */
+async function mountOf(gallery: Gallery, key: string): Promise<VolumeGuid | undefined> {
+  for (const record of await readMountRecords(gallery.layout))
+    if (record.request.snapshot === key && (await viewState(gallery, record)).state === 'mounted')
+      return record.request.volumeGuid;
   return undefined;
 }
 
-async function treesOf(
-  scratches: Scratches,
-  folder: string,
-  volumeGuid: string,
-  operation: string,
-): Promise<SnapshotTrees> {
-  const upper = await scratches.volumeOf(folder);
-  if (upper === undefined)
-    throw new CimletError('native', `${operation}: its scratch ${folder} has no volume`);
-  return { upper, lower: `${filesOf(volumeGuid)}\\` };
+function volumeFor(volume: string | undefined, folder: string, operation: string): string {
+  if (volume === undefined) throw new CimletError('native', `${operation}: scratch ${folder} has no volume`);
+  return volume;
 }

@@ -11,7 +11,7 @@ import { requireLayers, requireStack } from '../chain-layers.ts';
 import { ensureDirectory, exists, listDirectory, removeTree } from '../directories.ts';
 import type { EffectContext, ObservedSnapshot, SnapshotRequest, VolumeGuid } from '../host.ts';
 import { snapshotGuid, snapshotVolumeGuid } from '../identity.ts';
-import { type Layout, layerFolder, snapshotPath } from '../layout.ts';
+import { type Layout, snapshotPath } from '../layout.ts';
 import { readMountRecords } from '../mount-records.ts';
 import { beginFolder, putInPlace, setAside } from '../snapshot-folders.ts';
 import {
@@ -30,9 +30,12 @@ import { DISK, type Scratches } from './scratches.ts';
 import { type Size, sizeUnder } from './size-under.ts';
 import { type Store, soundLayer } from './store.ts';
 import { isMounted } from './volumes.ts';
+import { topmostFirst } from './wcifs-paths.ts';
 
 /** What a snapshot is committed from, and the merged CIM that shows the layers below it. */
 export const DIFF_FILE = 'diff.tar';
+/** A scratch that shows the WCIFS layers below one. */
+export const BELOW_FOLDER = 'below';
 const WHILE_LOOKED_INTO = new Set([DIFF_FILE, `${DIFF_FILE}.part`, LOWER_FILE]);
 
 export interface SnapshotStore extends Store {
@@ -75,7 +78,7 @@ async function makeContents(
     await removeTree(folder);
     await ensureDirectory(folder);
   }
-  const parents = chain.map((chainId) => snapshotPath(layout, layerFolder({ chainId, format }))).reverse();
+  const parents = format === 'WCIFS' ? topmostFirst(layout, chain) : [];
   await scratches.make(folder, { format, parents, isView: kind === 'view', bytes, unformatted });
 }
 
@@ -176,6 +179,12 @@ export async function snapshotLeftovers(
     for (const file of prefix === '' ? await listDirectory(path) : [])
       if (WHILE_LOOKED_INTO.has(file))
         found.push({ path: join(path, file), reason: 'made while a snapshot was looked into' });
+    if (snapshot !== undefined && prefix === '' && (await exists(join(path, BELOW_FOLDER))))
+      found.push({
+        path: join(path, BELOW_FOLDER),
+        reason: 'a scratch that showed the layers below a snapshot',
+        snapshot,
+      });
   }
   return found;
 }

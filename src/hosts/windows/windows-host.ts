@@ -31,7 +31,6 @@ import type {
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
-import { snapshotGuid } from '../identity.ts';
 import { KeyedLock } from '../keyed-lock.ts';
 import { type Layout, layerFolder, layoutOf, mergeFolder } from '../layout.ts';
 import { Limiter } from '../limiter.ts';
@@ -259,7 +258,7 @@ class WindowsHost implements Host {
     const { access, snapshot } = request;
     return this.#effects.onMount(request, context, operation, () =>
       access === 'ReadWrite' && snapshot !== undefined
-        ? this.#effects.inFolder(snapshotGuid(snapshot), context, operation, show)
+        ? this.#snapshots.whileMounting(snapshot, context, operation, show)
         : show(),
     );
   }
