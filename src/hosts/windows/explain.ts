@@ -1,4 +1,4 @@
-/** What helps with "access denied" (0x5) and "in use" (0x20), which on Windows often mask something else. */
+/** What helps with "access denied" (0x5), "in use" (0x20) and "path not found" (0x3), which on Windows often mask something else. */
 
 import { CimletError } from '../../errors.ts';
 import type { FilterLibrary } from '../../native/windows/fltlib.ts';
@@ -12,6 +12,11 @@ export interface Circumstances {
   /** `26100.2314` */
   version: string;
 }
+
+/** Layer calls say "path not found" of what is below them. */
+const LAYER_DLLS = ['vmcompute.dll', 'computestorage.dll'];
+const INCOMPLETE =
+  'a layer below it, or what an earlier try left, is half deleted: `cimlet plan` names damaged layers, and apply builds them anew';
 
 /** More than these say no more. */
 const MOST_NAMED = 10;
@@ -27,6 +32,8 @@ export async function explain(
   { filters, restartManager, version }: Circumstances,
 ): Promise<unknown> {
   if (!(error instanceof CimletError)) return error;
+  if (isWin32Error(error, Win32Error.PATH_NOT_FOUND) && LAYER_DLLS.includes(error.dll))
+    return new CimletError(error.code, error.message, { hint: INCOMPLETE, cause: error });
   const refusal = refusalIn(error);
   if (refusal === undefined) return error;
   const holders = await known(async () => {

@@ -3,7 +3,7 @@ import { CimletError, classify } from '../../../src/errors.ts';
 import { explain } from '../../../src/hosts/windows/explain.ts';
 import { NativeError } from '../../../src/native/windows/native-error.ts';
 
-const HRESULT_OF = { denied: 0x80070005, inUse: 0x80070020, invalid: 0x80070057 };
+const HRESULT_OF = { notFound: 0x80070003, denied: 0x80070005, inUse: 0x80070020, invalid: 0x80070057 };
 
 function failure(status: number): NativeError {
   const call = { operation: 'activate layer C:\\x', dll: 'vmcompute.dll', function: 'ActivateLayer' };
@@ -28,6 +28,15 @@ it.each(['denied', 'inUse'] as const)(
     expect(explained.hint).toMatch(/this is Windows 26100\.1; file-system filters loaded: WdFilter, wcifs$/);
   },
 );
+
+it('says what a layer call misses that finds no path', async () => {
+  const missing = failure(HRESULT_OF.notFound);
+  expect(await explain(missing, { filters, restartManager, version: '26100.1' })).toMatchObject({
+    code: 'not-found',
+    message: missing.message,
+    hint: expect.stringContaining('half deleted'),
+  });
+});
 
 it('sees through what the error was wrapped in', async () => {
   const wrapped = new CimletError('busy', 'dismount: in use', { cause: failure(HRESULT_OF.inUse) });
