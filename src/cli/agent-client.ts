@@ -21,10 +21,15 @@ export interface WatchEvent {
   data: unknown;
 }
 
-/** An agent that is there answers its health at once. */
-const HEALTH_TIMEOUT_MS = 5000;
-/** For an answer to begin: a plan may have to ask registries. */
-const ANSWER_TIMEOUT_MS = 5 * 60_000;
+/** Milliseconds after which an agent counts as one that hangs. */
+const TIMEOUTS = {
+  /** One that is there answers its health at once. */
+  health: 5000,
+  /** For an answer to begin: a plan may have to ask registries. */
+  answer: 5 * 60_000,
+  /** Watchers get a sign of life every 15 s. */
+  silence: 60_000,
+};
 
 /** The agent of a root; undefined when none runs there, or can, its path being too long for a socket. */
 export async function agentOf(
@@ -44,15 +49,10 @@ export async function agentOf(
 /** Undefined when no agent listens there. Throws `busy` when one doesn't answer, `failed-precondition` for no agent. */
 export async function connectAgent(
   socketPath: string,
-  healthTimeoutMs = HEALTH_TIMEOUT_MS,
+  timeouts: Partial<typeof TIMEOUTS> = {},
 ): Promise<AgentClient | undefined> {
-  const send = (
-    method: string,
-    path: string,
-    body?: object,
-    signal?: AbortSignal,
-    timeoutMs = ANSWER_TIMEOUT_MS,
-  ) =>
+  const { health, answer, silence } = { ...TIMEOUTS, ...timeouts };
+  const send = (method: string, path: string, body?: object, signal?: AbortSignal, timeoutMs = answer) =>
     new Promise<IncomingMessage>((resolve, reject) => {
       const headers = body === undefined ? {} : { 'content-type': 'application/json' };
       const sent = request({ socketPath, path, method, headers, signal }, (response) => {
@@ -86,8 +86,7 @@ export async function connectAgent(
     throw new CimletError(code === 'not-found' ? code : 'failed-precondition', what, { hint });
   };
   try {
-    const health = await send('GET', '/healthz', undefined, undefined, healthTimeoutMs);
-    parse(await text(await accepted(health)));
+    parse(await text(await accepted(await send('GET', '/healthz', undefined, undefined, health))));
   } catch (error) {
     if (isErrorCode(error, 'not-found', 'unavailable')) return undefined;
     throw error;
@@ -97,7 +96,9 @@ export async function connectAgent(
     post: (path, body) => call('POST', path, body),
     watch: async (path, signal) => {
       const query = `${path}${path.includes('?') ? '&' : '?'}watch`;
-      return readEvents(await accepted(await send('GET', query, undefined, signal)));
+      const response = await accepted(await send('GET', query, undefined, signal));
+      response.setTimeout(silence, () => response.destroy(silent(socketPath)));
+      return readEvents(response);
     },
   };
 }

@@ -136,7 +136,10 @@ function createState(db: Database): State {
            generation = generation + (spec_digest <> excluded.spec_digest),
            source_id = excluded.source_id, spec = excluded.spec, spec_digest = excluded.spec_digest,
            dependencies = excluded.dependencies, revision = excluded.revision, prune = excluded.prune,
-           deletion_policy = excluded.deletion_policy, updated_at = excluded.updated_at`,
+           deletion_policy = excluded.deletion_policy, updated_at = excluded.updated_at
+         WHERE (source_id, spec, spec_digest, dependencies, revision, prune, deletion_policy) <>
+           (excluded.source_id, excluded.spec, excluded.spec_digest, excluded.dependencies, excluded.revision,
+            excluded.prune, excluded.deletion_policy)`,
         kind,
         name,
         intent.sourceId,
@@ -168,13 +171,16 @@ function createState(db: Database): State {
         now(),
         ...splitKey(key),
       ),
-    setConditions: (key, conditions) =>
+    setConditions: (key, conditions) => {
+      const text = JSON.stringify(conditions);
       db.run(
-        'UPDATE resources SET conditions = ?, updated_at = ? WHERE kind = ? AND name = ?',
-        JSON.stringify(conditions),
+        'UPDATE resources SET conditions = ?, updated_at = ? WHERE kind = ? AND name = ? AND conditions <> ?',
+        text,
         now(),
         ...splitKey(key),
-      ),
+        text,
+      );
+    },
     setHistory: (key, history) =>
       db.run(
         'UPDATE resources SET history = ? WHERE kind = ? AND name = ?',

@@ -300,11 +300,32 @@ it('a client gives up on an agent that hangs', async () => {
   const hanging = createHttpServer(() => undefined).listen(agentSocket(root));
   await once(hanging, 'listening');
   end = async () => hanging.closeAllConnections();
-  await expect(connectAgent(agentSocket(root), 10)).rejects.toMatchObject({
+  await expect(connectAgent(agentSocket(root), { health: 10 })).rejects.toMatchObject({
     code: 'busy',
     message: expect.stringContaining('does not answer'),
   });
   hanging.close();
+});
+
+it('a watch gives up on an agent that falls silent', async () => {
+  const stuck = createHttpServer((incoming, response) => {
+    if (incoming.url === '/healthz') response.end('{}');
+    else response.write(': watching\n\nevent: reset\ndata: {}\n\n');
+  }).listen(agentSocket(root));
+  await once(stuck, 'listening');
+  end = async () => {
+    stuck.closeAllConnections();
+    stuck.close();
+  };
+  const connected = await connectAgent(agentSocket(root), { silence: 10 });
+  const events = await connected!.watch('/', new AbortController().signal);
+  const read = async () => {
+    for await (const _ of events);
+  };
+  await expect(read()).rejects.toMatchObject({
+    code: 'busy',
+    message: expect.stringContaining('does not answer'),
+  });
 });
 
 it('a client finds no agent where none runs', async () => {

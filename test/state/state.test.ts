@@ -11,8 +11,9 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { ChainId, CommittedLayer, DiffId, VolumeGuid } from '../../src/hosts/host.ts';
+import { nextConditions } from '../../src/reconciler/conditions.ts';
 import type { ResourceIntent } from '../../src/state/records.ts';
 import { openState } from '../../src/state/state.ts';
 
@@ -63,6 +64,28 @@ function fingerprint(): string {
 }
 
 describe('records', () => {
+  it('that are said again are not changed: watchers would be told of nothing', () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: 1000 });
+    onTestFinished(() => void vi.useRealTimers());
+    const state = openState(root, { readOnly: false });
+    const conditions = nextConditions(
+      [],
+      { state: 'stalled', reason: 'NotFound', message: 'no layout' },
+      1,
+      'then',
+    );
+    const say = () => {
+      state.intendResource(intent);
+      state.setConditions('Mount/app', conditions);
+      return state.resource('Mount/app');
+    };
+    const first = say();
+    vi.setSystemTime(2000);
+    expect(say()).toEqual(first);
+    expect(state.intendResource({ ...intent, prune: false }).updatedAt).toBe(new Date(2000).toISOString());
+    state.close();
+  });
+
   it('keeps intent and fact apart', () => {
     const state = openState(root, { readOnly: false });
     expect(state.intendResource(intent)).toMatchObject({
