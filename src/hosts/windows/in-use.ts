@@ -80,10 +80,10 @@ export function placesOfMerge(layout: Layout, top: ChainId): Places {
   return [snapshotPath(layout, mergeFolder(top))];
 }
 
-/** Where it is shown, and its volume. */
-export function placesOfMount({ request }: MountRecord): Places {
-  const volume = volumePath(request.volumeGuid);
-  return request.utilityVM === undefined ? [resolve(request.path), volume] : [volume];
+/** Where it is shown, its volume, and the folder of the scratch that takes its writes. */
+export function placesOfMount({ request, scratch }: MountRecord & { scratch?: string | undefined }): Places {
+  const places = [volumePath(request.volumeGuid), ...(scratch === undefined ? [] : [scratch])];
+  return request.utilityVM === undefined ? [resolve(request.path), ...places] : places;
 }
 
 /** A volume that goes away, or that won't say what it is, is none. */

@@ -98,7 +98,7 @@ async function onceDetached<T>(call: () => Promise<T>, detach: () => Promise<voi
 }
 
 /** For what may not be attached at all, which Windows says in many ways. */
-async function ifAny(detach: () => Promise<void>): Promise<void> {
+export async function ifAny(detach: () => Promise<void>): Promise<void> {
   try {
     await detach();
   } catch (error) {

@@ -5,7 +5,7 @@
 
 import { arch } from 'node:os';
 import { join } from 'node:path';
-import { CimletError, isErrorCode } from '../../errors.ts';
+import { CimletError } from '../../errors.ts';
 import { openWindowsApi, type WindowsApi } from '../../native/windows/windows.ts';
 import { throwIfAborted } from '../abort.ts';
 import { requireCapability } from '../capability.ts';
@@ -40,7 +40,7 @@ import { readLayerRecord, readLayerRecords } from '../records.ts';
 import { readSnapshotRecords } from '../snapshot-records.ts';
 import { probeCapabilities, type WindowsCapabilities } from './capabilities.ts';
 import { CimfsGuard } from './cimfs-guard.ts';
-import { nameOf, type Places, refuseInUse, seeComputeSystems, usersOf } from './compute-systems.ts';
+import { type Places, refuseInUse, seeComputeSystems } from './compute-systems.ts';
 import { Effects } from './effects.ts';
 import { explain } from './explain.ts';
 import {
@@ -51,18 +51,18 @@ import {
   placesOfMount,
 } from './in-use.ts';
 import { bearableLayerCalls } from './layer-calls.ts';
-import { commitLayer, removalOf, removeLayerFiles, unpackLayer } from './layer-store.ts';
+import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
+import { removeLeftover } from './leftovers.ts';
 import { removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
 import { checkMountPath } from './mount-paths.ts';
 import { mountedBy, replaceUnder } from './mounted-users.ts';
 import { findLeftovers, observeLayers, observeMerges, observeMounts } from './observe.ts';
 import { Scratches } from './scratches.ts';
 import { SnapshotEffects } from './snapshot-effects.ts';
-import { leaveSnapshot } from './snapshot-trees.ts';
-import { deleteSnapshotFolder, isSnapshotFolder, observeSnapshots } from './snapshots.ts';
+import { observeSnapshots } from './snapshots.ts';
+import { storeRoot } from './store-root.ts';
 import { type Gallery, pathStateOf, showView, takeAway } from './views.ts';
 import { VmAttachments } from './vm-attachments.ts';
-import { storeRoot } from './store-root.ts';
 import { Volumes } from './volumes.ts';
 import type { Workshop } from './workshop.ts';
 
@@ -279,30 +279,17 @@ class WindowsHost implements Host {
   async cleanLeftovers(context: EffectContext): Promise<Leftover[]> {
     const operation = 'clean leftovers';
     throwIfAborted(context.signal, operation);
-    const store = await this.#gallery();
-    const workshop = await this.#workshop();
+    const gallery = await this.#gallery();
     await this.#guard.settle();
     const removed: Leftover[] = [];
     const seen = await seeComputeSystems(this.#api.computecore, context.signal);
     // No forked image begins meanwhile, whose files would look left over.
     await this.#locks.run('forked images', async () => {
-      for (const leftover of await findLeftovers(store, this.#effects.running)) {
+      for (const leftover of await findLeftovers(gallery, this.#effects.running)) {
         throwIfAborted(context.signal, operation);
-        const [user] = usersOf(seen.systems, [leftover.path]);
-        if (user !== undefined) {
-          context.warn?.(`${leftover.path} is left: ${nameOf(user)} uses it`);
-          continue;
-        }
-        try {
-          if (leftover.snapshot !== undefined) await leaveSnapshot(store, leftover.snapshot);
-          else if (leftover.volumeGuid !== undefined) await this.#volumes.dismount(leftover.volumeGuid);
-          else if (isSnapshotFolder(leftover.path)) await deleteSnapshotFolder(this.#layout, leftover.path);
-          else await removalOf(workshop, leftover.path)(leftover.path);
-          removed.push(withoutGuid(leftover));
-        } catch (error) {
-          if (!isErrorCode(error, 'busy', 'access-denied')) throw error;
-          context.warn?.(`${leftover.path} cannot be removed yet: ${error.message}`);
-        }
+        const obstacle = await removeLeftover(gallery, this.#layers, leftover, seen);
+        if (obstacle === undefined) removed.push(withoutGuid(leftover));
+        else context.warn?.(`${leftover.path} cannot be removed yet: ${obstacle}`);
       }
     });
     return removed;

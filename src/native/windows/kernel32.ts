@@ -139,7 +139,7 @@ export class Kernel32 {
   async isVolumeInUse(volume: string): Promise<boolean> {
     const path = volume.replace(/\\$/, '');
     const handle = await this.createFile(path, {
-      access: FileAccess.read,
+      access: FileAccess.read | FileAccess.write,
       share: FileShare.read | FileShare.write,
     });
     try {

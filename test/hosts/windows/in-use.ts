@@ -1,7 +1,7 @@
 /** Compute systems that use what a root holds, in a Windows process. Prints `done` in the end. */
 
 import assert from 'node:assert/strict';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import type { LayerRef, MountRequest } from '../../../src/hosts/host.ts';
 import { hexOf, mountVolumeGuid } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
@@ -115,6 +115,29 @@ assert.deepEqual(await host.cleanLeftovers(warned), []);
 assert.match(warnings.join(), refused);
 await stop('web');
 assert.equal((await host.cleanLeftovers(context)).length, 1);
+
+// A scratch whose mount and record are lost, and whose disk is still attached: taken away when nothing can be using it.
+await host.prepareSnapshot({ key: 'lost', kind: 'active', chain, format: 'BlockCIM' }, context);
+await host.mount({ ...request, access: 'ReadWrite', snapshot: 'lost' }, context);
+const scratch = (await readdir('C:\\store\\snapshots')).find((name) => /^[0-9a-f-]{36}$/.test(name)) ?? '';
+for (const lost of [`mounts\\${volumeGuid}.json`, `snapshots\\${scratch}\\snapshot.json`])
+  await rm(`C:\\store\\${lost}`);
+const clean = async () => {
+  warnings.length = 0;
+  const cleaned = await createWindowsHost({ root: 'C:\\store' }).cleanLeftovers(warned);
+  return { cleaned: cleaned.length, said: warnings.join() };
+};
+await writeFile(`${SYSTEMS}\\silent.json`, '{"Id":"silent","SystemType":"Container"}');
+assert.match((await clean()).said, /compute system silent may use it/);
+await plan('HcsEnumerateComputeSystems 0 fail 8037011b\n');
+assert.match((await clean()).said, /which compute systems run is unknown/);
+await plan('FSCTL_LOCK_VOLUME 1 fail 5\n');
+await rm(`${SYSTEMS}\\silent.json`);
+assert.match((await clean()).said, /something on it is open/);
+assert.deepEqual(await clean(), { cleaned: 1, said: '' });
+assert.deepEqual(await readdir('C:\\shown'), []);
+await cimfs.dismountImage(volumeGuid);
+assert.deepEqual((await look(host)).leftovers, []);
 
 // Without the privilege to see: said, and gone on with what Windows itself guards.
 await plan('HcsEnumerateComputeSystems 0 fail 8037011b\n');

@@ -360,6 +360,12 @@ typedef LONG(WINAPI *NtControl)(HANDLE, HANDLE, void *, void *, StatusBlock *, U
 /* Every other code goes on to the system, as kernel32 would pass it; overlapped calls end with their event. */
 static BOOL WINAPI device_io_control(HANDLE handle, DWORD code, void *in, DWORD in_size, void *out, DWORD out_size,
                                      DWORD *returned, OVERLAPPED *overlapped) {
+  if (code == FSCTL_LOCK_VOLUME) {
+    /* Nothing is open, unless a fault says so. */
+    Call call;
+    begin(&call, "FSCTL_LOCK_VOLUME");
+    return result_of(&call, enter(&call) ? 0 : call.failure);
+  }
   if (code == IOCTL_DISK_GET_LENGTH_INFO || code == FSCTL_EXTEND_VOLUME) {
     Call call;
     begin(&call, "DeviceIoControl");
