@@ -27,7 +27,7 @@ export function applyConfig<Options extends GlobalOptions>(
   command: Command,
   { services }: CliContext,
 ): Options & { labels: HostLabels } {
-  const { root, host, registry, labels } = loaded?.config ?? {};
+  const { root, host, registry, concurrency, labels } = loaded?.config ?? {};
   const baseDirectory = loaded?.baseDirectory ?? '';
   const isGiven = (name: string) => command.getOptionValueSourceWithGlobals(name) !== 'default';
   return {
@@ -35,6 +35,7 @@ export function applyConfig<Options extends GlobalOptions>(
     root: isGiven('root') || root === undefined ? given.root : resolve(baseDirectory, root),
     host: isGiven('host') ? given.host : (host ?? given.host),
     configuredRegistry: registry === undefined ? undefined : { registry, baseDirectory },
+    concurrency,
     labels: { ...labels, ...services.hostLabels },
   };
 }

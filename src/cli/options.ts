@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { CimletError } from '../errors.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
+import type { ConcurrencyConfig } from '../manifests/types.gen.ts';
 import { OUTPUT_FORMATS, type OutputFormat } from './output.ts';
 import type { ConfiguredRegistry } from './registry-settings.ts';
 
@@ -18,6 +19,8 @@ export interface GlobalOptions {
   registryConfig?: string;
   /** `registry` of cimlet.yaml, for commands that read one. */
   configuredRegistry?: ConfiguredRegistry | undefined;
+  /** `concurrency` of it. */
+  concurrency?: ConcurrencyConfig | undefined;
 }
 
 export interface ManifestOptions {

@@ -16,8 +16,9 @@ export interface ConfiguredRegistry {
 }
 
 export function registrySettings({ env }: CliContext, options: GlobalOptions): RegistrySettings {
-  const { registryConfig, configuredRegistry: configured } = options;
-  if (configured === undefined) return { env, configPath: registryConfig };
+  const { registryConfig, configuredRegistry: configured, concurrency } = options;
+  const connectionsInAll = concurrency?.fetching;
+  if (configured === undefined) return { env, configPath: registryConfig, limits: { connectionsInAll } };
   const { configPath, credentials = [], limits = {} } = configured.registry;
   const absolute = (path: string | undefined) =>
     path === undefined ? undefined : resolve(configured.baseDirectory, path);
@@ -32,6 +33,7 @@ export function registrySettings({ env }: CliContext, options: GlobalOptions): R
     })),
     limits: {
       connections,
+      connectionsInAll,
       retries,
       bytesPerSecond: bytesPerSecond === undefined ? undefined : parseSize(bytesPerSecond),
       layerBytes: layerSize === undefined ? undefined : parseSize(layerSize),

@@ -12,7 +12,6 @@ import { CimletError } from '../errors.ts';
 import type { BlobStore } from '../images/blob-store.ts';
 import { removeGarbage } from '../images/garbage.ts';
 import { loadAgentConfig } from '../manifests/agent-config.ts';
-import { findUnsupportedSettings } from '../manifests/features.ts';
 import { formatField } from '../manifests/field-path.ts';
 import { parseDuration, parseSize } from '../manifests/quantities.ts';
 import type { GcConfig } from '../manifests/types.gen.ts';
@@ -47,12 +46,7 @@ export async function runAgent(context: CliContext, command: Command): Promise<v
 
 async function configOf({ config, filename }: AgentCommandOptions): Promise<Configuration> {
   if (config !== undefined) {
-    const loaded = await loadAgentConfig(config);
-    const [unsupported] = findUnsupportedSettings(loaded.config);
-    if (unsupported === undefined) return loaded;
-    throw new CimletError('invalid-manifest', `${config}: ${unsupported} is not supported yet`, {
-      hint: 'leave it out until a later release supports it',
-    });
+    return loadAgentConfig(config);
   }
   if (filename === undefined) {
     throw new CimletError('failed-precondition', 'agent: nothing to follow', {

@@ -1,6 +1,7 @@
 /** A root opened for one command: host, state and engine together. */
 
 import { createEngine, type Engine } from '../reconciler/engine.ts';
+import { DEFAULT_CONCURRENCY } from '../reconciler/schedule.ts';
 import { acquireRootLock } from '../state/root-lock.ts';
 import { openState, type State } from '../state/state.ts';
 import type { CliContext } from './context.ts';
@@ -55,7 +56,8 @@ async function withState<T>(
   });
   try {
     const host = services.openHost(options.host, options.root);
-    return await use({ engine: createEngine({ host, state, ...images }), state, images });
+    const concurrency = { ...DEFAULT_CONCURRENCY, ...options.concurrency };
+    return await use({ engine: createEngine({ host, state, ...images, concurrency }), state, images });
   } finally {
     state.close();
     await images.close();

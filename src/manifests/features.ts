@@ -3,9 +3,8 @@
  * supported yet instead of ignoring it. A row goes when its behaviour is built.
  */
 
-import { type FieldPath, formatField } from './field-path.ts';
+import type { FieldPath } from './field-path.ts';
 import type { Kind } from './resources.ts';
-import type { AgentConfig } from './types.gen.ts';
 
 interface PendingFeature {
   kinds: readonly Kind[];
@@ -16,14 +15,6 @@ interface PendingFeature {
 }
 
 const PENDING: readonly PendingFeature[] = [];
-
-/** The same of cimlet.yaml. */
-const PENDING_SETTINGS: readonly (readonly string[])[] = [['concurrency'], ['intervals', 'status']];
-
-/** Settings of a valid cimlet.yaml whose behaviour isn't built yet. */
-export function findUnsupportedSettings(config: AgentConfig): string[] {
-  return PENDING_SETTINGS.flatMap((field) => matches(config, field, []).map(({ path }) => formatField(path)));
-}
 
 /** Fields of a valid spec whose behaviour isn't built yet, in the order of the table above. */
 export function findUnsupported(kind: Kind, spec: unknown): FieldPath[] {

@@ -803,7 +803,7 @@ export interface Notification {
  */
 export interface ConcurrencyConfig {
   /**
-   * Layers being fetched.
+   * Layers being fetched, from all registries together.
    */
   fetching?: number;
   /**
@@ -827,10 +827,6 @@ export interface IntervalsConfig {
    * Observes the host and repairs drift.
    */
   resync?: string;
-  /**
-   * Writes the status of what hasn't changed.
-   */
-  status?: string;
 }
 /**
  * Serves API, metrics, health and webhooks over TCP too. Exactly one of tokenFile, tokenVariable.

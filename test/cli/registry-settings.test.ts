@@ -42,5 +42,7 @@ it('is relative to the file, and a flag wins', async () => {
   });
   const flagged = registrySettings(context, { ...flags, registryConfig: '/flag', configuredRegistry });
   expect(flagged.configPath).toBe('/flag');
-  expect(registrySettings(context, flags)).toEqual({ env: context.env, configPath: undefined });
+  expect(registrySettings(context, flags)).toEqual({ env: context.env, configPath: undefined, limits: {} });
+  const limited = registrySettings(context, { ...flags, configuredRegistry, concurrency: { fetching: 3 } });
+  expect(limited.limits).toMatchObject({ connections: 2, connectionsInAll: 3 });
 });

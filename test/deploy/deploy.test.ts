@@ -7,7 +7,6 @@ import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { loadAgentConfig } from '../../src/manifests/agent-config.ts';
-import { findUnsupportedSettings } from '../../src/manifests/features.ts';
 import { createMetrics } from '../../src/server/metrics.ts';
 import { openWorld } from '../reconciler/support.ts';
 import { hasTool, requireOrSkip } from '../support/requirements.ts';
@@ -89,7 +88,6 @@ describe('the manifest for Kubernetes', () => {
     const file = join(folder, 'cimlet.yaml');
     writeFileSync(file, data['cimlet.yaml']);
     const { config } = await loadAgentConfig(file);
-    expect(findUnsupportedSettings(config)).toEqual([]);
     const [container] = spec.template.spec.containers;
     expect(config.listen?.address).toBe(`0.0.0.0:${container?.ports[0]?.containerPort}`);
     expect(container?.env.map(({ name }) => name)).toContain(

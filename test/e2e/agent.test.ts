@@ -207,8 +207,6 @@ describe('as a process', () => {
     expect((await runProgram(['agent', '--config', restless])).stderr).toMatch(
       /cimlet\.yaml:1:\d+: intervals\.resync: must be more than 0/,
     );
-    const early = world.write('cimlet.yaml', 'gc: {enabled: true}\n');
-    expect((await runProgram(['agent', '--config', early])).stderr).toContain('gc is not supported yet');
     rmSync(misspelt);
     expect((await runProgram(['agent', '--config', misspelt])).stderr).toContain('cimlet.yaml');
     expect(existsSync(world.root)).toBe(false);

@@ -407,7 +407,7 @@ describe('cimlet.yaml', () => {
     [
       {
         concurrency: { fetching: 4, unpacking: 2, merging: 1, mounting: 2 },
-        intervals: { resync: '5m', status: '1m' },
+        intervals: { resync: '5m' },
       },
     ],
   ])('accepts %j', (config) => {
