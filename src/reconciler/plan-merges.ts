@@ -4,8 +4,8 @@ import type { LayerRef, MergeRequest } from '../hosts/host.ts';
 import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { ResourceRecord } from '../state/records.ts';
 import { compareText } from './canonical.ts';
-import type { Desired, DesiredChain } from './desired.ts';
-import { type LeftChain, layersBegunFor } from './plan-removals.ts';
+import type { DesiredChain } from './desired.ts';
+import { type LeftChain, layersBegunFor, type Needs } from './plan-removals.ts';
 import { isSealed, type SnapshotNeed, type SnapshotPlan } from './plan-snapshots.ts';
 import { mergeId, type Situation, snapshotId } from './situation.ts';
 import type { Plan, PlannedAction, Reason, Verb } from './types.ts';
@@ -157,7 +157,7 @@ function assess(id: string, need: MergeNeed, situation: Situation, isReplaced: b
 
 export interface MergeRemovalInput {
   situation: Situation;
-  desired: Pick<Desired, 'chains' | 'blocked'>;
+  desired: Needs;
   removals: ReadonlyMap<ResourceKey, ResourceRecord>;
   /** All other actions of the plan. */
   actions: readonly PlannedAction[];
