@@ -65,3 +65,29 @@ test.runIf(requireOrSkip('git', hasTool('git')))(
     expect(existsSync(world.path('first'))).toBe(false);
   },
 );
+
+test.each([
+  ['canary', ['Image/app', 'Mount/app']],
+  ['stable', ['Image/app']],
+])('a resource for hosts with a label is planned on those: %s', async (stage, expected) => {
+  const world = new World();
+  await world.image('app', [BASE]);
+  world.write(
+    'manifests/app.yaml',
+    `apiVersion: cimlet.dev/v1alpha1
+kind: Image
+metadata: {name: app}
+spec: {source: {ociLayout: ../images/app}}
+---
+apiVersion: cimlet.dev/v1alpha1
+kind: Mount
+metadata: {name: app}
+spec: {image: app, view: Extracted, path: ${world.mountPoint}, hosts: {matchLabels: {stage: canary}}}
+`,
+  );
+  const config = join(EXAMPLES, `${stage}.yaml`);
+  const flags = ['--config', config, '--root', world.root, '-o', 'json'];
+  const { stdout } = await expectProgram(['plan', '-f', world.path('manifests'), ...flags]);
+  const { actions } = JSON.parse(stdout) as { actions: { id: string }[] };
+  expect(actions.map(({ id }) => id).filter((id) => !id.startsWith('Snapshot/'))).toEqual(expected);
+});
