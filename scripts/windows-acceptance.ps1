@@ -10,13 +10,17 @@
   -Image is an OCI layout of a Windows image that this build of Windows can run, for example:
     skopeo copy docker://mcr.microsoft.com/windows/nanoserver:ltsc2025 oci:C:\images\nanoserver:latest
 
+  -UtilityVM is the ID of a running Windows utility VM that was made with a GuestConnection (hcsshim's uvmboot makes
+  such): the image is attached to it as well. Without it that is left out.
+
 .EXAMPLE
   ./windows-acceptance.ps1 -Image C:\images\nanoserver
 #>
 param(
   [Parameter(Mandatory)] [string] $Image,
   [string] $Folder = (Join-Path $env:SystemDrive 'cimlet-acceptance'),
-  [string] $Cimlet = 'cimlet'
+  [string] $Cimlet = 'cimlet',
+  [string] $UtilityVM = ''
 )
 
 Set-StrictMode -Version Latest
@@ -57,7 +61,7 @@ function Assert-That {
 }
 
 function Write-Manifest {
-  param([string] $Format, [string] $Extra = '')
+  param([string] $Format, [string] $Extra = '', [string] $Path = (Join-Path $mounts 'acceptance'), [string] $MountExtra = '')
   $layout = $Image -replace '\\', '/'
   $text = @"
 apiVersion: cimlet.dev/v1alpha1
@@ -73,7 +77,7 @@ spec: {format: $Format, layers: [{image: acceptance}]$Extra}
 apiVersion: cimlet.dev/v1alpha1
 kind: Mount
 metadata: {name: acceptance}
-spec: {chain: acceptance, path: '$(Join-Path $mounts 'acceptance')'}
+spec: {chain: acceptance, path: '$Path'$MountExtra}
 "@
   [IO.File]::WriteAllText((Join-Path $manifests 'acceptance.yaml'), $text)
 }
@@ -91,6 +95,12 @@ function Test-Format {
     $files = @(Get-ChildItem $point -Recurse -File -Force -ErrorAction SilentlyContinue | Select-Object -First 2000)
     foreach ($file in $files | Get-Random -Count ([Math]::Min(50, $files.Count))) { Get-FileHash $file.FullName | Out-Null }
     "$($files.Count) files listed"
+  }
+  Test-Step "${name}: the layer document names what is there" {
+    $mount = (Invoke-Cimlet @('get', 'mounts', '-o', 'json') | ConvertFrom-Json).items[0]
+    $layers = @($mount.status.mounted.hcsStorage.Layers)
+    Assert-That ($layers.Count -gt 0) 'it has no layers'
+    foreach ($layer in $layers) { Assert-That (Test-Path -LiteralPath $layer.Path) "$($layer.Path) is not there" }
   }
   Test-Step "${name}: it is read-only" {
     try { Set-Content (Join-Path $point 'written.txt') 'x'; $isWritten = $true } catch { $isWritten = $false }
@@ -119,12 +129,24 @@ function Test-Format {
   }
 }
 
+function Test-UtilityVM {
+  Write-Manifest 'BlockCIM' ', vhdFooter: true' 'C:\cimlet-acceptance' ", access: ReadWrite, isolation: {utilityVM: {id: '$UtilityVM'}}"
+  Test-Step 'utility VM: apply' { Invoke-Cimlet @('apply', '-f', $manifests, '--yes') | Out-Null }
+  Test-Step 'utility VM: the plan is empty' { Invoke-Cimlet @('plan', '-f', $manifests, '--detailed-exitcode') | Out-Null }
+  Test-Step 'utility VM: delete' { Invoke-Cimlet @('delete', '-f', $manifests, '--yes') | Out-Null }
+}
+
 New-Item -ItemType Directory $manifests, $mounts | Out-Null
 try {
   $version = Get-ItemProperty 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion'
   Test-Step 'this machine' { "$($version.ProductName) $($version.CurrentBuild).$($version.UBR), cimlet $(& $program version)" }
   Test-Step 'doctor' { Invoke-Cimlet @('doctor') @(0, 1) }
   $state = Invoke-Cimlet @('observe', '-o', 'json') | ConvertFrom-Json
+  Test-Step 'compute systems are seen' {
+    $unknown = $state.computeSystems.PSObject.Properties['unknown']
+    Assert-That ($null -eq $unknown) "$($unknown.Value)"
+    "$(@($state.computeSystems.running).Count) running, $(@($state.cimVolumes).Count) CIMs mounted"
+  }
   foreach ($format in 'ForkedCIM', 'BlockCIM', 'WCIFS') {
     $write = $state.capabilities."$format.write"
     $mount = $state.capabilities."$format.mount"
@@ -137,6 +159,7 @@ try {
   if ($state.capabilities.seal.available -and $state.capabilities.'BlockCIM.mount'.available) {
     Test-Format 'BlockCIM' ', integrity: Verified'
   }
+  if ($UtilityVM -ne '') { Test-UtilityVM }
 } finally {
   Test-Step 'nothing stays behind' {
     if (Test-Path (Join-Path $manifests '*.yaml')) { Invoke-Cimlet @('delete', '-f', $manifests, '--yes') | Out-Null }
