@@ -2,6 +2,7 @@
 
 import { lstatSync, readlinkSync } from 'node:fs';
 import { classify, isErrorCode } from '../../errors.ts';
+import { pathFault } from '../../layers/layer-path.ts';
 import { LayerTarWriter } from '../../layers/layer-tar.ts';
 import { foldName } from '../../layers/layer-tree.ts';
 import type { LowerView } from '../../layers/lower-view.ts';
@@ -106,6 +107,9 @@ class UpperExport {
     for (const entry of entries) {
       if (entry.kind === 'whiteout') continue;
       const name = names.realName(nameOf(entry, path));
+      // Not only for clear words: `a:b` would be a stream of `a`.
+      const fault = pathFault(name);
+      if (fault !== undefined) throw refuse(`${path}/${name}`, fault);
       const lowerName = names.spelling(name);
       if (lowerName !== undefined && lowerName !== name && !gone.has(lowerName))
         throw refuse(

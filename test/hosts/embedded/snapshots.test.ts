@@ -1,0 +1,229 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { createEmbeddedHost } from '../../../src/hosts/embedded/embedded-host.ts';
+import type { Host, MountRequest, SnapshotRequest, UnpackRequest } from '../../../src/hosts/host.ts';
+import { mountVolumeGuid } from '../../../src/hosts/identity.ts';
+import { getXattr, setXattr } from '../../../src/native/linux/xattr.ts';
+import { layerItems } from '../../support/host-layers.ts';
+import { mountsBelow } from '../../support/mounts.ts';
+import { COMPILE_CACHE } from '../../support/program.ts';
+import { hasTool, requireOrSkip } from '../../support/requirements.ts';
+import { build, context, makeStack, openBench } from './fixture.ts';
+import { takeThroughLife } from './snapshot-life.ts';
+
+const capabilities = await createEmbeddedHost({ root: '/nowhere' }).capabilities();
+const writable = requireOrSkip('overlayfs over kernel views', capabilities.active.available);
+const hasE2fsck = requireOrSkip('e2fsck', hasTool('e2fsck'));
+const CHILD = join(import.meta.dirname, 'snapshot-crash-child.ts');
+
+const BASE = layerItems({ 'a.txt': 'a', 'dir/b.txt': 'b', README: 'read' });
+
+interface Prepared {
+  directory: string;
+  root: string;
+  host: Host;
+  requests: [UnpackRequest, ...UnpackRequest[]];
+  snapshot: SnapshotRequest;
+  mount: MountRequest;
+}
+
+async function prepare(scratch?: SnapshotRequest['scratch']): Promise<Prepared> {
+  const bench = await openBench();
+  const requests = await makeStack(join(bench.directory, 'blobs'), BASE);
+  await build(bench.host, requests);
+  const chain = requests.map(({ chainId }) => chainId);
+  const snapshot: SnapshotRequest = { key: 'work', kind: 'active', chain, format: 'ForkedCIM', scratch };
+  const mount: MountRequest = {
+    volumeGuid: mountVolumeGuid('work'),
+    path: join(bench.directory, 'mounted'),
+    chain,
+    format: 'ForkedCIM',
+    access: 'ReadWrite',
+    view: 'Kernel',
+    snapshot: 'work',
+  };
+  return { ...bench, requests, snapshot, mount };
+}
+
+/** Writes through a mount, and commits. Returns what shows the new layer. */
+async function commitWith(prepared: Prepared, change: (root: string) => void): Promise<MountRequest> {
+  const { host, snapshot, mount } = prepared;
+  await host.prepareSnapshot(snapshot, context);
+  await host.mount(mount, context);
+  change(mount.path);
+  await host.dismount(mount.volumeGuid, context);
+  const { chainId } = await host.commitSnapshot('work', {}, context);
+  const { snapshot: _, ...view } = mount;
+  return { ...view, chain: [...mount.chain, chainId], access: 'ReadOnly' };
+}
+
+function loopsOf(directory: string): string[] {
+  const all = execFileSync('losetup', ['-a'], { encoding: 'utf8' }).split('\n');
+  return all.filter((line) => line.includes(directory));
+}
+
+describe.runIf(writable)('a process killed at any step of a snapshot', () => {
+  it.each<[string, SnapshotRequest['scratch']]>([
+    ['in a directory', undefined],
+    ['in an image', { bytes: 16 * 2 ** 20 }],
+  ])('is finished by the next one, with nothing left (%s)', async (_, scratch) => {
+    const prepared = await prepare(scratch);
+    const { directory, root, snapshot, mount } = prepared;
+    const second = { ...snapshot, key: 'second', scratch: { shareWith: 'work' } };
+    const work = join(directory, 'work.json');
+    writeFileSync(work, JSON.stringify({ snapshot, second, mount }));
+    const run = (place: string, step: number) =>
+      spawnSync(
+        process.execPath,
+        ['--disable-warning=ExperimentalWarning', CHILD, place, work, String(step)],
+        { encoding: 'utf8', env: { ...process.env, NODE_COMPILE_CACHE: COMPILE_CACHE } },
+      );
+    execFileSync('cp', ['-a', root, `${root}-clean`]);
+    const steps = Number(run(`${root}-clean`, 0).stdout);
+    expect(steps).toBeGreaterThan(20);
+    for (let step = 1; step <= steps; step += Math.ceil(steps / 6)) {
+      const place = `${root}-${step}`;
+      execFileSync('cp', ['-a', root, place]);
+      expect(run(place, step).signal).toBe('SIGKILL');
+      const host = createEmbeddedHost({ root: place });
+      await host.cleanLeftovers(context);
+      expect((await host.observe(context)).leftovers).toEqual([]);
+      const chainId = await takeThroughLife(host, { snapshot, second, mount });
+      const state = await host.observe(context);
+      expect([state.snapshots, state.mounts, state.leftovers]).toEqual([[], [], []]);
+      expect(state.layers.map((layer) => layer.chainId)).toContain(chainId);
+      expect([mountsBelow(place), loopsOf(place)]).toEqual([[], []]);
+      expect(readdirSync(join(place, 'snapshots')).filter((name) => !/^[0-9a-f]{64}$/.test(name))).toEqual(
+        [],
+      );
+    }
+  });
+});
+
+describe.runIf(writable)('a scratch', () => {
+  it.runIf(hasE2fsck)('of limited size is a clean file system afterwards', async () => {
+    const { host, root, snapshot, mount } = await prepare({ bytes: 16 * 2 ** 20 });
+    await host.prepareSnapshot(snapshot, context);
+    await host.mount(mount, context);
+    expect(() => writeFileSync(join(mount.path, 'large'), Buffer.alloc(2 ** 24))).toThrow(/ENOSPC/);
+    rmSync(join(mount.path, 'large'));
+    writeFileSync(join(mount.path, 'a.txt'), 'changed');
+    await host.dismount(mount.volumeGuid, context);
+    const [folder = ''] = readdirSync(join(root, 'snapshots')).filter((name) => name.length === 36);
+    execFileSync('e2fsck', ['-fn', join(root, 'snapshots', folder, 'scratch.ext4')], { stdio: 'pipe' });
+    expect((await host.observe(context)).snapshots[0]?.bytes).toBeLessThanOrEqual(17 * 2 ** 20);
+  });
+
+  it.each<[string, SnapshotRequest['scratch'], string]>([
+    ['too small', { bytes: 4096 }, 'invalid-manifest'],
+    ['without a file system', { unformatted: true }, 'unsupported-host'],
+    ['where there is no directory', { location: '/nowhere/at/all' }, 'not-found'],
+  ])('that cannot be is refused, and leaves nothing: %s', async (_, scratch, code) => {
+    const { host, root, snapshot } = await prepare(scratch);
+    await expect(host.prepareSnapshot(snapshot, context)).rejects.toMatchObject({ code });
+    expect(readdirSync(join(root, 'snapshots')).filter((name) => name.includes('-'))).toEqual([]);
+    expect((await host.observe(context)).leftovers).toEqual([]);
+  });
+
+  it('that is gone is a fault, and is not made again over what was lost', async () => {
+    const { host, root, snapshot, mount } = await prepare();
+    await host.prepareSnapshot(snapshot, context);
+    const [folder = ''] = readdirSync(join(root, 'snapshots')).filter((name) => name.length === 36);
+    rmSync(join(root, 'snapshots', folder, 'scratch'), { recursive: true });
+    expect((await host.observe(context)).snapshots[0]?.fault).toMatch(/scratch is gone/);
+    await expect(host.mount(mount, context)).rejects.toMatchObject({ code: 'failed-precondition' });
+    expect((await host.observe(context)).leftovers).toEqual([]);
+    await host.removeSnapshot('work', context);
+  });
+});
+
+describe.runIf(writable)('what is committed', () => {
+  it('keeps what the view shows of a file besides POSIX, and read-only files', async () => {
+    const prepared = await prepare();
+    const { host } = prepared;
+    const attributes = (path: string) => Buffer.from(getXattr(path, 'user.cim.attributes') ?? []).toString();
+    const view = await commitWith(prepared, (root) => {
+      setXattr(join(root, 'a.txt'), 'user.cim.attributes', Buffer.from('0x22'));
+      setXattr(join(root, 'a.txt'), 'user.cim.stream.note', Buffer.from('a stream'));
+      writeFileSync(join(root, 'read-only'), '');
+      chmodSync(join(root, 'read-only'), 0o444);
+      linkSync(join(root, 'a.txt'), join(root, 'hard'));
+      symlinkSync('dir/b.txt', join(root, 'relative'));
+      symlinkSync('/dir', join(root, 'absolute'));
+      renameSync(join(root, 'README'), join(root, 'readme'));
+    });
+    await host.mount(view, context);
+    const at = (name: string) => join(view.path, name);
+    expect(attributes(at('a.txt'))).toBe('0x22');
+    expect(Buffer.from(getXattr(at('a.txt'), 'user.cim.stream.note') ?? []).toString()).toBe('a stream');
+    expect(lstatSync(at('read-only')).mode & 0o222).toBe(0);
+    expect(lstatSync(at('hard')).ino).toBe(lstatSync(at('a.txt')).ino);
+    expect(readFileSync(at('relative'), 'utf8')).toBe('b');
+    expect(readdirSync(view.path).sort()).toEqual(
+      ['a.txt', 'absolute', 'dir', 'hard', 'read-only', 'readme', 'relative'].sort(),
+    );
+    await host.dismount(view.volumeGuid, context);
+  });
+
+  it.each<[string, (root: string) => void, RegExp]>([
+    [
+      'two names that differ in case',
+      (root) => {
+        writeFileSync(join(root, 'Same'), '');
+        writeFileSync(join(root, 'same'), '');
+      },
+      /"Same" too, and case makes no difference/,
+    ],
+    ['a name that a layer has in another case', (root) => writeFileSync(join(root, 'A.TXT'), ''), /"a\.txt"/],
+    ['a device', (root) => void execFileSync('mknod', [join(root, 'dev'), 'c', '1', '3']), /it is a device/],
+    ['a pipe', (root) => void execFileSync('mkfifo', [join(root, 'pipe')]), /named pipe/],
+    [
+      'a name that is not UTF-8',
+      (root) => writeFileSync(Buffer.concat([Buffer.from(`${root}/`), Buffer.from([0xff, 0x41])]), ''),
+      /not UTF-8/,
+    ],
+    [
+      'a name that would be an alternate stream',
+      (root) => {
+        writeFileSync(join(root, 'a'), '');
+        writeFileSync(join(root, 'a:b'), '');
+      },
+      /a:b to a Windows layer: Windows allows no ":" in names/,
+    ],
+  ])('cannot be %s: nothing is lost', async (_, change, message) => {
+    const prepared = await prepare();
+    const { host } = prepared;
+    await expect(commitWith(prepared, change)).rejects.toThrow(message);
+    const state = await host.observe(context);
+    expect([state.snapshots.length, state.layers.length, state.leftovers]).toEqual([1, 1, []]);
+    await host.removeSnapshot('work', context);
+  });
+
+  it('leaves out sockets and attributes that Windows has no place for, and says so', async () => {
+    const { host, snapshot, mount, directory } = await prepare();
+    await host.prepareSnapshot(snapshot, context);
+    await host.mount(mount, context);
+    setXattr(join(mount.path, 'a.txt'), 'user.other', Buffer.from('x'));
+    mkdirSync(join(mount.path, 'new'));
+    await host.dismount(mount.volumeGuid, context);
+    const warnings: string[] = [];
+    await host.exportSnapshot('work', join(directory, 'diff.tar'), {
+      ...context,
+      warn: (message) => warnings.push(message),
+    });
+    expect(warnings).toEqual(['1 extended attributes were left out: a Windows layer has no place for them']);
+  });
+});
