@@ -15,7 +15,7 @@ interface ExportRecord {
 }
 
 /** Exports take no lock: the process is in the name, so that another one's are known, and don't get in each other's way. */
-const RECORD_NAME = /^(?:tmp-)?(\d+)-(.+)\.json$/;
+const RECORD_NAME = /^(?:tmp-)?(\d+)-(.+)\.(json|files)$/;
 
 const TEMPORARY_NAME = /^\..+\.[0-9a-f-]{36}\.part$/;
 
@@ -42,6 +42,11 @@ export async function whileRecorded<T>(
   }
 }
 
+/** A folder for what the export of a layer, whose folder's name is given, makes meanwhile. */
+export function exportFolder(layout: Layout, folder: string): string {
+  return join(layout.exports, `${process.pid}-${folder}.files`);
+}
+
 /** What exports left that nobody is at: the beginning of a tar, and its record. `isAtWork` is about layers, and this process. */
 export async function findExportLeftovers(
   layout: Layout,
@@ -49,9 +54,13 @@ export async function findExportLeftovers(
 ): Promise<{ path: string; reason: string }[]> {
   const found: { path: string; reason: string }[] = [];
   for (const name of await listDirectory(layout.exports)) {
-    const [, pid, folder = ''] = RECORD_NAME.exec(name) ?? [];
+    const [, pid, folder = '', kind] = RECORD_NAME.exec(name) ?? [];
     if (Number(pid) === process.pid ? isAtWork(folder) : isAlive(Number(pid))) continue;
     const path = join(layout.exports, name);
+    if (kind === 'files') {
+      found.push({ path, reason: 'what an export that was interrupted had made meanwhile' });
+      continue;
+    }
     const record = await readRecord<ExportRecord>(path, ({ temporary }) => typeof temporary === 'string');
     const temporary = record?.temporary;
     if (temporary !== undefined && TEMPORARY_NAME.test(basename(temporary)) && (await exists(temporary)))

@@ -67,3 +67,9 @@ export function lowerVolumeGuid(root: string, folder: string): VolumeGuid {
 export function snapshotVolumeGuid(root: string, folder: string): VolumeGuid {
   return uuidV5(`snapshot/${root}/${folder}`, NAMESPACE) as VolumeGuid;
 }
+
+/** The GUIDs of the volumes that show a layer with those below it, and those below it, while it is exported. */
+export function exportVolumeGuids(root: string, folder: string): readonly [VolumeGuid, VolumeGuid] {
+  const guidOf = (what: string) => uuidV5(`export-${what}/${root}/${folder}`, NAMESPACE) as VolumeGuid;
+  return [guidOf('upper'), guidOf('lower')];
+}

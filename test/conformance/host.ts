@@ -43,6 +43,8 @@ export interface HostFixture {
   forksHoldOnToFiles?: boolean;
   /** What is written to one snapshot is kept apart from all others by a disk. */
   diskForEachSnapshot?: boolean;
+  /** What stands in for the file system keeps not all of a file's times, so that no two tars of a layer are the same. */
+  keepsNotAllTimes?: boolean;
   /** Of layers in cases that are about any format; forked CIMs unless told. */
   format?: 'BlockCIM' | 'WCIFS';
   /** A directory outside the root, which exists, to mount below. */
@@ -500,7 +502,7 @@ export const hostCases: readonly ConformanceCase[] = [
       assert.deepEqual((await look(host)).leftovers, []);
     },
   },
-  ...(['ForkedCIM', 'BlockCIM'] as const).map(
+  ...(['ForkedCIM', 'BlockCIM', 'WCIFS'] as const).map(
     (format): ConformanceCase => ({
       name: `an exported layer is its own diff, and gives the same files when it is imported (${format})`,
       needs: [
@@ -540,7 +542,7 @@ export const hostCases: readonly ConformanceCase[] = [
 
         const second = `${fixture.files}/again.tar`;
         await host.exportLayer(again, second, context);
-        assert(tar.equals(await readFile(second)));
+        if (fixture.keepsNotAllTimes !== true) assert(tar.equals(await readFile(second)));
         await rejects(host.exportLayer(base, file, { signal: AbortSignal.abort() }), 'cancelled');
         await rejects(host.exportLayer(base, `${fixture.files}/none/x.tar`, context), 'not-found');
         await fixture.damageLayer(base);

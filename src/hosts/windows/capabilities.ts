@@ -33,6 +33,7 @@ const STORE_NAMES: readonly Capability[] = [
   'WCIFS.write',
   'WCIFS.mount',
   'LCOW.write',
+  'export',
   'view.Kernel',
   'active',
   'commit',
@@ -78,6 +79,8 @@ function byFeatures(facts: WindowsFacts): Partial<Capabilities> {
     'LCOW.write': { available: true },
     // Linux layers go to utility VMs only.
     'LCOW.mount': features.computeSystems,
+    // What layers hold is seen by mounting them, or said by Windows.
+    export: any(features.wcifs, features['forkedCim.mount']),
     utilityVM: all(features.computeSystems, features.vmAccess),
     'view.Kernel': features.bindFilter,
     active,
@@ -98,6 +101,11 @@ function refuse(known: Partial<Capabilities>, names: readonly Capability[], stat
 function mergingHives({ hives }: WindowsFeatures, state: CapabilityState): CapabilityState {
   if (!state.available || hives.available) return state;
   return { available: true, reason: `cimlet merges registry hives itself: ${hives.reason}` };
+}
+
+/** Available when one of them is; the first's reason otherwise. */
+function any(first: FeatureState, ...others: readonly FeatureState[]): CapabilityState {
+  return [first, ...others].find(({ available }) => available) ?? first;
 }
 
 /** The first that isn't available. */

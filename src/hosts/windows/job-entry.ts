@@ -5,7 +5,7 @@ import { serveJob } from '../serve-job.ts';
 import { unpackLinux } from '../unpack-linux.ts';
 import type { Job, JobResults } from './jobs.ts';
 import { mergeImages, unpackBlock, unpackForked } from './write-images.ts';
-import { writeTreeTar } from './write-tree-tar.ts';
+import { writeFolderTar, writeTreeTar } from './write-tree-tar.ts';
 import { completeWcifs, unpackWcifs } from './write-wcifs.ts';
 
 async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['kind']]> {
@@ -24,6 +24,8 @@ async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['ki
       return unpackLinux(job, control);
     case 'export-tree':
       return writeTreeTar(job, control);
+    case 'export-folder':
+      return writeFolderTar(job, control);
   }
 }
 

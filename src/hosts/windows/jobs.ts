@@ -68,6 +68,18 @@ export interface ExportTreeJob {
   lower?: string | undefined;
   /** Where the tree is in the tar; empty for one that is laid out as a layer. */
   below: 'Files' | '';
+  /** Leaves out the hives that an import makes of a layer's registry deltas, in both trees. */
+  hidesHives?: boolean | undefined;
+  file: string;
+  temporary: string;
+}
+
+/** Writes what ExportLayer made, or a base layer's own folder, as the tar of a layer. */
+export interface ExportFolderJob {
+  kind: 'export-folder';
+  folder: string;
+  /** About how many the tar has. */
+  bytes: number;
   file: string;
   temporary: string;
 }
@@ -80,6 +92,7 @@ export interface JobResults {
   'complete-wcifs': undefined;
   'unpack-linux': LayerDisk;
   'export-tree': { diffId: DiffId };
+  'export-folder': undefined;
 }
 
 export type Job =
@@ -89,6 +102,7 @@ export type Job =
   | UnpackWcifsJob
   | CompleteWcifsJob
   | ExportTreeJob
+  | ExportFolderJob
   | ({ kind: 'unpack-linux' } & UnpackLinuxJob);
 
 /** What was written. */

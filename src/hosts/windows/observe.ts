@@ -17,6 +17,7 @@ import { layerFolder, mergeFolder, parseFolderName } from '../layout.ts';
 import { type MountRecord, recordedView } from '../mount-records.ts';
 import { readLayerRecords, readMergeRecords } from '../records.ts';
 import { isForkedFile } from './cim-paths.ts';
+import { exportLeftovers } from './export-layers.ts';
 import { hcsStorageOf } from './hcs-storage.ts';
 import { listedFiles } from './layer-store.ts';
 import { sizeUnder } from './size-under.ts';
@@ -107,6 +108,7 @@ export async function findLeftovers(
     if (/^tmp-[0-9a-f-]{36}\.json$/.test(name) && !running.volumeGuids.has(name.slice(4, 40) as VolumeGuid))
       found.push({ path: join(layout.mounts, name), reason: 'a record that was never finished' });
   found.push(...(await snapshotLeftovers(layout, running.folders)));
+  found.push(...(await exportLeftovers(layout, running.folders)));
   found.push(...(await scratches.leftovers()));
   const sized = found.map(async (entry) => ({
     ...entry,

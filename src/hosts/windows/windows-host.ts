@@ -43,6 +43,7 @@ import { CimfsGuard } from './cimfs-guard.ts';
 import { type Places, refuseInUse, seeComputeSystems } from './compute-systems.ts';
 import { Effects } from './effects.ts';
 import { explain } from './explain.ts';
+import { exportLayerTar } from './export-layers.ts';
 import {
   observeCimVolumes,
   observeComputeSystems,
@@ -295,10 +296,13 @@ class WindowsHost implements Host {
     return removed;
   }
 
-  async exportLayer(ref: LayerRef, _file: string, _context: EffectContext): Promise<void> {
+  async exportLayer(ref: LayerRef, file: string, context: EffectContext): Promise<void> {
     const operation = `export layer ${ref.chainId}`;
     await this.#require('export', operation);
-    throw new CimletError('unsupported-host', `${operation}: the windows host exports no layers yet`);
+    await this.#require(`${ref.format}.mount`, operation);
+    await this.#withLayer(ref, context, 'export', async () =>
+      exportLayerTar(await this.#workshop(), ref, file, context),
+    );
   }
 
   async prepareSnapshot(request: SnapshotRequest, context: EffectContext): Promise<void> {
