@@ -1,7 +1,7 @@
 /** Damage to what cimlet keeps, through the real program: seen or at least survived, explained, and repaired. */
 
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { createEmbeddedHost } from '../../src/hosts/embedded/embedded-host.ts';
@@ -65,6 +65,16 @@ describe.runIf(kernel)('a committed layer with', () => {
       await expectRepair(world, ['!Snapshot repair file-corrupt', '!Mount/app repair unmounted']);
     },
   );
+
+  test('a flipped bit that cannot be noted is told all the same', async () => {
+    const world = await applied();
+    flip(world.layerFile(1, /\.cim$/), 'first');
+    const snapshots = join(world.root, 'snapshots');
+    for (const folder of readdirSync(snapshots)) mkdirSync(join(snapshots, folder, 'damage.json'));
+    execFileSync('umount', [world.mountPoint]);
+    rmSync(join(world.root, 'views'), { recursive: true });
+    expect(onlyError(await world.apply(1)).error).toMatch(/Mount\/app: .*read CIM: .*offset 0x0/);
+  });
 
   test('a flipped bit is found when another layer is forked from it', async () => {
     const world = await applied();

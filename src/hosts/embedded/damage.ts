@@ -23,7 +23,7 @@ interface Owner {
 
 /**
  * If `error` says that a file of a committed layer or merged CIM is damaged or gone, notes it and returns an error to wait
- * for: the next plan repairs the layer. Any other error is returned as it is.
+ * for: the next plan repairs the layer. Any other error is returned as it is, and this one too when it can't be noted.
  */
 export async function noteDamage(layout: Layout, error: unknown): Promise<unknown> {
   if (!isErrorCode(error, 'corrupt', 'not-found')) return error;
@@ -35,7 +35,13 @@ export async function noteDamage(layout: Layout, error: unknown): Promise<unknow
   );
   if (owner === undefined) return error;
   const note = { formatVersion: 1, message: said.slice(said.indexOf(': ') + 2) };
-  writeDurable(notePath(owner.folder), Buffer.from(`${JSON.stringify(note)}\n`));
+  try {
+    writeDurable(notePath(owner.folder), Buffer.from(`${JSON.stringify(note)}\n`));
+  } catch (failure) {
+    if (!(failure instanceof CimletError)) throw failure;
+    // What is damaged says more than that it can't be noted. A folder that is gone is seen without a note.
+    if (failure.code !== 'not-found') return error;
+  }
   return new CimletError('failed-precondition', error.message, {
     hint: `${owner.what} is damaged; plan and apply again: it is built anew`,
     cause: error,
