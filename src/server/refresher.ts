@@ -29,6 +29,7 @@ export class Refresher {
 
   /** Something may have changed. Costs nothing while nobody watches; many calls are one look. */
   changed(): void {
+    if (!this.#lists.some((list) => list.isWatched)) return;
     this.#isDirty = true;
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
@@ -48,7 +49,9 @@ export class Refresher {
       const started = performance.now();
       for (const list of this.#lists) {
         if (!list.isWatched) continue;
-        await list.refresh().catch(this.#onError);
+        await list.refresh().catch((error) => {
+          if (!signal.aborted) this.#onError(error);
+        });
       }
       const pause = Math.max(PAUSE_MS, performance.now() - started);
       // Cut short when it closes.

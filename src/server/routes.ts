@@ -72,13 +72,15 @@ function listHandlers(lists: Record<string, ApiList>, signal: AbortSignal): Hand
   ) => {
     if (watchers >= MOST_WATCHERS)
       throw new CimletError('busy', `${MOST_WATCHERS} others watch already`, { hint: 'ask again later' });
+    if (reply.raw.destroyed) throw new CimletError('cancelled', 'who asked to watch has gone');
     const gone = new AbortController();
+    const leave = watched.enter();
     watchers++;
     reply.raw.once('close', () => {
       watchers--;
+      leave();
       gone.abort();
     });
-    // From here on nothing is missed.
     await watched.refresh();
     const lastEventId = request.headers['last-event-id']?.toString();
     const isWanted = key === undefined ? undefined : (id: string) => isOf(id, key);

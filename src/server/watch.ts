@@ -45,6 +45,14 @@ export class WatchedList {
     return this.#watchers > 0;
   }
 
+  /** Somebody watches, until the function that is returned is called, once. Before the first look, so that nothing is missed. */
+  enter(): () => void {
+    this.#watchers++;
+    return () => {
+      this.#watchers--;
+    };
+  }
+
   /** Looks, and tells what changed since the last look. Throws what reading throws; then nothing has changed. */
   async refresh(): Promise<void> {
     const items = new Map<string, string>();
@@ -74,32 +82,27 @@ export class WatchedList {
     signal: AbortSignal,
   ): AsyncGenerator<string> {
     const { lastEventId, isWanted = () => true } = options;
-    this.#watchers++;
-    try {
-      let next = this.#after(lastEventId);
-      // Who asked knows now that it has begun, news or not.
-      yield ': watching\n\n';
-      while (!signal.aborted) {
-        if (next === undefined || next < this.#first) {
-          const start = this.#end;
-          const items = [...this.#items];
-          yield format('reset', '{}');
-          for (const [key, item] of items) if (isWanted(key)) yield format('added', item);
-          yield format('synced', '{}', this.#id(start - 1));
-          next = start;
-          continue;
-        }
-        const change = this.#log[next - this.#first];
-        if (change === undefined) {
-          await this.#sleep(signal);
-          if (next === this.#end) yield ': still here\n\n';
-          continue;
-        }
-        if (isWanted(change.key)) yield format(change.type, change.item, this.#id(next));
-        next++;
+    let next = this.#after(lastEventId);
+    // Who asked knows now that it has begun, news or not.
+    yield ': watching\n\n';
+    while (!signal.aborted) {
+      if (next === undefined || next < this.#first) {
+        const start = this.#end;
+        const items = [...this.#items];
+        yield format('reset', '{}');
+        for (const [key, item] of items) if (isWanted(key)) yield format('added', item);
+        yield format('synced', '{}', this.#id(start - 1));
+        next = start;
+        continue;
       }
-    } finally {
-      this.#watchers--;
+      const change = this.#log[next - this.#first];
+      if (change === undefined) {
+        await this.#sleep(signal);
+        if (next === this.#end) yield ': still here\n\n';
+        continue;
+      }
+      if (isWanted(change.key)) yield format(change.type, change.item, this.#id(next));
+      next++;
     }
   }
 

@@ -79,7 +79,6 @@ describe('a watched list', () => {
     expect(client.types).toEqual(['reset', 'added', 'synced', 'modified', 'added', 'deleted']);
     expect(client.items).toEqual(truth);
     await client.disconnect();
-    expect(list.isWatched).toBe(false);
   });
 
   test('tells one that comes back only what it missed, and one with an unknown ID everything', async () => {
