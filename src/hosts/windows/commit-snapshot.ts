@@ -14,6 +14,7 @@ import type {
 } from '../host.ts';
 import { chainIdOn, snapshotGuid } from '../identity.ts';
 import { snapshotPath } from '../layout.ts';
+import { completeBaseLayer } from './base-layer-folder.ts';
 import { runJob } from './jobs.ts';
 import { withSnapshotTrees } from './snapshot-trees.ts';
 import { DIFF_FILE } from './snapshots.ts';
@@ -69,6 +70,7 @@ async function writeDiff(
   return withSnapshotTrees(gallery, request, context, async (trees) => {
     // A volume has what a layer has in `Files`; the folder of a snapshot without parents is laid out as a layer.
     const below = trees.lower === undefined ? '' : 'Files';
+    if (trees.lower === undefined && request.format === 'WCIFS') completeBaseLayer(trees.upper);
     const job = { kind: 'export-tree', ...trees, below, ...target } as const;
     // What a container wrote only SYSTEM may read; an administrator reads it as a backup does.
     const { diffId } = await privileges.withPrivileges(['SeBackupPrivilege'], () => runJob(job, context));

@@ -122,6 +122,21 @@ assert.deepEqual([bytes, files], [5, 1]);
 const based = await host.commitSnapshot('new base', {}, context);
 assert.deepEqual([based.parent, based.format], [undefined, 'ForkedCIM']);
 
+// Of WCIFS layers it gets the hives that it lacks; a utility VM must be able to boot.
+await prepare('windows base', { chain: [], format: 'WCIFS' });
+const CONFIG = `${folderOf('windows base')}\\Files\\Windows\\System32\\config`;
+await mkdir(CONFIG, { recursive: true });
+await writeFile(`${CONFIG}\\SAM`, 'kept as it is');
+const BOOT = `${folderOf('windows base')}\\UtilityVM\\Files\\EFI\\Microsoft\\Boot`;
+await mkdir(BOOT, { recursive: true });
+await rejects(host.commitSnapshot('windows base', {}, context), 'failed-precondition', /BCD/);
+await rm(`${folderOf('windows base')}\\UtilityVM`, { recursive: true });
+await host.exportSnapshot('windows base', 'C:\\base.tar', context);
+assert.deepEqual((await readdir(CONFIG)).sort(), ['DEFAULT', 'SAM', 'SECURITY', 'SOFTWARE', 'SYSTEM']);
+assert.equal(await readFile(`${CONFIG}\\SAM`, 'utf8'), 'kept as it is');
+const windowsBase = await host.commitSnapshot('windows base', {}, context);
+assert.deepEqual([windowsBase.parent, windowsBase.format], [undefined, 'WCIFS']);
+
 // Views can't become layers, nor what no file system is in.
 await rejects(host.commitSnapshot('view', {}, context), 'failed-precondition', /view/);
 await rejects(host.exportSnapshot('bare', 'C:\\x.tar', context), 'failed-precondition', /no file system/);
