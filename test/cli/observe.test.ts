@@ -12,6 +12,21 @@ async function observed(): Promise<HostState> {
   const layer = { chainId: `sha256:${'a'.repeat(64)}` as ChainId, format: 'BlockCIM' as const };
   return {
     ...state,
+    mounts: [
+      {
+        volumeGuid,
+        path: 'C:\\c\\x',
+        ...layer,
+        view: 'Kernel',
+        access: 'ReadWrite',
+        utilityVM: 'vm',
+        state: 'mounted',
+        hcsStorage: {
+          Layers: [{ Id: volumeGuid, Path: `\\\\?\\Volume{${volumeGuid}}\\Files` }],
+          Path: 'C:\\c\\x',
+        },
+      },
+    ],
     computeSystems: {
       running: [
         {

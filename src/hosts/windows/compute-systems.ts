@@ -137,7 +137,7 @@ function systemOf(properties: Record<string, unknown>): ComputeSystem {
     type: text('SystemType') ?? 'Unknown',
     owner: text('Owner'),
     state: text('State'),
-    guestOs: text('RuntimeOsType'),
+    guestOs: text('RuntimeOsType') === 'Unknown' ? undefined : text('RuntimeOsType'),
     hostedBy: text('HostingSystemId'),
     runtimeId: text('RuntimeId'),
     paths: [...new Set(pathsIn(properties))],

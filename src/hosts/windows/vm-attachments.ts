@@ -84,13 +84,9 @@ export class VmAttachments {
           withoutMemory.add(change.disk.file);
         else throw error;
         if (refused.size > MOST_REFUSALS)
-          throw new CimletError(
-            'failed-precondition',
-            `${operation}: no place of utility VM ${vm.id} is free`,
-            {
-              cause: error,
-            },
-          );
+          throw new CimletError('failed-precondition', `${operation}: utility VM ${vm.id} is full`, {
+            cause: error,
+          });
       }
     });
   }
@@ -128,7 +124,8 @@ export class VmAttachments {
     const answer = await computecore.withComputeSystem(id, (system) =>
       computecore.getComputeSystemProperties(system, id, query),
     );
-    return typeof answer === 'object' && answer !== null && 'GuestConnectionInfo' in answer;
+    const { GuestConnectionInfo: guest } = (answer ?? {}) as { GuestConnectionInfo?: unknown };
+    return guest !== undefined && guest !== null;
   }
 
   /** The change that failed, and how, when nothing is left of those before it. */

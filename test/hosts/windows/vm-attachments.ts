@@ -205,7 +205,8 @@ async function promises(): Promise<void> {
 }
 
 async function attachOnce(): Promise<void> {
-  await runVm('vm', 'Windows');
+  // HCS needn't know what runs in it.
+  await runVm('vm', 'Unknown');
   await attach(app, cims, one);
 }
 
