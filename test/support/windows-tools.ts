@@ -26,6 +26,7 @@ const DOUBLE_SOURCES: Readonly<Record<string, readonly string[]>> = {
   cimwriter: ['cimfs.c', 'cim-image.c'],
   computecore: ['computecore.c', 'json.c', 'vm.c'],
   computestorage: ['computestorage.c', 'layer.c'],
+  fltlib: ['fltlib.c'],
   offreg: ['offreg.c'],
   virtdisk: ['virtdisk.c'],
   vmcompute: ['vmcompute.c', 'layer.c'],

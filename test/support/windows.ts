@@ -35,8 +35,8 @@ export interface Fault {
   call: string;
   /** The nth call from now on; 0 is every one. Default 1. */
   nth?: number;
-  /** `fail` leaves the work undone, `fail-after` does it; `hang` lasts until `release`. */
-  action: 'fail' | 'fail-after' | 'hang' | 'kill' | 'kill-after';
+  /** Before the work is done, or after it; `hang` lasts until `release`. */
+  action: 'fail' | 'fail-after' | 'hang' | 'hang-after' | 'kill' | 'kill-after';
   /** An HRESULT or Win32 error, as the function returns. */
   code?: number;
 }

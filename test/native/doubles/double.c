@@ -282,6 +282,10 @@ static bool take_fault(const char *function, char *action, DWORD *code) {
   return struck;
 }
 
+static void hang(void) {
+  while (!is_file(STATE L"\\release")) Sleep(10);
+}
+
 bool enter(Call *call) {
   char action[32];
   if (!take_fault(call->function, action, &call->failure)) return true;
@@ -291,20 +295,22 @@ bool enter(Call *call) {
   }
   if (strcmp(action, "hang") == 0) {
     log_line(call, "\"fault\":\"hangs\"");
-    while (!is_file(STATE L"\\release")) Sleep(10);
+    hang();
     return true;
   }
   call->kill_after = strcmp(action, "kill-after") == 0;
+  call->hang_after = strcmp(action, "hang-after") == 0;
   call->fail_after = strcmp(action, "fail-after") == 0;
-  return call->kill_after || call->fail_after;
+  return call->kill_after || call->hang_after || call->fail_after;
 }
 
 DWORD leave(Call *call, DWORD code) {
   char end[64];
   if (call->fail_after) code = call->failure;
-  snprintf(end, sizeof end, "\"result\":\"0x%08lx\"%s", code, call->kill_after ? ",\"fault\":\"killed after\"" : "");
+  snprintf(end, sizeof end, "\"result\":\"0x%08lx\"%s", code, call->kill_after ? ",\"fault\":\"killed after\"" : call->hang_after ? ",\"fault\":\"hangs after\"" : "");
   log_line(call, end);
   if (call->kill_after) TerminateProcess(GetCurrentProcess(), 137);
+  if (call->hang_after) hang();
   InterlockedDecrement(&in_progress);
   free(call->line.text);
   return code;

@@ -33,6 +33,7 @@ typedef struct {
   Buffer line;
   int concurrent;
   bool kill_after;
+  bool hang_after;
   bool fail_after;
   DWORD failure;
 } Call;

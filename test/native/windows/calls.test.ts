@@ -174,6 +174,7 @@ describe.runIf(canRunWindows())('on a Windows with CimFS and containers', () => 
       'bindings',
       'arguments',
       'noBinding',
+      'filters',
     ];
     results = await runCases(world, SCRIPT, names);
     calls = await world.calls();
@@ -218,6 +219,16 @@ describe.runIf(canRunWindows())('on a Windows with CimFS and containers', () => 
 
   it('keeps the event loop alive during a long call', () => {
     expect(results.lively).toEqual({ value: false });
+  });
+
+  it('lists minifilters, and not the old kind', () => {
+    expect(results.filters?.value).toEqual([
+      { name: 'bindflt', altitude: '409800' },
+      { name: 'wcifs', altitude: '189900' },
+    ]);
+    expect(calls.filter(({ call }) => call === 'FilterFindClose').map(({ result }) => result)).toEqual([
+      '0x00000000',
+    ]);
   });
 
   it('makes, activates, filters and destroys layers, and takes the strings that it is given', () => {

@@ -11,7 +11,7 @@ const STAND_INS = 'C:\\stand-ins';
 const REG_SZ = 1;
 
 const api = openWindowsApi(new Dlls((file) => [STAND_INS, ...systemFolders(file)]));
-const { computecore, filters, offreg, restartManager, virtdisk, dlls } = api;
+const { computecore, offreg, restartManager, virtdisk, dlls } = api;
 
 const modifying = () =>
   computecore.withComputeSystem('vm', (system) =>
@@ -88,6 +88,5 @@ await printCases({
   },
   brokenHive: async () => offreg.openHive('C:\\broken'),
 
-  filters: () => filters.minifilters(),
   holders: () => restartManager.processesHolding(['C:\\a', 'C:\\b é']),
 });

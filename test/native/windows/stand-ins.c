@@ -1,5 +1,5 @@
 /*
- * One DLL under several names: functions of computecore.dll, virtdisk.dll, offreg.dll, fltlib.dll and rstrtmgr.dll, declared
+ * One DLL under several names: functions of computecore.dll, virtdisk.dll, offreg.dll and rstrtmgr.dll, declared
  * by mingw-w64's headers where they are there. They write down what they are given and answer something fixed; what the
  * DLLs do is none of their business.
  */
@@ -7,7 +7,6 @@
 #define _WIN32_WINNT 0x0A00
 #include <windows.h>
 #include <computecore.h>
-#include <fltuser.h>
 #include <restartmanager.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -237,51 +236,6 @@ EXPORT DWORD WINAPI ORGetValue(HANDLE key, PCWSTR path, PCWSTR name, DWORD *type
 EXPORT DWORD WINAPI ORSetValue(HANDLE key, PCWSTR name, DWORD type, const BYTE *data, DWORD size) {
   note("ORSetValue %p %ls %lu %02x..%02x %lu", key, name, type, data[0], data[size - 1], size);
   return ERROR_SUCCESS;
-}
-
-/* fltlib.dll: an old filter and two minifilters. */
-
-static const struct {
-  BOOL mini;
-  const WCHAR *name, *altitude;
-} FILTERS[] = {{FALSE, L"Old", L""}, {TRUE, L"WdFilter", L"328010"}, {TRUE, L"bindflt", L"409800"}};
-static unsigned next_filter;
-
-static HRESULT filter(void *buffer, DWORD size, LPDWORD returned) {
-  if (next_filter == ARRAYSIZE(FILTERS)) return HRESULT_FROM_WIN32(ERROR_NO_MORE_ITEMS);
-  FILTER_AGGREGATE_STANDARD_INFORMATION *entry = buffer;
-  memset(buffer, 0xff, size);
-  const WCHAR *name = FILTERS[next_filter].name, *altitude = FILTERS[next_filter].altitude;
-  USHORT name_size = wcslen(name) * 2, altitude_size = wcslen(altitude) * 2;
-  entry->NextEntryOffset = 0;
-  entry->Flags = FILTERS[next_filter++].mini ? FLTFL_ASI_IS_MINIFILTER : FLTFL_ASI_IS_LEGACYFILTER;
-  entry->Type.MiniFilter.FilterNameLength = name_size;
-  entry->Type.MiniFilter.FilterNameBufferOffset = sizeof *entry;
-  entry->Type.MiniFilter.FilterAltitudeLength = altitude_size;
-  entry->Type.MiniFilter.FilterAltitudeBufferOffset = sizeof *entry + name_size;
-  memcpy((char *)buffer + sizeof *entry, name, name_size);
-  memcpy((char *)buffer + sizeof *entry + name_size, altitude, altitude_size);
-  *returned = sizeof *entry + name_size + altitude_size;
-  return S_OK;
-}
-
-EXPORT HRESULT WINAPI FilterFindFirst(FILTER_INFORMATION_CLASS class, LPVOID buffer, DWORD size, LPDWORD returned,
-                                      LPHANDLE search) {
-  note("FilterFindFirst %d", class);
-  *search = (HANDLE)0x21;
-  next_filter = 0;
-  return filter(buffer, size, returned);
-}
-
-EXPORT HRESULT WINAPI FilterFindNext(HANDLE search, FILTER_INFORMATION_CLASS class, LPVOID buffer, DWORD size,
-                                     LPDWORD returned) {
-  note("FilterFindNext %p %d", search, class);
-  return filter(buffer, size, returned);
-}
-
-EXPORT HRESULT WINAPI FilterFindClose(HANDLE search) {
-  note("FilterFindClose %p", search);
-  return S_OK;
 }
 
 /* rstrtmgr.dll: more processes than anybody makes room for at first. */
