@@ -1,5 +1,6 @@
 /** WCIFS layers: what Windows is given to make them of, what becomes of it, and what is left when a call fails or is the last. */
 
+import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -91,7 +92,7 @@ describe.runIf(canRunWindows())('WCIFS layers', () => {
   });
 
   it('are made by Windows in its order, with privileges that are taken back', () => {
-    const layer = /^(Process|Create|Activate|Prepare|Unprepare|Deactivate|Destroy|Import)/;
+    const layer = /^(Process|Create|Activate|Prepare|Unprepare|Deactivate|Destroy|Import|Export)/;
     expect(calls.filter(({ call }) => layer.test(call)).map(({ call }) => call)).toEqual([
       ...['ProcessBaseImage', 'ProcessUtilityImage'],
       ...['CreateSandboxLayer', 'ActivateLayer', 'PrepareLayer'],
@@ -99,12 +100,37 @@ describe.runIf(canRunWindows())('WCIFS layers', () => {
       ...['ImportLayer', 'ProcessUtilityImage'],
       ...['CreateSandboxLayer', 'ActivateLayer', 'PrepareLayer'],
       ...['UnprepareLayer', 'DeactivateLayer', 'DestroyLayer'],
+      'ExportLayer',
     ]);
     expect(new Set(outcome.privileges)).toEqual(new Set(['disabled']));
     const prepared = calls.filter(({ call }) => call === 'PrepareLayer').at(-1)?.args.parents as string[];
     expect(prepared.map((path) => path.slice(-32))).toEqual(
       outcome.chain.toReversed().map((chainId) => hexOf(chainId).slice(0, 32)),
     );
+  });
+
+  it('are exported as what they change, with all that they hold, and without what Windows made of them', async () => {
+    const [base = '', upper = ''] = [0, 1].map((index) =>
+      join(world.drive, `wcifs-blobs/exported-${index}.tar`),
+    );
+    // What it says of records that it doesn't know is of no interest.
+    const tarOf = (...args: string[]) =>
+      execFileSync('tar', ['--warning=no-unknown-keyword', ...args], { encoding: 'utf8' });
+    const names = (tar: string) => tarOf('-tf', tar).trim().split('\n');
+    expect(names(upper).filter((name) => !name.startsWith('UtilityVM'))).toEqual([
+      ...['Files/', 'Files/.wh.gone.txt', 'Files/across.txt', 'Files/dir/', 'Files/dir/.wh.low.txt'],
+      ...['Files/emptied/', 'Files/emptied/.wh.old.txt', 'Files/emptied/young.txt', 'Files/new-link.txt'],
+      ...['Files/new-link.txt:aside', 'Files/new.txt', 'Files/new.txt:aside', 'Files/shortcut'],
+      ...['Hives/', 'Hives/SYSTEM_DELTA'],
+    ]);
+    expect(names(upper)).toContain('UtilityVM/Files/vm2.txt');
+    const baseNames = names(base);
+    expect(baseNames.filter((name) => /Hives|vhdx/.test(name))).toEqual([]);
+    expect(baseNames).toContain('UtilityVM/Files/EFI/Microsoft/Boot/BCD');
+    const shown = tarOf('-tvf', upper);
+    expect(shown).toMatch(/^l.* Files\/shortcut -> new\.txt$/m);
+    expect(shown).toMatch(/2024-05-06 .* Files\/new\.txt$/m);
+    expect(tarOf('-xOf', upper, 'Files/new.txt:aside')).toBe('aside');
   });
 
   it('say which call failed, keep nothing, and are made when asked again', async () => {

@@ -21,7 +21,7 @@ export interface WcifsOutcome {
   privileges: string[];
 }
 
-const descriptor = Buffer.from(
+export const descriptor = Buffer.from(
   '0100048000000000000000000000000014000000020030000200000000001400ff011f0001010000000000051200000000001400a900120001010000000000010000000000',
   'hex',
 );
@@ -79,30 +79,34 @@ const UPPER: LayerItem[] = [
   file('UtilityVM/Files/vm2.txt', 'vm2'),
 ];
 
-await mkdir('C:\\wcifs-blobs');
-const host = createWindowsHost({ root: 'C:\\wcifs' });
-const makeLayer = (items: unknown) => writeLayerBlob('C:\\wcifs-blobs', items as LayerItem[]);
-const requests = await stack({ makeLayer, format: 'WCIFS' } as never, BASE as never, UPPER as never);
-const chain = requests.map(({ chainId }) => chainId);
-await build(host, requests);
-const volumeGuid = mountVolumeGuid('wcifs');
-const path = 'C:\\shown\\wcifs';
-const request: MountRequest = {
-  volumeGuid,
-  path,
-  chain,
-  format: 'WCIFS',
-  access: 'ReadOnly',
-  view: 'Kernel',
-};
-await host.mount(request, context);
-const shown: Record<string, string> = {};
-for (const name of (await readdir(path, { recursive: true })).sort())
-  if ((await stat(join(path, name))).isFile()) shown[name] = await readFile(join(path, name), 'utf8');
-await host.dismount(volumeGuid, context);
-const { layers, leftovers } = await look(host);
-const { advapi32 } = openWindowsApi();
-const privileges = (['SeBackupPrivilege', 'SeRestorePrivilege', 'SeSecurityPrivilege'] as const).map((name) =>
-  advapi32.privilegeState(name),
-);
-console.log(JSON.stringify({ chain, layers, shown, leftovers, privileges } satisfies WcifsOutcome));
+if (process.argv[1]?.endsWith('wcifs.ts')) {
+  await mkdir('C:\\wcifs-blobs');
+  const host = createWindowsHost({ root: 'C:\\wcifs' });
+  const makeLayer = (items: unknown) => writeLayerBlob('C:\\wcifs-blobs', items as LayerItem[]);
+  const requests = await stack({ makeLayer, format: 'WCIFS' } as never, BASE as never, UPPER as never);
+  const chain = requests.map(({ chainId }) => chainId);
+  await build(host, requests);
+  const volumeGuid = mountVolumeGuid('wcifs');
+  const path = 'C:\\shown\\wcifs';
+  const request: MountRequest = {
+    volumeGuid,
+    path,
+    chain,
+    format: 'WCIFS',
+    access: 'ReadOnly',
+    view: 'Kernel',
+  };
+  await host.mount(request, context);
+  const shown: Record<string, string> = {};
+  for (const name of (await readdir(path, { recursive: true })).sort())
+    if ((await stat(join(path, name))).isFile()) shown[name] = await readFile(join(path, name), 'utf8');
+  await host.dismount(volumeGuid, context);
+  for (const [index, layer] of requests.entries())
+    await host.exportLayer(layer, `C:\\wcifs-blobs\\exported-${index}.tar`, context);
+  const { layers, leftovers } = await look(host);
+  const { advapi32 } = openWindowsApi();
+  const privileges = (['SeBackupPrivilege', 'SeRestorePrivilege', 'SeSecurityPrivilege'] as const).map(
+    (name) => advapi32.privilegeState(name),
+  );
+  console.log(JSON.stringify({ chain, layers, shown, leftovers, privileges } satisfies WcifsOutcome));
+}
