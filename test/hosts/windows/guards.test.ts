@@ -33,6 +33,15 @@ describe.runIf(canRunWindows())('guards of the Windows host', () => {
     ]);
   });
 
+  it('let the process end while a call does not return', async () => {
+    const script = join(import.meta.dirname, 'hung-exit.ts');
+    const { code, stdout } = await runWindowsProcess(world, { script });
+    expect({ code, stdout }).toEqual({
+      code: 7,
+      stdout: expect.stringContaining('Windows has not answered'),
+    });
+  });
+
   it('keep layer calls few at a time', () => {
     const many = calls.filter(({ call }) => call === 'LayerExists').map(({ concurrent }) => concurrent);
     expect([many.length, Math.max(...many)]).toEqual([16, 4]);
