@@ -160,6 +160,38 @@ async function blockCims(): Promise<void> {
   await host.removeSnapshot('app', context);
 }
 
+async function wcifsLayers(): Promise<void> {
+  const makeLayer = (files: typeof BASE) => writeLayerBlob('C:\\blobs', layerItems(files));
+  const requests = await stack({ makeLayer, format: 'WCIFS' } as never, BASE, UPPER);
+  const chain = requests.map(({ chainId }) => chainId);
+  await build(host, requests);
+  await host.prepareSnapshot({ key: 'old', kind: 'active', chain, format: 'WCIFS' }, context);
+  const more = { utilityVM: 'windows', path: 'C:\\c\\old', access: 'ReadWrite', snapshot: 'old' } as const;
+  const request = inVm('wcifs', 'WCIFS', chain, more);
+  await host.mount(request, context);
+  const [layers, mount, disk, ...shares] = await things('windows');
+  assert.deepEqual(
+    [layers, mount, disk, shares.length],
+    ['layers C__c_old', 'mount C__c_old', 'scsi 0-63', 2],
+  );
+  const { Layers, Path } = (await look(host)).mounts[0]?.hcsStorage ?? {};
+  assert.deepEqual([Layers?.length, Path], [2, 'C:\\c\\old']);
+  for (const { Path: path } of Layers ?? []) assert.match(path, /^\\\\\?\\VMSMB\\VSMB-\{.+\}\\cimlet-/);
+  await host.dismount(request.volumeGuid, context);
+  assert.deepEqual(await things('windows'), []);
+
+  // The same on the host: topmost first, by the folders that Windows knows.
+  await host.mount({ ...request, path: 'C:\\shown', utilityVM: undefined }, context);
+  const told = (await look(host)).mounts[0]?.hcsStorage?.Layers ?? [];
+  assert.deepEqual(
+    told.map(({ Path: path }) => path.split('\\')[3]),
+    chain.map((chainId) => `${hexOf(chainId)}.wcifs`).reverse(),
+  );
+  await host.dismount(request.volumeGuid, context);
+  await host.removeSnapshot('old', context);
+}
+
 await linuxLayers();
 await blockCims();
+await wcifsLayers();
 console.log('done');
