@@ -2,6 +2,8 @@
 
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
+import type { HostState } from '../hosts/host.ts';
+import { architectureName } from '../images/platform.ts';
 import { type LoadedConfig, loadAgentConfig } from '../manifests/agent-config.ts';
 import type { HostLabels } from '../reconciler/host-labels.ts';
 import type { CliContext } from './context.ts';
@@ -37,5 +39,15 @@ export function applyConfig<Options extends GlobalOptions>(
     configuredRegistry: registry === undefined ? undefined : { registry, baseDirectory },
     concurrency,
     labels: { ...labels, ...services.hostLabels },
+  };
+}
+
+/** The labels of the host that was observed, as far as it is known: its own name isn't. */
+export function labelsOfObserved(labels: HostLabels, { host }: HostState): HostLabels {
+  const { 'cimlet.dev/hostname': _hostname, ...others } = labels;
+  return {
+    ...others,
+    'cimlet.dev/os': host.kind === 'windows' ? 'windows' : 'linux',
+    'cimlet.dev/arch': architectureName(host.architecture),
   };
 }

@@ -10,7 +10,7 @@ import { type HostLabels, splitByHost } from '../reconciler/host-labels.ts';
 import { savePlan } from '../reconciler/saved-plan.ts';
 import { sourceIdOf } from '../reconciler/sources.ts';
 import type { Plan } from '../reconciler/types.ts';
-import { configOption, withConfig } from './configuration.ts';
+import { configOption, labelsOfObserved, withConfig } from './configuration.ts';
 import type { AddCommand, CliContext } from './context.ts';
 import { findAgent } from './inventory.ts';
 import { readManifests } from './manifests.ts';
@@ -141,9 +141,10 @@ async function makePlan(
   options: Labelled<PlanOptions>,
   signal: AbortSignal,
 ): Promise<Plan> {
-  const request = planRequest(loaded, options);
   if (options.offline || options.observed !== undefined) {
     const observed = options.observed === undefined ? undefined : await readHostState(options.observed);
+    const labels = observed === undefined ? options.labels : labelsOfObserved(options.labels, observed);
+    const request = planRequest(loaded, { ...options, labels });
     const platform = observed === undefined ? context.services.platform : platformOf(observed);
     const root = observed?.root ?? options.root;
     const images = openImageAccess({
@@ -160,6 +161,7 @@ async function makePlan(
       await images.close();
     }
   }
+  const request = planRequest(loaded, options);
   return withReader(context, options, async ({ engine }) => (await engine.plan(request, signal)).plan);
 }
 
