@@ -45,9 +45,7 @@ export async function runAgent(context: CliContext, command: Command): Promise<v
 }
 
 async function configOf({ config, filename }: AgentCommandOptions): Promise<Configuration> {
-  if (config !== undefined) {
-    return loadAgentConfig(config);
-  }
+  if (config !== undefined) return loadAgentConfig(config);
   if (filename === undefined) {
     throw new CimletError('failed-precondition', 'agent: nothing to follow', {
       hint: 'name a folder with -f, or a configuration with --config',

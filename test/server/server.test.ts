@@ -30,7 +30,10 @@ let root: string;
 let world: World;
 let end: () => Promise<void>;
 let server: AgentServer;
+/** Logged. */
+let errors: string[];
 beforeEach(() => {
+  errors = [];
   root = mkdtempSync(join(tmpdir(), 'cimlet-server-'));
   writeFileSync(join(root, 'app.yaml'), MANIFEST);
   world = openWorld();
@@ -52,7 +55,8 @@ async function start(tcp?: ServerOptions['tcp']): Promise<void> {
     { cacheDirectory: join(root, 'cache'), baseDirectory: root },
   );
   const nothing = () => undefined;
-  const log = { debug: nothing, info: nothing, warn: nothing, error: nothing };
+  const error = (_fields: object, message: string) => void errors.push(message);
+  const log = { debug: nothing, info: nothing, warn: nothing, error };
   server = new AgentServer({ engine, state, version: '1.2.3', socket: agentSocket(root), tcp, log });
   const agent = new Agent({
     engine,
@@ -265,6 +269,15 @@ describe('the API', () => {
     await expect(api.post('/api/v1/reconcile', { key: 'Pod/x' })).rejects.toThrow(/key/);
     expect((await fetchPlain('/nowhere')).status).toBe(404);
     expect((await fetchPlain('/api/v1/events?key=Mount/a&key=Mount/b')).status).toBe(400);
+  });
+
+  it('logs what it fails at', async () => {
+    await start();
+    world.state.events = () => {
+      throw new Error('a bug');
+    };
+    expect((await fetchPlain('/api/v1/events')).status).toBe(500);
+    expect(errors).toEqual(['a bug']);
   });
 
   it('is served over TCP to those who have the token only', async () => {

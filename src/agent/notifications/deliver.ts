@@ -28,14 +28,20 @@ export async function deliver(
   body: string,
   signal: AbortSignal,
 ): Promise<Delivery> {
+  // Tied by hand: on Node 22 a signal that lives long keeps something of each `AbortSignal.any` made of it.
+  const attempt = new AbortController();
+  const abort = (): void => attempt.abort();
+  signal.addEventListener('abort', abort, { once: true });
+  const timer = setTimeout(abort, TIMEOUT_MS);
   try {
+    signal.throwIfAborted();
     const key = await destination.key?.();
     const response = await fetch(await destination.url(), {
       method: 'POST',
       body,
       headers: { 'content-type': 'application/json', ...(key === undefined ? {} : sign(key, body)) },
       redirect: 'error',
-      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
+      signal: attempt.signal,
     });
     await response.body?.cancel();
     const { status, ok, headers } = response;
@@ -48,6 +54,9 @@ export async function deliver(
   } catch (error) {
     if (signal.aborted || !(error instanceof Error)) throw error;
     return { outcome: 'postponed', why: reasonOf(error) };
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', abort);
   }
 }
 
@@ -57,7 +66,7 @@ function sign(key: string, body: string): Record<string, string> {
 
 /** `fetch failed` says nothing, its cause does; neither names the address. */
 function reasonOf({ message, name, cause }: Error): string {
-  if (name === 'TimeoutError') return 'it does not answer';
+  if (name === 'AbortError') return 'it does not answer';
   if (!(cause instanceof Error) || name !== 'TypeError') return message;
   return (cause as NodeJS.ErrnoException).code ?? cause.message;
 }
