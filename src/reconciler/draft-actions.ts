@@ -5,6 +5,7 @@ import { type MountResource, type Resource, type ResourceKey, resourceKey } from
 import type { ChainFacts } from '../state/records.ts';
 import { compareText } from './canonical.ts';
 import type { Desired, DesiredChain } from './desired.ts';
+import { describePlace } from './mount-paths.ts';
 import { collectMergeNeeds, type MergePlan, planMerges, repairBelowMerges } from './plan-merges.ts';
 import { findSpecChange, type MountChange, type MountVerdict } from './plan-mounts.ts';
 import { describeChain } from './plan-removals.ts';
@@ -241,7 +242,7 @@ function draftMount(mount: MountResource, change: MountChange): PlannedAction {
     drift: change.drift,
     reasons: change.reasons,
     bytes: 0,
-    detail: `${request.path}, ${view} ${snapshot === undefined ? 'of' : 'over'} ${request.format} ${request.chain.at(-1)}`,
+    detail: `${describePlace(request)}, ${view} ${snapshot === undefined ? 'of' : 'over'} ${request.format} ${request.chain.at(-1)}`,
     dependsOn: occupant === undefined ? [] : [occupant],
     work: {
       do: 'mountView',

@@ -24,6 +24,10 @@ export function comparablePlace(
   return `in ${utilityVM}: ${comparablePath(path, path.startsWith('/') ? 'embedded' : 'windows')}`;
 }
 
+export function describePlace({ path, utilityVM }: { path: string; utilityVM?: string | undefined }): string {
+  return utilityVM === undefined ? path : `${path} in utility VM ${utilityVM}`;
+}
+
 /** Where a Mount is to be. */
 export function placeOf({ spec }: MountResource): { path: string; utilityVM?: string | undefined } {
   return { path: spec.path, utilityVM: spec.isolation?.utilityVM?.id };

@@ -5,7 +5,7 @@ import { mountVolumeGuid } from '../hosts/identity.ts';
 import { type MountResource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { ResourceRecord } from '../state/records.ts';
 import type { DesiredChain } from './desired.ts';
-import { comparablePlace } from './mount-paths.ts';
+import { comparablePlace, describePlace } from './mount-paths.ts';
 import { findVmObstacle } from './plan-utility-vm.ts';
 import { intentDigest, mergeId, type Situation, snapshotId } from './situation.ts';
 import type { Blocked, Reason, Verb } from './types.ts';
@@ -261,10 +261,6 @@ const NO_EXTRACTION = {
   message: 'spec.view: nothing is extracted into a utility VM',
   hint: 'leave spec.view out',
 } as const;
-
-function describePlace({ path, utilityVM }: { path: string; utilityVM?: string | undefined }): string {
-  return utilityVM === undefined ? path : `${path} in utility VM ${utilityVM}`;
-}
 
 const FOREIGN: Partial<Record<PathState['kind'], string>> = {
   directory: 'a directory that is not empty',

@@ -29,6 +29,7 @@ describe('a Mount in a utility VM', () => {
     open();
     const { actions, blocked } = await world.plan([image('app'), footed, inVm()]);
     expect(blocked).toEqual([]);
+    expect(actions.at(-1)?.detail).toContain('C:\\c\\app in utility VM vm, ');
     expect(actions.at(-1)?.work).toMatchObject({
       do: 'mountView',
       request: { utilityVM: 'vm', path: 'C:\\c\\app', access: 'ReadWrite', view: 'Kernel' },
