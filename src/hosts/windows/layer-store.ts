@@ -17,6 +17,7 @@ import { writeLinuxLayer } from './linux-layers.ts';
 import { withLowerVolume } from './lower-layers.ts';
 import { type Store, soundLayer, type WindowsLayerRecord } from './store.ts';
 import { isWcifsFolder } from './wcifs-paths.ts';
+import { destroyScratch, isViewScratch } from './wcifs-scratch.ts';
 import { deleteWcifsFolder, writeWcifsLayer } from './wcifs-store.ts';
 import type { Workshop } from './workshop.ts';
 
@@ -79,7 +80,7 @@ async function writeInto(
     case 'WCIFS':
       return { written: await writeWcifsLayer(workshop, request, folder, context) };
     case 'LCOW':
-      return { written: await writeLinuxLayer(request, folder, context) };
+      return { written: await writeLinuxLayer(workshop.layout, request, folder, context) };
     default:
       return writeCimLayer(workshop, request, folder, context);
   }
@@ -182,12 +183,13 @@ export async function listedFiles(
   return new Set(records.flatMap(({ cimFiles }) => cimFiles.map(({ name }) => name)));
 }
 
-/** How a layer's folder is deleted, whatever its prefix. */
+/** How a layer's folder, whatever its prefix, or a view's scratch is deleted. */
 export function removalOf(
   { vmcompute }: Pick<Workshop, 'vmcompute'>,
   folder: string,
 ): (path: string) => Promise<void> {
-  return isWcifsFolder(folder) ? (path) => deleteWcifsFolder(vmcompute, path) : removeTree;
+  if (isWcifsFolder(folder)) return (path) => deleteWcifsFolder(vmcompute, path);
+  return isViewScratch(folder) ? (path) => destroyScratch(vmcompute, path) : removeTree;
 }
 
 /** Takes away what was unpacked, and what a run that died while it unpacked has mounted. */

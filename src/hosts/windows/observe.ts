@@ -23,8 +23,10 @@ import { listedFiles } from './layer-store.ts';
 import { sizeUnder } from './size-under.ts';
 import { snapshotLeftovers } from './snapshots.ts';
 import { asWindows, layerFaults, mergeFaults, type Store } from './store.ts';
-import { type Gallery, lookAtView, type Sight } from './views.ts';
+import { lookAtView, type Sight } from './view-state.ts';
+import type { Gallery } from './views.ts';
 import { isMounted } from './volumes.ts';
+import { viewScratchLeftovers } from './wcifs-scratch.ts';
 
 /** What the host itself is doing right now, which therefore isn't left over. */
 export interface Running {
@@ -109,6 +111,7 @@ export async function findLeftovers(
       found.push({ path: join(layout.mounts, name), reason: 'a record that was never finished' });
   found.push(...(await snapshotLeftovers(layout, running.folders)));
   found.push(...(await exportLeftovers(layout, running.folders)));
+  found.push(...(await viewScratchLeftovers(layout, running.volumeGuids)));
   found.push(...(await scratches.leftovers()));
   const sized = found.map(async (entry) => ({
     ...entry,

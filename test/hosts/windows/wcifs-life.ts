@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { mkdir, readdir } from 'node:fs/promises';
 import { mountVolumeGuid } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
-import { BASE, build, context, look, stack, UPPER } from '../../conformance/host.ts';
+import { BASE, build, context, last, look, stack, UPPER } from '../../conformance/host.ts';
 import { layerItems, writeLayerBlob } from '../../support/host-layers.ts';
 
 await mkdir('C:\\life-blobs', { recursive: true });
@@ -15,6 +15,7 @@ const makeLayer = (files: typeof BASE) => writeLayerBlob('C:\\life-blobs', layer
 const requests = await stack({ makeLayer, format: 'WCIFS' } as never, BASE, UPPER);
 await build(host, requests);
 const chain = requests.map(({ chainId }) => chainId);
+await host.exportLayer(last(requests), 'C:\\life-blobs\\exported.tar', context);
 const [volumeGuid, path] = [mountVolumeGuid('life'), 'C:\\shown\\life'];
 await host.mount({ volumeGuid, path, chain, format: 'WCIFS', access: 'ReadOnly', view: 'Kernel' }, context);
 assert.deepEqual((await readdir(path)).sort(), ['a.txt', 'dir', 'new']);

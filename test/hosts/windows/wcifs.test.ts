@@ -2,7 +2,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hexOf } from '../../../src/hosts/identity.ts';
@@ -39,7 +39,7 @@ describe.runIf(canRunWindows())('WCIFS layers', () => {
     expect(stderr).toBe('');
     outcome = JSON.parse(stdout) as WcifsOutcome;
     calls = await world.calls();
-  }, 120_000);
+  }, 240_000);
   afterAll(() => world?.close());
 
   it('are shown with what the upper one changes, takes away and links', () => {
@@ -143,20 +143,30 @@ describe.runIf(canRunWindows())('WCIFS layers', () => {
       expect(fault.error, JSON.stringify(fault)).toContain(fault.call);
       if (fault.doing !== 'dismount') expect({ ...fault }).toMatchObject({ volumes: [] });
     }
-  }, 120_000);
+  }, 240_000);
 
   it('come through kills in the middle of each call and leave nothing behind', async () => {
-    for (const call of ['BackupWrite', 'ProcessBaseImage', 'PrepareLayer', 'ImportLayer', 'BfSetupFilter']) {
-      await world.plan([{ call, action: 'kill-after' }]);
+    for (const call of [
+      'BackupWrite',
+      'ProcessBaseImage',
+      'PrepareLayer',
+      'ImportLayer',
+      'ExportLayer',
+      'BfSetupFilter',
+    ]) {
+      await world.plan([{ call, action: call === 'BfSetupFilter' ? 'kill' : 'kill-after' }]);
       const { stdout, stderr } = await runWindowsProcess(world, { script: script('wcifs-life.ts') });
       expect({ call, stdout, stderr }).toEqual({ call, stdout: '', stderr: '' });
     }
+    // Nobody knows of the view then.
+    const mounts = join(world.drive, 'life/mounts');
+    for (const name of await readdir(mounts)) await rm(join(mounts, name));
     await world.plan([]);
     const { stdout, stderr } = await runWindowsProcess(world, { script: script('wcifs-life.ts') });
     expect({ stdout, stderr }).toEqual({ stdout: 'done\n', stderr: '' });
     const devices = await readdir(join(world.drive, '../dosdevices'));
     expect(devices.filter((name) => name.startsWith('volume{'))).toEqual([]);
-    expect(await readdir(join(world.drive, 'life/snapshots'))).toEqual([]);
-    expect(await readdir(join(world.drive, 'life/scratches'))).toEqual([]);
-  }, 120_000);
+    for (const name of ['snapshots', 'scratches', 'exports', 'mounts'])
+      expect(await readdir(join(world.drive, 'life', name)), name).toEqual([]);
+  }, 240_000);
 });
