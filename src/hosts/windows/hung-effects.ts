@@ -10,11 +10,11 @@ import type { EffectContext } from '../host.ts';
 /** How long a cancelled effect may go on. */
 const PATIENCE_MS = 15_000;
 
-let hung = 0;
+const cancelled = new Set<Promise<unknown>>();
 
-/** Whether effects are under way that nobody waits for: this process doesn't end by itself then. */
+/** Whether cancelled effects are still under way. When nobody waits for them any more, this process doesn't end by itself. */
 export function areEffectsHung(): boolean {
-  return hung > 0;
+  return cancelled.size > 0;
 }
 
 /** The effect's result. Throws `cancelled` when it is cancelled and has not ended `patience` milliseconds later. */
@@ -27,7 +27,6 @@ export async function unlessHung<T>(
   const { promise: givingUp, reject } = Promise.withResolvers<never>();
   let timer: NodeJS.Timeout | undefined;
   const giveUp = (): void => {
-    leaveBehind(effect);
     const why = `it was cancelled, and Windows has not answered for ${patience / 1000} s`;
     reject(
       new CimletError('cancelled', `${operation}: ${why}`, {
@@ -36,6 +35,7 @@ export async function unlessHung<T>(
     );
   };
   const onAbort = (): void => {
+    note(effect);
     timer = setTimeout(giveUp, patience);
   };
   signal.addEventListener('abort', onAbort, { once: true });
@@ -48,13 +48,13 @@ export async function unlessHung<T>(
   }
 }
 
-function leaveBehind(effect: Promise<unknown>): void {
+function note(effect: Promise<unknown>): void {
   // Node would wait for the call's thread when it exits.
-  if (hung === 0) process.once('exit', endProcess);
-  hung += 1;
+  if (cancelled.size === 0) process.once('exit', endProcess);
+  cancelled.add(effect);
   const ended = (): void => {
-    hung -= 1;
-    if (hung === 0) process.off('exit', endProcess);
+    cancelled.delete(effect);
+    if (cancelled.size === 0) process.off('exit', endProcess);
   };
   effect.then(ended, ended);
 }

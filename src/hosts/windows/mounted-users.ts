@@ -4,7 +4,8 @@ import { CimletError, describeError, isErrorCode } from '../../errors.ts';
 import type { EffectContext, MountRequest } from '../host.ts';
 import { type MountRecord, readMountRecord, readMountRecords } from '../mount-records.ts';
 import type { Effects } from './effects.ts';
-import { type Gallery, hideView, showView, viewState } from './views.ts';
+import { viewState } from './view-state.ts';
+import { type Gallery, hideView, showView } from './views.ts';
 
 /** Says of a mount whether it shows what is to change. */
 export type Uses = (request: MountRequest) => boolean;

@@ -8,10 +8,10 @@
 
 import { join, resolve } from 'node:path';
 import { CimletError } from '../../errors.ts';
-import { type BindFilter, BindFlag } from '../../native/windows/bindfltapi.ts';
+import { BindFlag } from '../../native/windows/bindfltapi.ts';
 import type { Kernel32 } from '../../native/windows/kernel32.ts';
 import { ensureDirectory, missingDirectories, removeEmptyDirectories } from '../directories.ts';
-import type { MountedView, MountRequest, ObservedMount, PathState } from '../host.ts';
+import type { MountedView, MountRequest } from '../host.ts';
 import {
   changeMountRecord,
   type MountRecord,
@@ -25,36 +25,27 @@ import { isSameView, viewOf } from '../mounted-view.ts';
 import { readSnapshotRecord } from '../snapshot-records.ts';
 import { writableSnapshot } from '../snapshot-request.ts';
 import { acquireAll, type Resource, releaseAll } from './acquire.ts';
-import { isMadeAt } from './covered.ts';
-import { foldPath, foreignStateOf, isWithin } from './mount-paths.ts';
-import { DISK, type Scratches } from './scratches.ts';
+import { foldPath, isWithin } from './mount-paths.ts';
+import { DISK } from './scratches.ts';
 import { requireChain, requireWcifsChain } from './shown-chain.ts';
 import { scratchFolder } from './snapshots.ts';
-import type { VmAttachments } from './vm-attachments.ts';
+import {
+  isThereAnything,
+  pathStateOf,
+  type Sight,
+  showsImage,
+  sourceOf,
+  type ViewRecord,
+  viewState,
+} from './view-state.ts';
 import { attachView } from './vm-views.ts';
-import { filesOf, identityOf, isMounted, type ShownImage } from './volumes.ts';
+import { identityOf, type ShownImage } from './volumes.ts';
 import { topmostFirst } from './wcifs-paths.ts';
 import { scratchOver, viewScratch, viewScratchPath } from './wcifs-scratch.ts';
 import type { Workshop } from './workshop.ts';
 
 /** What showing views takes. */
-export interface Gallery extends Workshop {
-  bindFilter: BindFilter;
-  kernel32: Kernel32;
-  scratches: Scratches;
-  vms: VmAttachments;
-}
-
-/** What a mount of Windows' is recorded with besides. */
-export interface ViewRecord extends MountRecord {
-  /** The folder of the scratch it is shown through: the snapshot's, or its own. Of one without parents, where its `Files` is. */
-  scratch?: string | undefined;
-}
-
-/** What seeing a view takes. */
-export type Sight = Pick<Gallery, 'bindFilter' | 'kernel32' | 'scratches' | 'vms'>;
-
-type MountState = Pick<ObservedMount, 'state' | 'message'>;
+export type Gallery = Workshop & Sight;
 
 const UNCOVER = 'take that away first';
 
@@ -129,11 +120,6 @@ async function requireShown(
   return undefined;
 }
 
-/** Whether a mounted CIM is what it shows. */
-function showsImage({ chain, format }: MountRequest): boolean {
-  return chain.length > 0 && format !== 'WCIFS';
-}
-
 async function scratchFor(gallery: Gallery, request: MountRequest): Promise<string | undefined> {
   if (request.access === 'ReadWrite') return requireScratch(gallery, request);
   return request.format === 'WCIFS' ? viewScratchPath(gallery.layout, request.volumeGuid) : undefined;
@@ -156,72 +142,12 @@ async function requireScratch({ layout }: Gallery, request: MountRequest): Promi
   return scratchFolder(layout, snapshot);
 }
 
-/** What is shown at the path; undefined while it isn't there. */
-async function sourceOf(
-  { scratches }: Pick<Gallery, 'scratches'>,
-  record: ViewRecord,
-): Promise<string | undefined> {
-  const { scratch, request } = record;
-  if (scratch === undefined) return filesOf(request.volumeGuid);
-  return request.chain.length === 0 ? join(scratch, 'Files') : scratches.volumeOf(scratch);
-}
-
-/** Whether the volume that goes last is there. */
-async function isThereAnything(gallery: Pick<Gallery, 'scratches'>, record: ViewRecord): Promise<boolean> {
-  const { volumeGuid, chain } = record.request;
-  if (showsImage(record.request)) return isMounted(volumeGuid);
-  return chain.length > 0 && (await sourceOf(gallery, record)) !== undefined;
-}
-
-export async function viewState(gallery: Sight, record: ViewRecord): Promise<MountState> {
-  if (record.request.utilityVM !== undefined) return gallery.vms.state(record);
-  const { path, volumeGuid } = record.request;
-  if (showsImage(record.request) && !(await isMounted(volumeGuid)))
-    return { state: 'missing', message: 'its volume is not mounted' };
-  const source = await sourceOf(gallery, record);
-  if (source === undefined) return { state: 'missing', message: 'its scratch is not active' };
-  const there = await identityOf(resolve(path));
-  if (there !== undefined && there === (await identityOf(source))) return { state: 'mounted' };
-  const { chain, access } = record.request;
-  const mounted = access === 'ReadWrite' && chain.length > 0 ? source : undefined;
-  if (await isMadeAt(gallery, resolve(path), mounted))
-    return { state: 'covered', message: `something that was put over a directory above ${path} hides it` };
-  const seen = there === undefined ? `there is nothing at ${path}` : `${path} does not show its volume`;
-  return { state: 'missing', message: seen };
-}
-
-/** For who only looks: a view of which Windows doesn't say how it stands is told of with what Windows says. */
-export async function lookAtView(gallery: Sight, record: ViewRecord): Promise<MountState> {
-  try {
-    return await viewState(gallery, record);
-  } catch (error) {
-    if (!(error instanceof CimletError)) throw error;
-    return { state: 'missing', message: error.message };
-  }
-}
-
 /** Throws `already-exists` for a view that is covered: shown again it would be hidden again. */
 async function isShown(gallery: Gallery, own: ViewRecord, operation: string): Promise<boolean> {
   const { state, message } = await viewState(gallery, own);
   if (state === 'covered')
     throw new CimletError('already-exists', `${operation}: ${message}`, { hint: UNCOVER });
   return state === 'mounted';
-}
-
-export async function pathStateOf(
-  gallery: Sight,
-  path: string,
-  records: readonly MountRecord[],
-): Promise<PathState> {
-  const folded = foldPath(path);
-  for (const record of records) {
-    if (record.request.utilityVM !== undefined || foldPath(record.request.path) !== folded) continue;
-    const { state, message } = await lookAtView(gallery, record);
-    if (state === 'mounted')
-      return { kind: 'own-mount', detail: `our view of ${record.request.chain.at(-1)}` };
-    if (state === 'covered') return { kind: 'foreign-mount', detail: message };
-  }
-  return foreignStateOf(path);
 }
 
 /** `shown` is needed to take them only. */
