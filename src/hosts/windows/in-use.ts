@@ -11,7 +11,9 @@ import { lowerVolumeGuid } from '../identity.ts';
 import { type Layout, layerFolder, mergeFolder, parseFolderName, snapshotPath } from '../layout.ts';
 import type { MountRecord } from '../mount-records.ts';
 import { readLayerRecord, readLayerRecords } from '../records.ts';
+import { readSnapshotRecords } from '../snapshot-records.ts';
 import { type Places, seeComputeSystems, usersOf } from './compute-systems.ts';
+import { scratchFolder } from './snapshots.ts';
 
 /** What they use by what HCS says of them, which isn't all: see compute-systems.ts. */
 export async function observeComputeSystems(
@@ -21,25 +23,31 @@ export async function observeComputeSystems(
   signal: AbortSignal,
 ): Promise<NonNullable<HostState['computeSystems']>> {
   const seen = await seeComputeSystems(computecore, signal);
-  const layers: { ref: LayerRef; places: Places }[] = [];
-  for (const { layer } of seen.systems.length === 0 ? [] : await readLayerRecords(layout)) {
+  const isAnyone = seen.systems.length > 0;
+  const layers: Placed<LayerRef>[] = [];
+  for (const { layer } of isAnyone ? await readLayerRecords(layout) : []) {
     const ref = { chainId: layer.chainId, format: layer.format };
-    layers.push({ ref, places: await placesOfLayer(layout, ref) });
+    layers.push({ of: ref, places: await placesOfLayer(layout, ref) });
   }
+  const snapshots: Placed<string>[] = [];
+  for (const { request } of isAnyone ? await readSnapshotRecords(layout) : [])
+    if (request.scratch?.shareWith === undefined)
+      snapshots.push({ of: request.key, places: [await scratchFolder(layout, request)] });
+  const mounted = mounts.map((record) => ({ of: record.request.volumeGuid, places: placesOfMount(record) }));
   const running = seen.systems.map(({ paths, runtimeId: _, ...system }) => {
-    const isUsed = (places: Places) => usersOf([{ paths }], places).length > 0;
+    const used = <T>(things: readonly Placed<T>[]) =>
+      things.filter(({ places }) => usersOf([{ paths }], places).length > 0).map(({ of }) => of);
     return {
       ...system,
-      uses: {
-        layers: layers.filter(({ places }) => isUsed(places)).map(({ ref }) => ref),
-        mounts: mounts
-          .filter((record) => isUsed(placesOfMount(record)))
-          .map(({ request }) => request.volumeGuid),
-        snapshots: [],
-      },
+      uses: { layers: used(layers), mounts: used(mounted), snapshots: used(snapshots) },
     };
   });
   return { running, ...(seen.unknown === undefined ? {} : { unknown: seen.unknown }) };
+}
+
+interface Placed<T> {
+  of: T;
+  places: Places;
 }
 
 /** CIMs that are mounted, ours among them; only those that the mount manager lists. */

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import type { LayerRef, MountRequest } from '../../../src/hosts/host.ts';
-import { hexOf, mountVolumeGuid } from '../../../src/hosts/identity.ts';
+import { hexOf, mountVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
 import { CimMountFlag } from '../../../src/native/windows/cimfs.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
@@ -118,8 +118,12 @@ assert.equal((await host.cleanLeftovers(context)).length, 1);
 
 // A scratch whose mount and record are lost, and whose disk is still attached: taken away when nothing can be using it.
 await host.prepareSnapshot({ key: 'lost', kind: 'active', chain, format: 'BlockCIM' }, context);
+await run('web', `C:\\store\\snapshots\\${snapshotGuid('lost')}\\sandbox.vhdx`);
+assert.deepEqual((await look(host)).computeSystems?.running[1]?.uses.snapshots, ['lost']);
+await rejects(host.removeSnapshot('lost', context), 'busy');
+await stop('web');
 await host.mount({ ...request, access: 'ReadWrite', snapshot: 'lost' }, context);
-const scratch = (await readdir('C:\\store\\snapshots')).find((name) => /^[0-9a-f-]{36}$/.test(name)) ?? '';
+const scratch = snapshotGuid('lost');
 for (const lost of [`mounts\\${volumeGuid}.json`, `snapshots\\${scratch}\\snapshot.json`])
   await rm(`C:\\store\\${lost}`);
 const clean = async () => {
