@@ -34,6 +34,7 @@ describe.runIf(canRunWindows())('the Windows host', () => {
       expect({ kill, stdout, stderr }).toEqual({ kill, stdout: '', stderr: '' });
       expect((await world.calls()).at(-1)).toMatchObject({ call: kill.call, fault: expect.anything() });
     }
+    await world.forgetCalls();
     await world.plan([]);
     const { stdout, stderr } = await runWindowsProcess(world, { script: SCRIPT });
     expect({ stdout, stderr }).toEqual({ stdout: 'done\n', stderr: '' });
@@ -41,5 +42,14 @@ describe.runIf(canRunWindows())('the Windows host', () => {
     expect(devices.filter((name) => name.startsWith('volume{'))).toEqual([]);
     const store = await readdir(join(world.drive, 'store'), { recursive: true });
     expect(store.sort()).toEqual(['cim-layers', 'mounts', 'snapshots']);
+    const done = (await world.calls()).filter(({ result }) => result === '0x00000000');
+    const count = (...names: string[]) => done.filter(({ call }) => names.includes(call)).length;
+    expect(count('CimCloseImage')).toBe(count('CimCreateImage', 'CimCreateImage2'));
+    // What is shown at a path ends before the volume that it shows.
+    const shown = done.findIndex(({ call }) => call === 'BfSetupFilter');
+    expect(done.slice(shown).flatMap(({ call }) => call.match(/^BfRem.*|.*DismountImage$/) ?? [])).toEqual([
+      'BfRemoveMapping',
+      'CimDismountImage',
+    ]);
   }, 300_000);
 });
