@@ -48,8 +48,8 @@ export function readPaxRecords(
 }
 
 /** One record, ready to write. */
-export function encodePaxRecord(keyword: string, value: string): Buffer {
-  const text = encodeText(` ${keyword}=${value}\n`);
+export function encodePaxRecord(keyword: string, value: string, encode = encodeText): Buffer {
+  const text = encode(` ${keyword}=${value}\n`);
   let length = text.length + 1;
   while (String(length).length + text.length !== length) length = String(length).length + text.length;
   return Buffer.concat([Buffer.from(String(length)), text]);

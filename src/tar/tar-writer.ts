@@ -17,6 +17,8 @@ export interface TarEntry {
   mtime?: bigint;
   atime?: bigint | undefined;
   ctime?: bigint | undefined;
+  /** Of device files only. */
+  device?: { major: number; minor: number } | undefined;
   /** Further PAX records. Those for name, link, size and times are made when the plain header can't hold the value. */
   records?: Readonly<Record<string, string>>;
 }
@@ -31,12 +33,15 @@ const ZEROS = Buffer.alloc(BLOCK);
  * Bytes go to `sink` in order; buffers handed to `data` are passed on as they are.
  */
 export class TarWriter {
+  readonly #encode: typeof encodeText;
   readonly #sink: (bytes: Uint8Array) => void;
   #name = '';
   #remaining = 0;
   #padding = 0;
 
-  constructor(sink: (bytes: Uint8Array) => void) {
+  /** `bytes`: every character of a text stands for one byte. */
+  constructor(sink: (bytes: Uint8Array) => void, { text = 'utf-8' }: { text?: 'utf-8' | 'bytes' } = {}) {
+    this.#encode = text === 'bytes' ? (value) => Buffer.from(value, 'latin1') : encodeText;
     this.#sink = sink;
   }
 
@@ -44,7 +49,7 @@ export class TarWriter {
   entry(entry: TarEntry): void {
     this.#expectComplete();
     const size = entry.type === 'file' ? (entry.size ?? 0) : 0;
-    const records = extendedRecords(entry, size);
+    const records = extendedRecords(entry, size, this.#encode);
     if (records.length > 0) {
       const body = Buffer.concat(records);
       this.#sink(headerBlock({ name: 'PaxHeaders.0/entry', mode: 0 }, 'x', body.length));
@@ -100,7 +105,7 @@ export class TarWriter {
   }
 }
 
-function extendedRecords(entry: TarEntry, size: number): Buffer[] {
+function extendedRecords(entry: TarEntry, size: number, encode: typeof encodeText): Buffer[] {
   const records: Record<string, string> = { ...entry.records };
   if (!fits(entry.name, Field.name[1])) records.path = entry.name;
   if (entry.linkName !== undefined && !fits(entry.linkName, Field.linkName[1]))
@@ -114,7 +119,7 @@ function extendedRecords(entry: TarEntry, size: number): Buffer[] {
   if (entry.ctime !== undefined) records.ctime = formatPaxTime(entry.ctime);
   return Object.keys(records)
     .sort()
-    .map((keyword) => encodePaxRecord(keyword, records[keyword] ?? ''));
+    .map((keyword) => encodePaxRecord(keyword, records[keyword] ?? '', encode));
 }
 
 /** Plain headers hold ASCII only, so that no reader has to guess an encoding. */
@@ -145,8 +150,8 @@ function headerBlock(entry: Omit<TarEntry, 'type'>, typeFlag: string, size: numb
   octal(headerTime(entry.mtime ?? 0n) ?? 0, Field.mtime);
   block.write(typeFlag, Field.typeFlag[0], 'latin1');
   block.write('ustar\x0000', Field.magic[0], 'latin1');
-  octal(0, Field.devMajor);
-  octal(0, Field.devMinor);
+  octal(entry.device?.major ?? 0, Field.devMajor);
+  octal(entry.device?.minor ?? 0, Field.devMinor);
   block.fill(0x20, Field.checksum[0], Field.checksum[0] + Field.checksum[1]);
   let sum = 0;
   for (const byte of block) sum += byte;

@@ -16,6 +16,7 @@ import { context, type Holds, type SnapshotterFixture, snapshotterCases } from '
 const HOLDS: Partial<Record<LayerFormat, readonly Holds[]>> = {
   ForkedCIM: ['files'],
   BlockCIM: ['files'],
+  LCOW: ['files', 'owners', 'modes'],
 };
 
 const capabilities = await createEmbeddedHost({ root: '/nowhere' }).capabilities();

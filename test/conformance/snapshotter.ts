@@ -87,6 +87,8 @@ async function treeOf(root: string, path = ''): Promise<Record<string, string>> 
     a.name < b.name ? -1 : 1,
   )) {
     const child = path === '' ? entry.name : `${path}/${entry.name}`;
+    // Every ext4 file system has one.
+    if (child === 'lost+found') continue;
     if (entry.isDirectory()) {
       tree[`${child}/`] = '';
       Object.assign(tree, await treeOf(root, child));

@@ -55,14 +55,17 @@ async function writeDiff(
   temporary: string,
   context: EffectContext,
 ): Promise<DiffId> {
-  const { key, kind, chain } = record.request;
+  const { key, kind, chain, format } = record.request;
   const operation = `export snapshot ${JSON.stringify(key)}`;
   throwIfAborted(context.signal, operation);
   if (kind === 'view')
     throw new CimletError('failed-precondition', `${operation}: it is a view, which has no changes`);
-  const shown = chain.length === 0 ? undefined : await requireChain(layout, record.request, operation);
+  const isLinux = format === 'LCOW';
+  // What a Linux layer is made of says by itself what it hides; names of Windows layers have to be looked up below.
+  const shown =
+    isLinux || chain.length === 0 ? undefined : await requireChain(layout, record.request, operation);
   return withUpper(layout, record, async ({ upper }) => {
-    const job = { kind: 'diff' as const, upper, cim: shown?.cim, file, temporary, bytes: 0 };
+    const job = { kind: 'diff' as const, upper, cim: shown?.cim, isLinux, file, temporary, bytes: 0 };
     const { diffId, warnings } = await runJob<'diff'>(job, context);
     for (const warning of warnings) context.warn?.(warning);
     return diffId;

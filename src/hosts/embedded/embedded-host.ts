@@ -57,6 +57,7 @@ import {
   describeMounts,
   discardSnapshot,
   findSharer,
+  imageMount,
   prepareSnapshot,
   removeSnapshot,
 } from './snapshot-store.ts';
@@ -303,11 +304,10 @@ class EmbeddedHost implements Host {
     return this.#withSnapshot(key, context, operation, async () => {
       const record = await requireSnapshot(this.#layout, key, operation);
       const { chain, format } = record.request;
-      const shown =
-        chain.length === 0 ? undefined : await requireChain(this.#layout, record.request, operation);
-      const place = await this.#viewPlace(context);
-      const lower = shown && (await ensureViewImage(place, format, shown, context));
-      return describeMounts(this.#layout, record, lower);
+      if (chain.length === 0) return describeMounts(this.#layout, record, []);
+      const shown = await requireChain(this.#layout, record.request, operation);
+      const image = await ensureViewImage(await this.#viewPlace(context), format, shown, context);
+      return describeMounts(this.#layout, record, [imageMount(image)]);
     });
   }
 

@@ -91,8 +91,10 @@ export interface DiffJob {
   kind: 'diff';
   /** The overlay's upper directory. */
   upper: string;
-  /** Shows the layers below; undefined when there are none. */
+  /** Shows the Windows layers below; undefined when there are none. */
   cim?: ShownCim | undefined;
+  /** It becomes a Linux layer. */
+  isLinux: boolean;
   file: string;
   temporary: string;
   /** About how many bytes there are to write, for progress. */

@@ -11,6 +11,7 @@ import { writeTarFile } from '../tar-file.ts';
 import { withCim } from './build-view.ts';
 import { viewRootPath } from './cim-view.ts';
 import { readingSealed } from './containers.ts';
+import { exportLinuxUpper } from './export-linux-upper.ts';
 import { exportUpper } from './export-upper.ts';
 import type { DiffJob, ExportJob, JobResults } from './jobs.ts';
 
@@ -48,7 +49,10 @@ export async function writeSnapshotTar(job: DiffJob, control: JobControl): Promi
     const lower = cim === undefined ? undefined : lowerViewOf(cim);
     const lowerRoot = cim === undefined ? '' : viewRootPath(cim);
     const warn = (message: string) => warnings.push(message);
-    const chunks = exportUpper({ upper: Buffer.from(job.upper), lower, lowerRoot, warn });
+    const upper = Buffer.from(job.upper);
+    const chunks = job.isLinux
+      ? exportLinuxUpper(upper, warn)
+      : exportUpper({ upper, lower, lowerRoot, warn });
     return writeTarFile(job, chunks, control, (batch) => digest.update(batch));
   };
   try {

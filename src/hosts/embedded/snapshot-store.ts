@@ -16,6 +16,7 @@ import {
   writeSnapshotRecord,
 } from '../snapshot-records.ts';
 import { isSameRequest, otherSnapshot } from '../snapshot-request.ts';
+import type { ViewImage } from './mounting.ts';
 import { findScratch, makeScratch, removeForeignScratch, unmountBelow } from './scratch.ts';
 
 /** The chain's layers are the caller's to check. */
@@ -73,42 +74,42 @@ export async function findSharer(layout: Layout, key: string): Promise<string | 
   return undefined;
 }
 
+/** The mount of an image, with the files that it needs. */
+export function imageMount({ image, deviceFiles }: ViewImage): SnapshotMount {
+  const options = ['ro', ...deviceFiles.map((file) => `device=${file}`)];
+  return { type: 'erofs', source: image, options };
+}
+
+/** The mount of a Linux layer's disk. */
+export function diskMount(disk: string): SnapshotMount {
+  return { type: 'ext4', source: disk, options: ['ro', 'loop'] };
+}
+
 /**
  * As containerd says it, with its mount manager's words for what has to be mounted first (`{{ mount 0 }}` is where the first of the list is).
- * `lower`: the image of the layers below and the files that it needs.
+ * `lowers`: mounts of the layers below, topmost first.
  */
 export async function describeMounts(
   layout: Layout,
   record: SnapshotRecord,
-  lower: { image: string; deviceFiles: readonly string[] } | undefined,
+  lowers: readonly SnapshotMount[],
 ): Promise<SnapshotMount[]> {
   const { key, kind } = record.request;
-  const mounts: SnapshotMount[] = [];
-  if (lower !== undefined) {
-    const options = ['ro', ...lower.deviceFiles.map((file) => `device=${file}`)];
-    mounts.push({ type: 'erofs', source: lower.image, options });
-  }
-  if (kind === 'view') return mounts;
+  const mounts = [...lowers];
+  const lowerdir = `lowerdir=${lowers.map((_, index) => `{{ mount ${index} }}`).join(':')}`;
+  if (kind === 'view')
+    return lowers.length < 2
+      ? mounts
+      : [...mounts, { type: 'format/overlay', source: 'overlay', options: ['ro', lowerdir] }];
   const { directory, image } = await findScratch(layout, record);
   const id = snapshotGuid(key);
   if (image !== undefined) mounts.push({ type: 'ext4', source: image, options: ['rw', 'loop'] });
   const place = image === undefined ? directory : `{{ mount ${mounts.length - 1} }}`;
-  if (lower === undefined) {
+  if (lowers.length === 0) {
     const type = image === undefined ? 'bind' : 'format/bind';
-    mounts.push({ type, source: `${place}/${id}/fs`, options: ['rbind', 'rw'] });
-    return mounts;
+    return [...mounts, { type, source: `${place}/${id}/fs`, options: ['rbind', 'rw'] }];
   }
-  mounts.push({
-    type: 'format/overlay',
-    source: 'overlay',
-    options: [
-      'index=off',
-      'redirect_dir=off',
-      'metacopy=off',
-      `workdir=${place}/${id}/work`,
-      `upperdir=${place}/${id}/fs`,
-      'lowerdir={{ mount 0 }}',
-    ],
-  });
-  return mounts;
+  const own = [`workdir=${place}/${id}/work`, `upperdir=${place}/${id}/fs`, lowerdir];
+  const options = ['index=off', 'redirect_dir=off', 'metacopy=off', ...own];
+  return [...mounts, { type: 'format/overlay', source: 'overlay', options }];
 }

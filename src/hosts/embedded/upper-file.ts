@@ -141,7 +141,8 @@ function streamsOf(
   return streams.sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-function* readFileChunks(path: Buffer): Generator<Uint8Array> {
+/** A file's bytes; sockets and devices are not opened. */
+export function* readFileChunks(path: Buffer): Generator<Uint8Array> {
   const descriptor = openSync(path, 'r');
   try {
     for (;;) {
