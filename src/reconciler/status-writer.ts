@@ -70,6 +70,16 @@ export function createStatusWriter(
     const ended = { ...outcome, revision: record.revision, isAttempt };
     state.setHistory(key, nextHistory(record.history, ended, new Date().toISOString()));
   };
+  /** Why it can't go on, with an event when that is news. */
+  const report = (key: ResourceKey, outcome: Outcome) => {
+    const { reason, message } = outcome;
+    const isKnown = state
+      .resource(key)
+      ?.conditions.some((known) => known.reason === reason && known.message === message);
+    if (isKnown !== true) state.recordEvent({ key, type: 'Warning', reason, message });
+    set(key, outcome);
+    remember(key, outcome, false);
+  };
   /** Whose condition a failure shows in: a chain with an action of its own is skipped and says so itself. */
   const affectedKey = (action: PlannedAction): ResourceKey | undefined =>
     ownKey(action) ??
@@ -93,12 +103,8 @@ export function createStatusWriter(
       set(key, { state: 'reconciling', reason: 'DependencyNotReady', message: obstacle.message });
     } else if (obstacle !== undefined) {
       const { code, message, retryAt } = obstacle;
-      const reason = reasonOf(code);
-      const isKnown = record.conditions.some((known) => known.reason === reason && known.message === message);
-      if (!isKnown) state.recordEvent({ key, type: 'Warning', reason, message });
-      const outcome: Outcome = { state: retryAt === undefined ? 'stalled' : 'reconciling', reason, message };
-      set(key, outcome);
-      remember(key, outcome, false);
+      const state = retryAt === undefined ? 'stalled' : 'reconciling';
+      report(key, { state, reason: reasonOf(code), message });
     } else if (isTouched) {
       set(key, { state: 'reconciling', reason: 'Progressing', message: 'being applied' });
     } else if (record.appliedDigest !== undefined) {
@@ -114,7 +120,11 @@ export function createStatusWriter(
   const stall = ({ key, position, message }: InvalidResource, source: DeclaredSource) => {
     if (state.resource(key) === undefined) state.intendResource(nothingOf(key, source));
     const where = formatPosition(position);
-    set(key, { state: 'stalled', reason: reasonOf('invalid-manifest'), message: `${where}: ${message}` });
+    report(key, {
+      state: 'stalled',
+      reason: reasonOf('invalid-manifest'),
+      message: `${where}: ${message}`,
+    });
   };
 
   return {

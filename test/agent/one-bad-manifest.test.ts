@@ -130,6 +130,8 @@ describe('a mistake in one document', () => {
     await apply('r1', broken(documents(NAMES, ''), wrong));
     expect([...(await mountPaths()).keys()]).toEqual(['b', 'c']);
     expect(stalled().map(([key]) => key)).toEqual(['Image/a']);
+    expect(world.state.events('Image/a')).toMatchObject([{ type: 'Warning', reason: 'InvalidManifest' }]);
+    expect(world.state.resource('Image/a')?.history).toMatchObject([{ result: 'Stalled', count: 1 }]);
     const record = world.state.resource('LayerChain/a');
     expect(record?.conditions.map(({ type, reason }) => `${type} ${reason}`)).toEqual([
       'Ready DependencyNotReady',
