@@ -113,7 +113,6 @@ async function fingerprint(root: string): Promise<string> {
     else if (stats.isFile()) hash.update(await readFile(current));
   };
   if (!existsSync(root)) return 'no root';
-  for (const name of (await readdir(root)).sort())
-    if (!NO_CONTENT.has(name)) await visit(join(root, name));
+  for (const name of (await readdir(root)).sort()) if (!NO_CONTENT.has(name)) await visit(join(root, name));
   return hash.digest('hex');
 }
