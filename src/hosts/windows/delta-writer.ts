@@ -36,6 +36,8 @@ export class DeltaWriter implements BlockCimWriter {
   readonly #source: string;
   readonly #files: BackupFiles;
   readonly #openUtilityVm: () => PlacedFiles;
+  /** Of links to directories: made last, so that nothing gets into them, whatever name leads there. */
+  readonly #linkDirectories: string[] = [];
   #utilityVm: PlacedFiles | undefined;
   #current: { file: BackupFile; basics: FileBasics; isPlain: boolean } | undefined;
 
@@ -54,11 +56,12 @@ export class DeltaWriter implements BlockCimWriter {
     if (isUtilityVm(path)) return this.#inUtilityVm().createFile(path, metadata);
     this.#settleCurrent();
     const isDirectory = (metadata.attributes & FileAttribute.directory) !== 0;
-    const file = this.#create(path, isDirectory);
+    const isLink = metadata.reparseData !== undefined;
+    const file = this.#create(path, { isDirectory, isLink });
     const isPlain = rootOf(path) === HIVES && !isDirectory;
     this.#current = { file, basics: { ...basicsOf(metadata), attributes: 0 }, isPlain };
     if (isDirectory) this.afterImport.directories.push({ path, basics: basicsOf(metadata) });
-    const hasData = !isDirectory && metadata.reparseData === undefined;
+    const hasData = !isDirectory && !isLink;
     if (!isPlain) {
       const attributes = Buffer.alloc(4);
       attributes.writeUInt32LE(metadata.attributes >>> 0);
@@ -94,6 +97,7 @@ export class DeltaWriter implements BlockCimWriter {
 
   finish(): void {
     this.#settleCurrent();
+    for (const path of this.#linkDirectories) this.#makeDirectory(path);
     this.#utilityVm?.finish();
   }
 
@@ -119,16 +123,28 @@ export class DeltaWriter implements BlockCimWriter {
   }
 
   /** An earlier entry of the same name is replaced. */
-  #create(path: string, isDirectory: boolean): BackupFile {
+  #create(path: string, { isDirectory, isLink }: { isDirectory: boolean; isLink: boolean }): BackupFile {
+    // A link of that name would make another directory one that ImportLayer writes through.
+    if (foldName(path).endsWith(foldName(DIRECTORY_SUFFIX)))
+      throw refuse(`${path}: names that end in ${DIRECTORY_SUFFIX} are Windows' own`);
     const full = win32.join(this.#source, path);
     const file = isDirectory ? full + DIRECTORY_SUFFIX : full;
+    if (isDirectory && isLink) this.#linkDirectories.push(path);
+    else if (isDirectory) this.#makeDirectory(path);
     try {
-      if (isDirectory) mkdirSync(full, { recursive: true });
       rmSync(file, { force: true });
     } catch (error) {
-      throw classify(error, `make ${full}`);
+      throw classify(error, `replace ${file}`);
     }
     return this.#files.create(file);
+  }
+
+  #makeDirectory(path: string): void {
+    try {
+      mkdirSync(win32.join(this.#source, path), { recursive: true });
+    } catch (error) {
+      throw classify(error, `make directory ${path} in ${this.#source}`);
+    }
   }
 
   #settleCurrent(): void {
@@ -156,18 +172,17 @@ export function completeImport(
   { files, facts }: BackupCalls,
 ): void {
   const own = new MountedLayers(`${layer}\\`, facts);
-  const remove = (path: string): void => {
-    const above = own.stat(splitPath(path)[0]);
-    if (above !== undefined && above.reparseTag !== 0) throw refuse(`${path} is below a link`);
-    rmSync(win32.join(layer, path), { recursive: true, force: true });
-  };
+  const remove = (path: string): void => rmSync(win32.join(layer, path), { recursive: true, force: true });
+  const isReached = (path: string): boolean => own.stat(splitPath(path)[0])?.reparseTag === 0;
   try {
-    for (const path of tombstones) remove(path);
+    for (const path of tombstones) if (isReached(path)) remove(path);
     for (const { path, target, isOwn } of links) {
       const holder = isOwn
         ? layer
         : parents.find((parent) => holds(new MountedLayers(`${parent}\\`, facts), target));
       if (holder === undefined) throw refuse(`hard link ${path} to ${target}: no layer below has that file`);
+      if (!isReached(path))
+        throw refuse(`hard link ${path}: there is no such directory, or it is below a link`);
       remove(path);
       linkSync(win32.join(holder, target), win32.join(layer, path));
     }

@@ -93,7 +93,7 @@ describe.runIf(canRunWindows())('WCIFS layers', () => {
 
   it('are made by Windows in its order, with privileges that are taken back', () => {
     const layer = /^(Process|Create|Activate|Prepare|Unprepare|Deactivate|Destroy|Import|Export)/;
-    expect(calls.filter(({ call }) => layer.test(call)).map(({ call }) => call)).toEqual([
+    const order = [
       ...['ProcessBaseImage', 'ProcessUtilityImage'],
       ...['CreateSandboxLayer', 'ActivateLayer', 'PrepareLayer'],
       ...['UnprepareLayer', 'DeactivateLayer', 'DestroyLayer'],
@@ -101,12 +101,22 @@ describe.runIf(canRunWindows())('WCIFS layers', () => {
       ...['CreateSandboxLayer', 'ActivateLayer', 'PrepareLayer'],
       ...['UnprepareLayer', 'DeactivateLayer', 'DestroyLayer'],
       'ExportLayer',
-    ]);
+    ];
+    const made = calls.filter(({ call }) => layer.test(call)).map(({ call }) => call);
+    // What is refused later comes after it.
+    expect(made.slice(0, order.length)).toEqual(order);
     expect(new Set(outcome.privileges)).toEqual(new Set(['disabled']));
     const prepared = calls.filter(({ call }) => call === 'PrepareLayer').at(-1)?.args.parents as string[];
     expect(prepared.map((path) => path.slice(-32))).toEqual(
       outcome.chain.toReversed().map((chainId) => hexOf(chainId).slice(0, 32)),
     );
+  });
+
+  it('are refused where they would lead Windows to write or link elsewhere', () => {
+    expect(outcome.refused).toEqual([
+      expect.stringContaining("names that end in .$wcidirs$ are Windows' own"),
+      expect.stringContaining('links stay within Files, or within UtilityVM'),
+    ]);
   });
 
   it('are exported as what they change, with all that they hold, and without what Windows made of them', async () => {

@@ -5,7 +5,13 @@
 
 import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ChainId, Leftover, MountRequest, ObservedLayer } from '../../../src/hosts/host.ts';
+import type {
+  ChainId,
+  Leftover,
+  MountRequest,
+  ObservedLayer,
+  UnpackRequest,
+} from '../../../src/hosts/host.ts';
 import { mountVolumeGuid } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
@@ -18,6 +24,8 @@ export interface WcifsOutcome {
   /** What the mount showed: contents by path. */
   shown: Record<string, string>;
   leftovers: Leftover[];
+  /** Why layers that would lead Windows astray were not unpacked. */
+  refused: string[];
   privileges: string[];
 }
 
@@ -79,6 +87,15 @@ const UPPER: LayerItem[] = [
   file('UtilityVM/Files/vm2.txt', 'vm2'),
 ];
 
+const HOSTILE: LayerItem[][] = [
+  [
+    folder('Files'),
+    folder('Files/dir'),
+    { name: 'Files/dir.$WciDirs$', type: 'symlink', linkName: 'C:/Windows' },
+  ],
+  [folder('Files'), link('Files/vm.txt', 'UtilityVM/Files/vm.txt')],
+];
+
 if (process.argv[1]?.endsWith('wcifs.ts')) {
   await mkdir('C:\\wcifs-blobs');
   const host = createWindowsHost({ root: 'C:\\wcifs' });
@@ -103,10 +120,18 @@ if (process.argv[1]?.endsWith('wcifs.ts')) {
   await host.dismount(volumeGuid, context);
   for (const [index, layer] of requests.entries())
     await host.exportLayer(layer, `C:\\wcifs-blobs\\exported-${index}.tar`, context);
+  const refused: string[] = [];
+  for (const items of HOSTILE) {
+    const [hostile] = await stack({ makeLayer, format: 'WCIFS' } as never, items as never);
+    const above = { ...(hostile as UnpackRequest), parents: chain };
+    await host.unpackLayer(above, context).catch((error: Error) => refused.push(error.message));
+  }
   const { layers, leftovers } = await look(host);
   const { advapi32 } = openWindowsApi();
   const privileges = (['SeBackupPrivilege', 'SeRestorePrivilege', 'SeSecurityPrivilege'] as const).map(
     (name) => advapi32.privilegeState(name),
   );
-  console.log(JSON.stringify({ chain, layers, shown, leftovers, privileges } satisfies WcifsOutcome));
+  console.log(
+    JSON.stringify({ chain, layers, shown, leftovers, refused, privileges } satisfies WcifsOutcome),
+  );
 }
