@@ -135,9 +135,9 @@ export class VmAttachments {
   ): Promise<{ error: unknown; change: Change } | undefined> {
     const { vm, changes } = attachment;
     const held = new Set((await this.#heldByOthers(record, attachment)).map(({ key }) => key));
-    await this.#note(record, attachment, 0);
     const { computecore, vmcompute } = this.#calls;
     return computecore.withComputeSystem(vm, async (system) => {
+      await this.#note(record, attachment, 0);
       for (const [index, change] of changes.entries()) {
         try {
           if (!held.has(change.key)) {
@@ -145,10 +145,12 @@ export class VmAttachments {
             await computecore.modifyComputeSystem(system, vm, change.add);
           }
         } catch (error) {
-          // What HCS refused it hasn't done; only a crash leaves that open.
-          const undone = { ...attachment, changes: changes.slice(0, index), done: index };
+          // What HCS refused it hasn't done. Where it fell silent, it may have.
+          const begun = isErrorCode(error, 'unavailable') ? index + 1 : index;
+          const undone = { ...attachment, changes: changes.slice(0, begun), done: index };
           const told = await afterFailure(error, () => this.#takeBackFrom(system, record, undone));
           if (told !== error) throw told;
+          await this.#note(record, { ...attachment, changes: [] }, 0);
           return { error, change };
         }
         await this.#note(record, attachment, index + 1);
@@ -202,4 +204,5 @@ export class VmAttachments {
   }
 }
 
-const MOST_REFUSALS = 64;
+/** As many places as a VM can have. */
+const MOST_REFUSALS = 4 * 64 + 128;

@@ -54,7 +54,7 @@ export async function attachView(
     await vms.attach(record, vm, { volumeGuid, path, layers, scratch }, operation);
   } catch (error) {
     const left = await readMountRecord<AttachedRecord>(layout, volumeGuid);
-    if ((left?.attachment?.done ?? 0) === 0) await removeMountRecord(layout, volumeGuid);
+    if ((left?.attachment?.changes.length ?? 0) === 0) await removeMountRecord(layout, volumeGuid);
     throw error;
   }
   return recordedView(record);

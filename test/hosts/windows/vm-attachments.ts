@@ -173,6 +173,12 @@ async function promises(): Promise<void> {
     await rejects(attach(app, cims, one), 'native');
     assert.deepEqual([nth, await things('vm')], [nth, []]);
   }
+  // A service that falls silent may have done it.
+  for (const nth of [1, 5]) {
+    await plan(`HcsModifyComputeSystem ${nth} fail-after 8037011e\n`);
+    await rejects(attach(app, cims, one), 'unavailable');
+    assert.deepEqual([nth, await things('vm')], [nth, []]);
+  }
   await plan('GrantVmAccess 3 fail 80070005\n');
   await rejects(attach(app, cims, one), 'access-denied');
   assert.deepEqual(await things('vm'), []);
