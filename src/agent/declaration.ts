@@ -31,7 +31,7 @@ export function readDeclaration(
   source: string,
   { name, manifests }: Pick<Revision, 'name' | 'manifests'>,
 ): Declaration {
-  const { resources, problems } = loadManifestContents(manifests);
+  const { resources, problems, invalidHosts } = loadManifestContents(manifests);
   if (problems.some(({ resource }) => resource === undefined)) {
     throw new CimletError(
       'invalid-manifest',
@@ -39,11 +39,18 @@ export function readDeclaration(
       { hint: 'mend the manifests; until then what was in force stays' },
     );
   }
+  const specs = new Map(resources.map((resource) => [resourceKey(resource), resource.spec]));
   const invalid = new Map<ResourceKey, InvalidResource>();
   for (const problem of problems) {
     const { resource: key, position, field, message } = problem;
     if (key === undefined || invalid.has(key)) continue;
-    invalid.set(key, { key, position, message: field === '' ? message : `${field}: ${message}` });
+    const matchLabels = invalidHosts.get(key) ?? specs.get(key)?.hosts?.matchLabels ?? {};
+    invalid.set(key, {
+      key,
+      position,
+      message: field === '' ? message : `${field}: ${message}`,
+      matchLabels,
+    });
   }
   return {
     revision: name,

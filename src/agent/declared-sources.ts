@@ -1,7 +1,7 @@
 /** What all followed sources declare together, as a plan takes it. */
 
 import { type ResourceKey, resourceKey } from '../manifests/resources.ts';
-import { type HostLabels, splitByHost } from '../reconciler/host-labels.ts';
+import { carries, type HostLabels, splitByHost } from '../reconciler/host-labels.ts';
 import type { DeclaredSource } from '../reconciler/types.ts';
 import type { Source } from '../sources/source.ts';
 import type { ResourceRecord } from '../state/records.ts';
@@ -37,6 +37,7 @@ export function collectSources(
 ): { sources: DeclaredSource[]; warnings: SourceWarning[] } {
   const owners = new Map<ResourceKey, string>();
   const warnings: SourceWarning[] = [];
+  const recorded = new Set(records.map(({ kind, name }): ResourceKey => `${kind}/${name}`));
   const inForce = followed.flatMap(({ source: { name }, id, prune, isSuspended }) => {
     const declaration = declared.get(name);
     if (declaration === undefined || isSuspended) return [];
@@ -51,7 +52,10 @@ export function collectSources(
     };
     const { here, elsewhere } = splitByHost(declaration.resources, labels);
     const resources = here.filter((resource) => isFirst(resourceKey(resource)));
-    const invalid = declaration.invalid.filter(({ key }) => isFirst(key));
+    // One that is here stays, whatever its manifest says now of hosts: it may be the mistake.
+    const invalid = declaration.invalid.filter(
+      ({ key, matchLabels }) => (recorded.has(key) || carries(labels, matchLabels)) && isFirst(key),
+    );
     return [{ name, id, revision: declaration.revision, resources, invalid, elsewhere, prune }];
   });
   const isDeclared = (key: ResourceKey) => owners.has(key);

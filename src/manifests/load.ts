@@ -17,6 +17,7 @@ import {
   type LoadedManifests,
   type Problem,
   type Resource,
+  type ResourceKey,
   resourceKey,
   type SourceFile,
 } from './resources.ts';
@@ -71,6 +72,7 @@ class Reading {
   /** Of the files' names, for the problems. */
   readonly #order = new Map<string, number>();
   readonly #paths = new Set<string>();
+  readonly #invalidHosts: Map<ResourceKey, Readonly<Record<string, string>>> = new Map();
   /** Keys of resources that are declared, but not validly. */
   readonly #broken = new Set<string>();
 
@@ -130,6 +132,7 @@ class Reading {
     this.#problems.push(...parsed.problems);
     this.#referrers.push(...parsed.referrers);
     for (const key of parsed.broken) this.#broken.add(key);
+    for (const [key, matchLabels] of parsed.invalidHosts) this.#invalidHosts.set(key, matchLabels);
     return parsed.documents;
   }
 
@@ -152,6 +155,7 @@ class Reading {
     return {
       resources: [...firsts.values()],
       problems,
+      invalidHosts: this.#invalidHosts,
       files: this.#files,
       revision: `folder@sha256:${this.#revision.digest('hex')}`,
     };

@@ -21,12 +21,21 @@ export interface ParsedManifest {
   problems: Problem[];
   /** Keys of resources that are declared, but not validly. */
   broken: string[];
+  /** Labels of the hosts that those of them which have a name say they are for. */
+  invalidHosts: Map<ResourceKey, Readonly<Record<string, string>>>;
 }
 
 /** Throws nothing: what is wrong comes back as problems. */
 export function parseManifest(file: ManifestFile, bytes: Buffer): ParsedManifest {
   const digest = createHash('sha256').update(bytes).digest('hex');
-  const parsed: ParsedManifest = { digest, documents: 0, referrers: [], problems: [], broken: [] };
+  const parsed: ParsedManifest = {
+    digest,
+    documents: 0,
+    referrers: [],
+    problems: [],
+    broken: [],
+    invalidHosts: new Map(),
+  };
   const report = (message: string, place: Place) =>
     parsed.problems.push({ position: { file: file.name, ...place }, field: '', code: 'syntax', message });
   const text = decodeText(bytes);
@@ -56,6 +65,8 @@ function addDocument(parsed: ParsedManifest, file: ManifestFile, document: YamlD
       suggestion: didYouMean(suggestion),
     });
   }
+  if (resource !== undefined && issues.length > 0)
+    parsed.invalidHosts.set(resource, matchLabelsOf(document.data, issues));
   if (kind === undefined || issues.length > 0) {
     const { metadata } = (document.data ?? {}) as { metadata?: { name?: unknown } | null };
     // A misspelt kind may have meant any of them.
@@ -88,6 +99,13 @@ function keyOf(kind: Kind, data: unknown, issues: readonly Issue[]): ResourceKey
   const name = metadata?.name;
   const isMisnamed = issues.some(({ path }) => path.join('.') === 'metadata.name');
   return typeof name !== 'string' || isMisnamed ? undefined : `${kind}/${name}`;
+}
+
+/** Empty, for all hosts, unless what it says of hosts is valid. */
+function matchLabelsOf(data: unknown, issues: readonly Issue[]): Readonly<Record<string, string>> {
+  const { spec } = data as { spec?: { hosts?: { matchLabels?: Record<string, string> } } | null };
+  const isUnsound = issues.some(({ path }) => path.length < 2 || (path[0] === 'spec' && path[1] === 'hosts'));
+  return isUnsound ? {} : (spec?.hosts?.matchLabels ?? {});
 }
 
 /** Undefined when the bytes aren't UTF-8. A byte order mark is left out. */

@@ -66,6 +66,8 @@ export interface InvalidResource {
   position: SourcePosition;
   /** Its first problem. */
   message: string;
+  /** Labels of the hosts that it says it is for; empty for all, and when that can't be told. */
+  matchLabels: Readonly<Record<string, string>>;
 }
 
 export interface SourceFile {
@@ -78,6 +80,8 @@ export interface SourceFile {
 export interface LoadedManifests {
   resources: Resource[];
   problems: Problem[];
+  /** Labels of the hosts that resources which aren't valid by their schemas say they are for. */
+  invalidHosts: ReadonlyMap<ResourceKey, Readonly<Record<string, string>>>;
   files: SourceFile[];
   /** `folder@sha256:...` over every file's path and bytes. */
   revision: string;

@@ -9,11 +9,15 @@ export function splitByHost(
   resources: readonly Resource[],
   labels: HostLabels,
 ): { here: Resource[]; elsewhere: Resource[] } {
-  const isHere = ({ spec }: Resource) =>
-    Object.entries(spec.hosts?.matchLabels ?? {}).every(
-      ([name, value]) => Object.hasOwn(labels, name) && labels[name] === value,
-    );
+  const isHere = ({ spec }: Resource) => carries(labels, spec.hosts?.matchLabels ?? {});
   return { here: resources.filter(isHere), elsewhere: resources.filter((resource) => !isHere(resource)) };
+}
+
+/** Whether all that is wanted is among the labels. */
+export function carries(labels: HostLabels, wanted: HostLabels): boolean {
+  return Object.entries(wanted).every(
+    ([name, value]) => Object.hasOwn(labels, name) && labels[name] === value,
+  );
 }
 
 /** Why a resource that is for others isn't for this one. */

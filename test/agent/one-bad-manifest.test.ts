@@ -152,6 +152,35 @@ describe('a mistake in one document', () => {
   });
 });
 
+describe('a mistake in a document for other hosts', () => {
+  const elsewhere = () => {
+    const files = documents(NAMES, '');
+    const mount = files.get('Mount/a') ?? '';
+    return files.set('Mount/a', mount.replace('spec: {', 'spec: {hosts: {matchLabels: {role: other}}, '));
+  };
+  const spoil = (files: Documents) => broken(files, { key: 'Mount/a', mistake: 'an unknown field' });
+
+  test('is theirs', async () => {
+    await apply('r1', spoil(elsewhere()));
+    expect(stalled()).toEqual([]);
+    expect(world.state.resource('Mount/a')).toBeUndefined();
+  });
+
+  test('takes nothing away from a host that has it', async () => {
+    await apply('r1', documents(NAMES, ''));
+    await apply('r2', spoil(elsewhere()));
+    expect((await mountPaths()).get('a')).toBe('/mnt/a');
+    expect(stalled().map(([key]) => key)).toEqual(['Mount/a']);
+  });
+
+  test("and one in what it says of hosts is everybody's", async () => {
+    const files = documents(NAMES, '');
+    const mount = files.get('Mount/a') ?? '';
+    await apply('r1', files.set('Mount/a', mount.replace('spec: {', 'spec: {hosts: {matchLabels: 5}, ')));
+    expect(stalled().map(([key]) => key)).toEqual(['Mount/a']);
+  });
+});
+
 describe('a mistake of which it cannot be told whose it is refuses the revision', () => {
   test.each([
     ['text that does not parse', (text: string) => `${text}  - [`],
