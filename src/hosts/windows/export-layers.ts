@@ -53,7 +53,7 @@ export async function exportLayerTar(
 }
 
 /** Takes away the volumes and files of an export of a layer that died. Nothing is fine. */
-export async function leaveExport({ layout, volumes }: Workshop, layer: string): Promise<void> {
+async function leaveExport({ layout, volumes }: Workshop, layer: string): Promise<void> {
   for (const guid of exportVolumeGuids(layout.root, layer)) await volumes.dismount(guid);
   await removeTree(exportFolder(layout, layer));
 }

@@ -28,7 +28,7 @@ describe.runIf(canRunWindows())('hives of layers on Windows', () => {
     const { calls, outcomes } = await buildIn();
     const part = (bytes: Buffer) => [Buffer.from(`\n${bytes.length}\n`), bytes];
     const merged = Buffer.concat([Buffer.from('regfmrgd'), ...part(below), ...part(above)]).toString('hex');
-    const outcome = { merged, warnings: [], leftovers: 0 };
+    const outcome = { merged, warnings: [], leftovers: 0, exported: ['SYSTEM_DELTA'] };
     expect(outcomes).toEqual({ ForkedCIM: outcome, BlockCIM: outcome });
     const hives = calls.filter(({ dll }) => dll === 'offreg');
     const order = ['OROpenHive', 'OROpenHive', 'ORMergeHives', 'ORSaveHive', ...Array(3).fill('ORCloseHive')];
@@ -48,6 +48,7 @@ describe.runIf(canRunWindows())('hives of layers on Windows', () => {
         ],
         reason: expect.stringMatching(/^cimlet merges registry hives itself: offreg\.dll is not available/),
         leftovers: 0,
+        exported: ['SYSTEM_DELTA'],
       });
     expect(Object.keys(outcomes)).toHaveLength(2);
   });

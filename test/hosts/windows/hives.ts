@@ -18,6 +18,8 @@ export interface HiveOutcome {
   warnings: string[];
   reason: string | undefined;
   leftovers: number;
+  /** What of the hives, and of what a base layer gets, is in the layer's tar. */
+  exported: string[];
 }
 
 /** A hive with one key. */
@@ -53,8 +55,18 @@ if (process.argv[1]?.endsWith('hives.ts')) {
     const merged = await readFile(`\\\\?\\Volume{${guid}}\\Hives\\SYSTEM_BASE`);
     await cimfs.dismountImage(guid);
     const { reason } = (await host.capabilities())[`${format}.write`];
+    const tar = 'C:\\hive-blobs\\exported.tar';
+    await host.exportLayer(upper, tar, context);
+    const bytes = await readFile(tar);
+    const exported = ['SYSTEM_DELTA', 'SYSTEM_BASE', 'layout'].filter((name) => bytes.includes(name));
     const { leftovers } = await look(host);
-    outcomes[format] = { merged: merged.toString('hex'), warnings, reason, leftovers: leftovers.length };
+    outcomes[format] = {
+      merged: merged.toString('hex'),
+      warnings,
+      reason,
+      leftovers: leftovers.length,
+      exported,
+    };
   }
   console.log(JSON.stringify(outcomes));
 }
