@@ -76,10 +76,15 @@ async function linuxLayers(): Promise<void> {
   const request = inVm('lcow', 'LCOW', chain, {});
   const { utilityVM: _, ...onHost } = request;
   await rejects(host.mount({ ...onHost, path: 'C:\\x' }, context), 'unsupported-host');
+  await writeFile('C:\\doubles\\faults.txt', 'HcsModifyComputeSystem 3 fail 80004005\n');
+  await rejects(host.mount(request, context), 'native');
+  assert.deepEqual([await things('linux'), (await look(host)).mounts], [[], []]);
   const view = await host.mount(request, context);
-  assert.deepEqual([view.utilityVM, view.rootHash], ['linux', top?.rootHash]);
+  const { rootHash: expectedRootHash = '' } = view;
+  assert.match(expectedRootHash, /^sha256:[0-9a-f]{64}$/);
+  assert.equal(view.utilityVM, 'linux');
   assert.deepEqual(await things('linux'), ['layers _run_gcs_c_app_rootfs', 'pmem 0', 'pmem 1']);
-  assert.deepEqual(await host.mount(request, context), view);
+  assert.deepEqual(await host.mount({ ...request, expectedRootHash }, context), view);
   const [mount] = (await look(host)).mounts;
   assert.deepEqual([mount?.state, mount?.path, mount?.hcsStorage], ['mounted', request.path, undefined]);
 
