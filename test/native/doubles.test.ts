@@ -271,6 +271,21 @@ describe.runIf(canRunWindows())('the contract doubles', () => {
     });
   });
 
+  it('of fltlib.dll list one filter at a time, and refuse what is too small or closed', async () => {
+    const next: Step = ['fltlib', 'FilterFindNext', 'f', 2, 512, 1024, 0];
+    const close: Step = ['fltlib', 'FilterFindClose', 'f'];
+    const answers = await results([
+      ['fltlib', 'FilterFindFirst', 2, 8, 16, 0, 'f'],
+      ['fltlib', 'FilterFindFirst', 0, 512, 1024, 0, 'f'],
+      ['fltlib', 'FilterFindFirst', 2, 512, 1024, 0, 'f'],
+      ...[next, next, next, close, next, close],
+    ]);
+    expect(answers).toEqual([
+      ...['0x8007007a', INVALID, OK],
+      ...[OK, OK, '0x80070103', OK, BAD_HANDLE, BAD_HANDLE],
+    ]);
+  });
+
   describe('of the layer calls', () => {
     const SCRATCH = 'C:\\layers\\scratch';
     const INFO = 1;

@@ -75,6 +75,9 @@ const PROTOTYPES: Readonly<Record<string, string>> = {
   HcsCloseComputeSystem: 'h',
   SetVolumeMountPointW: 'ss',
   DeleteVolumeMountPointW: 's',
+  FilterFindFirst: 'uWuoH',
+  FilterFindNext: 'huWuo',
+  FilterFindClose: 'h',
   BfSetupFilter: 'hussnu',
   BfRemoveMapping: 'hs',
 };
