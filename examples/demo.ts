@@ -45,6 +45,20 @@ function breakThings(): void {
   else run('umount', [mountPoint]);
 }
 
+/** What is written is in no layer, and outlives its mount. */
+function writeToMount(): void {
+  const work = join(DEMO, 'work');
+  const manifests = ['-f', 'examples/writable', '--root', ROOT];
+  run('cimlet', ['apply', ...manifests, '--yes']);
+  console.log(`$ echo changed > ${work}/new.txt`);
+  writeFileSync(join(work, 'new.txt'), 'changed\n');
+  run('cimlet', ['layer', 'diff', 'mount/work', '-o', join(DEMO, 'changes.tar'), '--root', ROOT]);
+  run('umount', [work]);
+  run('cimlet', ['apply', ...manifests, '--yes']);
+  run('cat', [join(work, 'new.txt')]);
+  run('cimlet', ['delete', ...manifests, '--yes']);
+}
+
 /** One bit of a copy of a sealed layer flips; verification refuses the copy. */
 function tamperWithCopy(): void {
   const snapshots = join(ROOT, 'snapshots');
@@ -84,6 +98,11 @@ run('cimlet', ['plan', ...MANIFESTS]);
 say('Three block CIMs, sealed and merged: one root hash stands for every byte');
 run('cimlet', ['describe', 'chain/verified', '--root', ROOT]);
 tamperWithCopy();
+
+if (!lstatSync(join(DEMO, 'hello')).isSymbolicLink()) {
+  say('Write to a mount: the layers stay as they are, and what was written outlives the mount');
+  writeToMount();
+}
 
 say('Break two things on purpose: a region file of a layer, and a mount');
 breakThings();
