@@ -133,13 +133,16 @@ describe('records', () => {
 
   it('undoes a transaction that fails', () => {
     const state = openState(root, { readOnly: false });
+    const before = state.records();
     const fail = () =>
       state.transaction(() => {
         state.intendResource(intent);
+        expect(state.records().resources).toHaveLength(1);
         throw new Error('stop');
       });
     expect(fail).toThrow('stop');
-    expect(state.records().resources).toEqual([]);
+    expect(state.records()).toEqual(before);
+    expect(state.resource('Image/app')).toBeUndefined();
     state.close();
   });
 
