@@ -106,7 +106,11 @@ export class ComputeStorage {
     await this.dll.call('format a writable layer disk', 'HcsFormatWritableLayerVhd', vhd);
   }
 
-  /** The volume path of an attached writable layer disk. */
+  /**
+   * The volume path of an attached writable layer disk. Its string is given back with LocalFree, as the reference says;
+   * hcsshim takes CoTaskMemFree.
+   * https://learn.microsoft.com/virtualization/api/hcs/reference/hcsgetlayervhdmountpath
+   */
   async getLayerVhdMountPath(vhd: number): Promise<string> {
     const path: [bigint | null] = [null];
     await this.dll.call("find a writable layer disk's volume", 'HcsGetLayerVhdMountPath', vhd, path);
