@@ -26,6 +26,9 @@ export interface Ext4Attributes {
   xattrs: readonly Xattr[];
 }
 
+/** What layers below have at the path of a directory; undefined where they have none. */
+export type LowerDirectory = (path: string) => Ext4Attributes | undefined;
+
 export const NOBODY: Ext4Attributes = {
   mode: 0,
   uid: 0,
@@ -62,10 +65,12 @@ export class InodeBuilder {
   readonly spool: InodeSpool;
   readonly freed = new FreedBlocks();
   readonly #output: BlockOutput;
+  readonly #lower: LowerDirectory;
   readonly #paths: PathResolver;
 
-  constructor(output: BlockOutput) {
+  constructor(output: BlockOutput, lower: LowerDirectory) {
     this.#output = output;
+    this.#lower = lower;
     this.spool = new InodeSpool(dirname(output.path));
     this.#paths = new PathResolver(this);
   }
@@ -128,8 +133,14 @@ export class InodeBuilder {
     return inode;
   }
 
-  /** For a path that names no directory before: one with the attributes of its parent. */
-  implyDirectory(parent: number, name: string): number {
+  /** For a path that names no directory before: one as it is below, else with the attributes of its parent. */
+  implyDirectory(parent: number, name: string, path: string): number {
+    const below = this.#lower(path);
+    if (below !== undefined) {
+      const directory = this.placeDirectory(parent, name);
+      this.put(directory, below, directoryInode());
+      return directory;
+    }
     const { mode, uid, gid, mtime, atime, ctime } = decodeInode(this.spool.read(parent));
     const inode = this.placeDirectory(parent, name);
     this.put(inode, { mode, uid, gid, mtime, atime, ctime, xattrs: [] }, directoryInode());

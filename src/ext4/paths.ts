@@ -11,7 +11,7 @@ const MAX_SYMLINKS = 40;
 interface Inodes {
   readonly tree: Tree;
   targetOf(inode: number): string;
-  implyDirectory(parent: number, name: string): number;
+  implyDirectory(parent: number, name: string, path: string): number;
 }
 
 export class PathResolver {
@@ -62,26 +62,34 @@ export class PathResolver {
     const { tree } = this.#inodes;
     let directory = ROOT_INODE;
     let symlinks = 0;
+    const trail: string[] = [];
     /** What is left of the path, and what symlinks on it put before: the next name last. */
     const names = namesOf(path);
     for (let name = names.pop(); name !== undefined; name = names.pop()) {
       if (name === '..') {
+        trail.pop();
         directory = tree.parentOf(directory);
         continue;
       }
       const inode = this.#entry(directory, name);
       const kind = inode === undefined ? undefined : tree.kindOf(inode);
-      if (inode !== undefined && kind === EntryType.directory) directory = inode;
-      else if (inode !== undefined && kind === EntryType.symlink) {
+      if (inode !== undefined && kind === EntryType.directory) {
+        trail.push(name);
+        directory = inode;
+      } else if (inode !== undefined && kind === EntryType.symlink) {
         if (++symlinks > MAX_SYMLINKS)
           throw refuse(`its path goes through more than ${MAX_SYMLINKS} symlinks: they lead in a circle`);
         const target = this.#inodes.targetOf(inode);
-        if (target.startsWith('/')) directory = ROOT_INODE;
+        if (target.startsWith('/')) {
+          trail.length = 0;
+          directory = ROOT_INODE;
+        }
         names.push(...namesOf(target));
       } else if (!make) return undefined;
       else if (kind === undefined || kind === WHITEOUT) {
         checkName(name);
-        directory = this.#inodes.implyDirectory(directory, name);
+        trail.push(name);
+        directory = this.#inodes.implyDirectory(directory, name, trail.join('/'));
       } else throw refuse(`${quote(name)} on its path is no directory`);
     }
     return directory;

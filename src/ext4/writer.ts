@@ -25,7 +25,13 @@ import {
 } from './format.ts';
 import { descriptorBlocks } from './geometry.ts';
 import { encodeDevice } from './inode.ts';
-import { directoryInode, type Ext4Attributes, InodeBuilder, NOBODY } from './inode-builder.ts';
+import {
+  directoryInode,
+  type Ext4Attributes,
+  InodeBuilder,
+  type LowerDirectory,
+  NOBODY,
+} from './inode-builder.ts';
 import { WHITEOUT } from './tree.ts';
 import { MAX_INLINE_REST } from './xattrs.ts';
 
@@ -40,6 +46,8 @@ export interface Ext4Options {
   inlineData?: boolean | undefined;
   /** Bytes that the image may have at most; room for the descriptors of so much is kept. Default: 16 GiB. */
   maxSize?: number | undefined;
+  /** Asked for directories that are made only because of what is in them, and for the root. Default: there are none below. */
+  lower?: LowerDirectory | undefined;
 }
 
 interface OpenFile {
@@ -68,7 +76,10 @@ export class Ext4Writer {
   #missing = 0;
 
   /** Makes the file `path`, or empties the one that is there. `close` must be called, whatever happens. */
-  constructor(path: string, { inlineData = false, maxSize = DEFAULT_MAX_SIZE }: Ext4Options = {}) {
+  constructor(
+    path: string,
+    { inlineData = false, maxSize = DEFAULT_MAX_SIZE, lower = () => undefined }: Ext4Options = {},
+  ) {
     if (!(maxSize >= BLOCK_SIZE && maxSize <= LARGEST_MAX_SIZE))
       throw new CimletError('failed-precondition', `write ${path}: a disk of at most ${maxSize} bytes`, {
         hint: `the limit may be from ${BLOCK_SIZE} to ${LARGEST_MAX_SIZE} bytes`,
@@ -78,12 +89,12 @@ export class Ext4Writer {
     this.#descriptor = attempt(`create ${path}`, () => openSync(path, 'w+'));
     const maxBlocks = Math.floor(maxSize / BLOCK_SIZE);
     this.#output = new BlockOutput(path, this.#descriptor, maxBlocks);
-    this.#inodes = new InodeBuilder(this.#output);
+    this.#inodes = new InodeBuilder(this.#output, lower);
     this.#data = new FileData(this.#output);
     try {
       // The boot block with the superblock, and the group descriptors.
       this.#output.skip(1 + descriptorBlocks(maxBlocks));
-      this.directory('', { ...NOBODY, mode: 0o755 });
+      this.directory('', lower('') ?? { ...NOBODY, mode: 0o755 });
       this.directory('lost+found', { ...NOBODY, mode: 0o700 });
     } catch (error) {
       this.close();

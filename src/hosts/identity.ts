@@ -73,3 +73,17 @@ export function exportVolumeGuids(root: string, folder: string): readonly [Volum
   const guidOf = (what: string) => uuidV5(`export-${what}/${root}/${folder}`, NAMESPACE) as VolumeGuid;
   return [guidOf('upper'), guidOf('lower')];
 }
+
+/**
+ * What stands for the root hashes of a chain of disks, base first: the only one, else the sha256 of all of them. Undefined when one has none.
+ */
+export function chainRootHash(rootHashes: readonly (string | undefined)[]): string | undefined {
+  const [first, ...others] = rootHashes;
+  if (others.length === 0) return first;
+  const hash = createHash('sha256');
+  for (const each of rootHashes) {
+    if (each === undefined) return undefined;
+    hash.update(Buffer.from(hexOf(each), 'hex'));
+  }
+  return `sha256:${hash.digest('hex')}`;
+}

@@ -10,6 +10,7 @@ import { appendVerity } from '../ext4/verity-tree.ts';
 import { Ext4Writer } from '../ext4/writer.ts';
 import { decodeFile } from '../images/decode.ts';
 import { importLinuxLayer } from '../layers/linux-layer.ts';
+import { LowerDisks } from '../layers/lower-disks.ts';
 
 export interface LayerDiskOptions {
   /** Adds dm-verity, so that the kernel verifies what it reads. */
@@ -18,6 +19,8 @@ export interface LayerDiskOptions {
   inlineData: boolean;
   /** Bytes that the file system may have at most. Default: 16 GiB. */
   maxSize?: number | undefined;
+  /** Disks of the layers below, topmost first: directories that the tar doesn't state are as they are there. Default: none. */
+  lower?: readonly string[] | undefined;
   signal: AbortSignal;
 }
 
@@ -67,9 +70,9 @@ export async function createLayerDisk(input: LayerDiskInput): Promise<LayerDisk>
 export async function writeLayerDisk(
   tar: AsyncIterable<Uint8Array>,
   file: string,
-  { verity, inlineData, maxSize, signal }: LayerDiskOptions,
+  { verity, signal, ...options }: LayerDiskOptions,
 ): Promise<LayerDisk> {
-  const { uuid, ...image } = await writeImage(tar, file, { inlineData, maxSize }, signal);
+  const { uuid, ...image } = await writeImage(tar, file, options, signal);
   const rootHash = verity ? await appendVerity(file, image.size, { signal }) : undefined;
   const end = statSync(file).size;
   appendVhdFooter(file, end, rootHash === undefined ? uuid : Buffer.from(rootHash, 'hex'));
@@ -80,10 +83,19 @@ export async function writeLayerDisk(
 async function writeImage(
   tar: AsyncIterable<Uint8Array>,
   file: string,
-  options: Pick<LayerDiskOptions, 'inlineData' | 'maxSize'>,
+  { inlineData, maxSize, lower = [] }: Omit<LayerDiskOptions, 'verity' | 'signal'>,
   signal: AbortSignal,
 ) {
-  const writer = new Ext4Writer(file, options);
+  const disks = new LowerDisks(lower);
+  try {
+    const options = { inlineData, maxSize, lower: (path: string) => disks.directory(path) };
+    return await importInto(new Ext4Writer(file, options), tar, signal);
+  } finally {
+    disks.close();
+  }
+}
+
+async function importInto(writer: Ext4Writer, tar: AsyncIterable<Uint8Array>, signal: AbortSignal) {
   try {
     const { entries, warnings } = await importLinuxLayer(tar, writer, { signal });
     return { entries, warnings, ...writer.finish() };

@@ -1,6 +1,7 @@
 /** Root hashes of layers and merged CIMs as the host has them now, and the facts that repeat them. */
 
 import type { CommittedLayer, HostState, LayerRef, MergedChain } from '../hosts/host.ts';
+import { chainRootHash } from '../hosts/identity.ts';
 import type { ChainFacts } from '../state/records.ts';
 import type { State } from '../state/state.ts';
 import { keyOfRecord } from './plan-removals.ts';
@@ -23,12 +24,13 @@ export class RootHashes {
     this.#hashes.set(mergeId(top), merge.rootHash);
   }
 
-  /** Of what a chain shows: its merged CIM, or its only layer. */
+  /** Of what a chain shows: its merged CIM, its only layer, or its disks. */
   of({ format, chainIds, merged }: ChainFacts): string | undefined {
     const chainId = chainIds.at(-1);
     if (chainId === undefined) return undefined;
     if (merged === true) return this.#hashes.get(mergeId({ chainId, format }));
-    return chainIds.length === 1 ? this.#hashes.get(snapshotId({ chainId, format })) : undefined;
+    if (chainIds.length > 1 && format !== 'LCOW') return undefined;
+    return chainRootHash(chainIds.map((each) => this.#hashes.get(snapshotId({ chainId: each, format }))));
   }
 
   /** Brings the facts of every chain up to date: other code, or a chain on the same base, may have sealed it anew. */

@@ -145,13 +145,15 @@ export interface Described {
 /** Everything below a directory, and itself as '', but what lost+found would differ in. Paths are byte strings. */
 export function describeTree(root: string): Map<string, Described> {
   const result = new Map<string, Described>();
-  const names = new Map<bigint, string[]>();
-  const inodes = new Map<string, bigint>();
+  const names = new Map<string, string[]>();
+  const inodes = new Map<string, string>();
   const visit = (path: string): void => {
     const full = Buffer.concat([Buffer.from(`${root}/`), Buffer.from(path, 'latin1')]);
     const stat = lstatSync(full, { bigint: true });
-    inodes.set(path, stat.ino);
-    names.set(stat.ino, [...(names.get(stat.ino) ?? []), path]);
+    // An overlay's layers number their inodes each for itself.
+    const inode = `${stat.dev} ${stat.ino}`;
+    inodes.set(path, inode);
+    names.set(inode, [...(names.get(inode) ?? []), path]);
     const sized = stat.isFile() || stat.isSymbolicLink();
     result.set(path, {
       mode: stat.mode.toString(8),

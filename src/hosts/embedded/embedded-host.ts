@@ -42,6 +42,7 @@ import { checkSnapshotRequest } from '../snapshot-request.ts';
 import { exportSnapshotTar, unpackRequestOf } from './commit-snapshot.ts';
 import { noteDamage } from './damage.ts';
 import { exportLayerTar } from './export-layer.ts';
+import { requireDisks } from './layer-disks.ts';
 import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
 import { removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
 import { readMountInfo } from './mount-info.ts';
@@ -56,6 +57,7 @@ import { requireChain } from './shown-chain.ts';
 import {
   describeMounts,
   discardSnapshot,
+  diskMount,
   findSharer,
   imageMount,
   prepareSnapshot,
@@ -280,6 +282,7 @@ class EmbeddedHost implements Host {
 
   async exportLayer(ref: LayerRef, file: string, context: EffectContext): Promise<void> {
     await this.#require('export', `export layer ${ref.chainId}`);
+    if (ref.format === 'LCOW') throw notForLinux(`export layer ${ref.chainId}`);
     await this.#withLayer(ref, context, 'export', () => exportLayerTar(this.#layout, ref, file, context));
   }
 
@@ -289,7 +292,8 @@ class EmbeddedHost implements Host {
     await this.#require('active', operation);
     await this.#withSnapshot(request.key, context, operation, async () => {
       const prepare = async () => {
-        if (request.chain.length > 0) await requireChain(this.#layout, request, operation);
+        if (request.format === 'LCOW') await requireDisks(this.#layout, request, operation, context.signal);
+        else if (request.chain.length > 0) await requireChain(this.#layout, request, operation);
         await prepareSnapshot(this.#layout, request, context);
       };
       const chainId = request.chain.at(-1);
@@ -304,6 +308,10 @@ class EmbeddedHost implements Host {
     return this.#withSnapshot(key, context, operation, async () => {
       const record = await requireSnapshot(this.#layout, key, operation);
       const { chain, format } = record.request;
+      if (format === 'LCOW') {
+        const { disks } = await requireDisks(this.#layout, record.request, operation, context.signal);
+        return describeMounts(this.#layout, record, disks.map(diskMount));
+      }
       if (chain.length === 0) return describeMounts(this.#layout, record, []);
       const shown = await requireChain(this.#layout, record.request, operation);
       const image = await ensureViewImage(await this.#viewPlace(context), format, shown, context);
@@ -439,4 +447,11 @@ class EmbeddedHost implements Host {
       }
     });
   }
+}
+
+function notForLinux(operation: string): CimletError {
+  return new CimletError(
+    'unsupported-host',
+    `${operation}: the embedded host doesn't do that with Linux layers yet`,
+  );
 }

@@ -1,7 +1,9 @@
 /** The work done in a worker thread: plain data in, plain data out, so that it crosses the thread's border. */
 
 import type { DiffId, LayerBlob } from '../host.ts';
+import type { LayerDisk } from '../layer-disk.ts';
 import type { StoredFile } from '../records.ts';
+import type { UnpackLinuxJob } from '../unpack-linux.ts';
 import type { SealCheck, SealedContainer } from './seal-check.ts';
 
 interface UnpackInput {
@@ -107,7 +109,20 @@ export interface VerifyJob {
   container: SealedContainer;
 }
 
+/** Decodes and verifies a blob into the disk of a Linux layer. */
+export interface EmbeddedUnpackLinuxJob extends UnpackLinuxJob {
+  kind: 'unpack-linux';
+}
+
+/** Looks whether a disk with dm-verity still has its root hash. */
+export interface VerifyDiskJob {
+  kind: 'verify-disk';
+  container: SealedContainer;
+}
+
 export type Job =
+  | EmbeddedUnpackLinuxJob
+  | VerifyDiskJob
   | UnpackForkedJob
   | UnpackBlockJob
   | MergeJob
@@ -136,6 +151,7 @@ export interface WrittenContainer extends WrittenCim {
 export interface JobResults {
   'unpack-forked': WrittenCim;
   'unpack-block': WrittenContainer;
+  'unpack-linux': LayerDisk;
   merge: WrittenContainer;
   /** Files the image's external data is in, in device order. */
   view: { deviceFiles: string[] };
@@ -143,4 +159,5 @@ export interface JobResults {
   export: { bytes: number };
   diff: { bytes: number; diffId: DiffId; warnings: string[] };
   verify: SealCheck;
+  'verify-disk': SealCheck;
 }

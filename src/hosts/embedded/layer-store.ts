@@ -26,6 +26,7 @@ import {
   removeAside,
   setAside,
 } from '../snapshot-folders.ts';
+import { LAYER_DISK, layerDiskPath } from '../unpack-linux.ts';
 import { checkUnpackRequest, suffices } from '../unpack-request.ts';
 import { layerBuilder } from './builders.ts';
 import type { SourceContainer, WrittenCim, WrittenContainer } from './jobs.ts';
@@ -78,7 +79,7 @@ export async function unpackLayer(
       files,
       builder: layerBuilder(format),
       ...(rootHash === undefined ? {} : { rootHash }),
-      ...(vhdFooter === true ? { vhdFooter } : {}),
+      ...(vhdFooter === true || format === 'LCOW' ? { vhdFooter: true } : {}),
     };
     await writeLayerRecord(layout, { formatVersion: 1, layer, cimFiles, content });
   } catch (error) {
@@ -108,6 +109,7 @@ async function runUnpackJob(
       },
       context,
     );
+  if (format === 'LCOW') return unpackDisk(layout, request, context);
   const parent = parents.at(-1);
   await ensureDirectory(layout.cimLayers);
   await ensureDirectory(layout.snapshots);
@@ -123,6 +125,26 @@ async function runUnpackJob(
     },
     context,
   );
+}
+
+/** A seal is dm-verity. The disk always ends with a VHD footer. */
+async function unpackDisk(
+  layout: Layout,
+  request: UnpackRequest,
+  context: EffectContext,
+): Promise<WrittenCim & Partial<WrittenContainer>> {
+  const { blob, diffId, parents, seal = false } = request;
+  const file = join(await beginFolder(layout, layerFolder(request)), LAYER_DISK);
+  const lower = parents.map((chainId) => layerDiskPath(layout, chainId)).reverse();
+  const job = { kind: 'unpack-linux' as const, blob, diffId, file, lower, seal };
+  const disk = await runJob<'unpack-linux'>(job, context);
+  return {
+    cimFiles: [{ name: LAYER_DISK, size: disk.size }],
+    bytes: disk.size,
+    files: disk.entries,
+    warnings: disk.warnings,
+    ...(disk.rootHash === undefined ? {} : { rootHash: `sha256:${disk.rootHash}` }),
+  };
 }
 
 /**

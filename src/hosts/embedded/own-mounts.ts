@@ -133,7 +133,8 @@ async function linkState(record: ViewRecord): Promise<MountState> {
 }
 
 async function showsOurs(entry: MountInfoEntry, record: ViewRecord): Promise<boolean> {
-  if (record.request.access === 'ReadWrite')
+  const { access, format } = record.request;
+  if (access === 'ReadWrite' || format === 'LCOW')
     return entry.type === 'overlay' && entry.source === record.source;
   if (entry.type !== 'erofs') return false;
   if (!record.loop)

@@ -36,6 +36,8 @@ export async function probeFeatures(options: ProbeOptions): Promise<EmbeddedFeat
         'ForkedCIM.mount': { available: true },
         'BlockCIM.write': { available: true },
         'BlockCIM.mount': { available: true },
+        'LCOW.write': { available: true },
+        'LCOW.mount': disks(facts),
         merge: { available: true },
         seal: { available: true },
         export: { available: true },
@@ -52,6 +54,27 @@ export async function probeFeatures(options: ProbeOptions): Promise<EmbeddedFeat
     loop,
     canLoop,
   };
+}
+
+/** Linux layers are disks on loop devices, and an overlay of them. */
+function disks(facts: MountFacts | string): CapabilityState {
+  const no = (reason: string, hint?: string): CapabilityState => ({
+    available: false,
+    reason,
+    ...(hint === undefined ? {} : { hint }),
+  });
+  if (typeof facts === 'string') return no(facts);
+  const kernel = `kernel ${facts.kernelRelease}`;
+  if (!facts.capSysAdmin) return no('mounting needs CAP_SYS_ADMIN', 'run as root');
+  if (!facts.initialUserNamespace)
+    return no('ext4 cannot be mounted in a user namespace', 'run outside of it as root');
+  if (!facts.loopDevices)
+    return no('Linux layers are mounted through loop devices, and there are none', 'load the loop module');
+  if (facts.overlay === 'missing')
+    return no(`${kernel} has no overlayfs`, 'load or build the overlay module');
+  if (facts.mountApi !== 'available')
+    return no(`${kernel} refuses the mount API (${facts.mountApi})`, 'use Linux 6.7 or newer');
+  return { available: true };
 }
 
 /** Writable mounts are overlays of kernel views. */

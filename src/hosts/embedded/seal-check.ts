@@ -9,6 +9,8 @@ import { writeDurable } from '../../cim/durable-files.ts';
 import { countFaults } from '../../cim/faults.ts';
 import { verifySeal } from '../../cim/seal.ts';
 import { classify, isErrorCode } from '../../errors.ts';
+import { checkDisk } from '../../ext4/check.ts';
+import { hexOf } from '../identity.ts';
 
 export interface SealedContainer {
   path: string;
@@ -63,6 +65,18 @@ export async function verifyContainerSeal(
     stamp,
     fault: fault && `offset 0x${fault.offset.toString(16)}: ${fault.message}${more}`,
   };
+}
+
+/** The same of a disk: all that its dm-verity covers. */
+export async function verifyDiskSeal(
+  { path, rootHash }: SealedContainer,
+  signal: AbortSignal,
+): Promise<SealCheck> {
+  const stamp = (await stampOf(path)) ?? '';
+  const { faults } = checkDisk(path, { rootHash: hexOf(rootHash), signal });
+  const [fault] = faults;
+  const more = faults.length > 1 ? `, and ${faults.length - 1} more` : '';
+  return { formatVersion: 1, rootHash, stamp, fault: fault && `${fault.message}${more}` };
 }
 
 /** Verifies the seal, and keeps what was found for whoever looks next. */

@@ -1,12 +1,13 @@
 /** Damage in what is sealed, found without hashing what hasn't changed since it was verified. */
 
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
 import type { ChainId } from '../host.ts';
 import { hexOf } from '../identity.ts';
 import { type Layout, layerFolder, mergeFolder, snapshotPath } from '../layout.ts';
 import type { LayerRecord, MergeRecord, StoredFile } from '../records.ts';
+import { LAYER_DISK } from '../unpack-linux.ts';
 import { runJob } from './run-job.ts';
 import { readCheck, type SealCheck, type SealedContainer, stampOf } from './seal-check.ts';
 
@@ -66,7 +67,8 @@ async function containerFault(container: SealedContainer, signal: AbortSignal): 
   );
   if (known !== undefined) return known.fault;
   try {
-    const check = await runJob<'verify'>({ kind: 'verify', container }, { signal });
+    const kind = basename(path) === LAYER_DISK ? 'verify-disk' : 'verify';
+    const check = await runJob<'verify' | 'verify-disk'>({ kind, container }, { signal });
     verified.set(path, check);
     return check.fault;
   } catch (error) {

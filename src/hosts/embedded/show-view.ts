@@ -7,6 +7,7 @@ import type { EffectContext, LayerFormat, LayerRef, MountedView, MountRequest } 
 import { extractedPath, type Layout, viewPath } from '../layout.ts';
 import { readMountRecord, readMountRecords, recordedView, writeMountRecord } from '../mount-records.ts';
 import { isSameView, viewOf } from '../mounted-view.ts';
+import { mountDisks, requireDisks, type ShownDisks } from './layer-disks.ts';
 import { readMountInfo } from './mount-info.ts';
 import {
   linkExtractedView,
@@ -20,7 +21,7 @@ import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf, pathStateOf } from './own-mounts.ts';
 import type { EmbeddedFeatures } from './probe.ts';
 import { runJob } from './run-job.ts';
-import { mountWritable, overlayName, requireWritable } from './show-writable.ts';
+import { type Lower, mountWritable, overlayName, requireWritable } from './show-writable.ts';
 import { requireChain, type ShownChain } from './shown-chain.ts';
 import { viewUuid } from './view-image.ts';
 
@@ -44,7 +45,7 @@ export async function showView(
   const isThere = own !== undefined && (await isShown(own, view, operation));
   const isExpected = request.expectedRootHash === undefined || request.expectedRootHash === own?.rootHash;
   if (isThere && isExpected) return recordedView(own);
-  const shown = request.chain.length === 0 ? undefined : await requireChain(layout, request, operation);
+  const shown = await requireShown(layout, request, operation, context.signal);
   if (isThere)
     throw showsOther(
       own,
@@ -54,15 +55,13 @@ export async function showView(
   const record = await planRecord(place, request, own, shown, operation);
   await requireFreePlace(layout, record, operation);
   const snapshot = request.access === 'ReadOnly' ? undefined : await requireWritable(layout, request);
-  const image =
-    shown === undefined || request.view === 'Extracted'
-      ? undefined
-      : await ensureViewImage(place, request.format, shown, context);
+  const lower = await lowerOf(place, request, shown, context);
   try {
     await writeMountRecord(layout, record);
-    if (snapshot !== undefined) await mountWritable(layout, record, snapshot, image, features);
-    else if (image !== undefined) await mountKernelView(layout, record, image, features.canLoop);
-    else if (shown !== undefined) await extract(layout, record, shown, context);
+    if (snapshot !== undefined) await mountWritable(layout, record, snapshot, lower, features);
+    else if (lower !== undefined && 'disks' in lower) await mountDisks(layout, record, lower.disks);
+    else if (lower !== undefined) await mountKernelView(layout, record, lower, features.canLoop);
+    else if (shown !== undefined && 'cim' in shown) await extract(layout, record, shown, context);
   } catch (error) {
     await takeAway(layout, record).catch((undoing: unknown) => {
       context.warn?.(`${operation}: undoing it failed too: ${describeError(undoing)}`);
@@ -70,6 +69,35 @@ export async function showView(
     throw error;
   }
   return recordedView(record);
+}
+
+type Shown = ShownChain | ShownDisks;
+
+/** Undefined for what has no layers. */
+async function requireShown(
+  layout: Layout,
+  request: MountRequest,
+  operation: string,
+  signal: AbortSignal,
+): Promise<Shown | undefined> {
+  if (request.chain.length === 0) return undefined;
+  if (request.format !== 'LCOW') return requireChain(layout, request, operation);
+  if (request.view === 'Extracted')
+    throw new CimletError('unsupported-host', `${operation}: Linux layers are not extracted`, {
+      hint: 'use view: Kernel',
+    });
+  return requireDisks(layout, request, operation, signal);
+}
+
+/** What the kernel shows of it; undefined for what it doesn't. */
+async function lowerOf(
+  place: ViewPlace,
+  request: MountRequest,
+  shown: Shown | undefined,
+  context: EffectContext,
+): Promise<Lower | undefined> {
+  if (shown === undefined || request.view === 'Extracted') return undefined;
+  return 'disks' in shown ? shown : ensureViewImage(place, request.format, shown, context);
 }
 
 /** Whether the volume GUID shows what is asked for already, from files that are still the layers'. Throws when it shows something else, or is covered. */
@@ -95,7 +123,7 @@ async function planRecord(
   { layout, features }: ViewPlace,
   request: MountRequest,
   own: ViewRecord | undefined,
-  shown: ShownChain | undefined,
+  shown: Shown | undefined,
   operation: string,
 ): Promise<ViewRecord> {
   const { path, view } = request;
@@ -119,9 +147,10 @@ async function planRecord(
   };
 }
 
-function sourceOf(layout: Layout, request: MountRequest, shown: ShownChain | undefined): string {
+function sourceOf(layout: Layout, request: MountRequest, shown: Shown | undefined): string {
   if (request.view === 'Extracted') return extractedPath(layout, request.volumeGuid);
-  if (request.access === 'ReadWrite' || shown === undefined) return overlayName(request.volumeGuid);
+  if (request.access === 'ReadWrite' || shown === undefined || 'disks' in shown)
+    return overlayName(request.volumeGuid);
   return viewPath(layout, { chainId: shown.top, format: request.format });
 }
 

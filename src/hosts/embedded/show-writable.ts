@@ -11,6 +11,7 @@ import { type Layout, snapshotPath } from '../layout.ts';
 import { readMountRecords } from '../mount-records.ts';
 import { readSnapshotRecord, type SnapshotRecord } from '../snapshot-records.ts';
 import { writableSnapshot } from '../snapshot-request.ts';
+import { withDisks } from './layer-disks.ts';
 import { readMountInfo } from './mount-info.ts';
 import type { ViewImage } from './mounting.ts';
 import { mountStateOf, type ViewRecord } from './own-mounts.ts';
@@ -58,23 +59,27 @@ export async function findMountOf(
   return undefined;
 }
 
+/** What a writable mount has below: an image, or disks, topmost first. */
+export type Lower = ViewImage | { disks: readonly string[] };
+
 /** What was mounted to make the overlay of is gone again afterwards: the overlay holds on to it. */
 export async function mountWritable(
   layout: Layout,
   record: ViewRecord,
   snapshot: SnapshotRecord,
-  image: ViewImage | undefined,
+  below: Lower | undefined,
   features: EmbeddedFeatures,
 ): Promise<void> {
-  const { path } = record.request;
+  const { path, volumeGuid } = record.request;
   const lower = join(snapshotPath(layout, snapshotGuid(snapshot.request.key)), 'lower');
   await ensureDirectory(lower);
   await ensureDirectory(path);
-  await withUpper(layout, snapshot, (writable) =>
-    withLower(lower, image, features, () =>
-      mountOverlay({ lowers: [lower], writable, source: record.source, target: path }),
-    ),
-  );
+  await withUpper(layout, snapshot, (writable) => {
+    const mount = (lowers: readonly string[]) =>
+      mountOverlay({ lowers, writable, source: record.source, target: path });
+    if (below !== undefined && 'disks' in below) return withDisks(layout, volumeGuid, below.disks, mount);
+    return withLower(lower, below, features, () => mount([lower]));
+  });
 }
 
 async function withLower(

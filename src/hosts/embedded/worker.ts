@@ -2,11 +2,12 @@
 
 import type { JobControl } from '../job-thread.ts';
 import { serveJob } from '../serve-job.ts';
+import { unpackLinux } from '../unpack-linux.ts';
 import { extractView, writeView } from './build-view.ts';
 import type { Job, JobResults } from './jobs.ts';
 import { writeLayerTar, writeSnapshotTar } from './layer-tar.ts';
 import { mergeLayers } from './merge-layers.ts';
-import { verifyContainerSeal } from './seal-check.ts';
+import { verifyContainerSeal, verifyDiskSeal } from './seal-check.ts';
 import { unpackBlockLayer } from './unpack-block.ts';
 import { unpackForkedLayer } from './unpack-forked.ts';
 
@@ -16,6 +17,8 @@ async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['ki
       return unpackForkedLayer(job, control);
     case 'unpack-block':
       return unpackBlockLayer(job, control);
+    case 'unpack-linux':
+      return unpackLinux(job, control);
     case 'merge':
       return mergeLayers(job, control);
     case 'view':
@@ -28,6 +31,8 @@ async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['ki
       return writeSnapshotTar(job, control);
     case 'verify':
       return verifyContainerSeal(job.container, control.signal);
+    case 'verify-disk':
+      return verifyDiskSeal(job.container, control.signal);
   }
 }
 

@@ -2,18 +2,21 @@
 
 import { join } from 'node:path';
 import type { EffectContext, UnpackRequest } from '../host.ts';
-import { LAYER_DISK } from '../unpack-linux.ts';
+import type { Layout } from '../layout.ts';
+import { LAYER_DISK, layerDiskPath } from '../unpack-linux.ts';
 import { runJob, type WrittenImage } from './jobs.ts';
 
 /** Always with a VHD footer. A seal is dm-verity. */
 export async function writeLinuxLayer(
-  { blob, diffId, seal = false }: UnpackRequest,
+  layout: Layout,
+  { blob, diffId, parents, seal = false }: UnpackRequest,
   folder: string,
   context: EffectContext,
 ): Promise<WrittenImage> {
   const file = join(folder, LAYER_DISK);
+  const lower = parents.map((chainId) => layerDiskPath(layout, chainId)).reverse();
   const { size, entries, warnings, rootHash } = await runJob(
-    { kind: 'unpack-linux', blob, diffId, file, seal },
+    { kind: 'unpack-linux', blob, diffId, file, lower, seal },
     context,
   );
   return {

@@ -5,6 +5,7 @@ import { CimletError } from '../../errors.ts';
 import type { VmCompute } from '../../native/windows/vmcompute.ts';
 import { checkRootHash, requireLayers, requireStack } from '../chain-layers.ts';
 import type { MountRequest } from '../host.ts';
+import { chainRootHash } from '../identity.ts';
 import { layerFolder, snapshotPath } from '../layout.ts';
 import { LAYER_DISK } from '../unpack-linux.ts';
 import { requireChain } from './shown-chain.ts';
@@ -44,7 +45,7 @@ export async function requireVmLayers(
     const { image, sources, rootHash } = await requireChain(store, request, operation);
     return { layers: { kind: 'cims', cims: [image, ...sources] }, rootHash };
   }
-  const rootHash = records.at(-1)?.layer.rootHash;
+  const rootHash = chainRootHash(records.map(({ layer }) => layer.rootHash));
   checkRootHash(rootHash, expectedRootHash, operation);
   const folders = records.map((record) => folderOf(store, record)).reverse();
   if (format === 'LCOW')

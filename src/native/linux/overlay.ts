@@ -56,20 +56,27 @@ export async function mountOverlay(request: MountOverlayRequest): Promise<void> 
 }
 
 /**
- * Mounts an ext4 image in a file, writable, at an existing directory. One that is mounted already, anywhere, is the same file system.
+ * Mounts an ext4 image in a file at an existing directory. A writable one that is mounted already, anywhere, is the same file system.
  * Throws as `attachLoop`, and `native` with the kernel's words for an image it refuses.
  */
-export async function mountExt4(image: string, target: string): Promise<void> {
+export async function mountExt4(
+  image: string,
+  target: string,
+  { readOnly = false }: { readOnly?: boolean } = {},
+): Promise<void> {
   const operation = `mount ext4 image ${image} at ${target}`;
   const held: { close(): Promise<void> | void }[] = [];
   try {
-    const device = (await findLoop(image)) ?? (await attachLoop(image, { writable: true }));
+    const known = readOnly ? undefined : await findLoop(image);
+    const device = known ?? (await attachLoop(image, { writable: !readOnly }));
     held.push(device);
     const context = await FilesystemContext.open('ext4', operation);
     held.push(context);
+    if (readOnly) await context.setFlag('ro');
     await context.setString('source', device.path);
     await context.create();
-    const mountFd = await context.mount(MountAttribute.noSetuid | MountAttribute.noDevices);
+    const { noSetuid, noDevices } = MountAttribute;
+    const mountFd = await context.mount(noSetuid | noDevices | (readOnly ? MountAttribute.readOnly : 0));
     held.push({ close: () => closeSync(mountFd) });
     await moveMount(mountFd, target, operation);
   } finally {
