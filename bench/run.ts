@@ -1,6 +1,17 @@
 /** `npm run bench [-- case ...] [--json]`: runs the cases named, or all. */
 
-const CASES = ['unpack', 'cim', 'plan', 'block', 'merge', 'seal', 'pull', 'ext4', 'snapshot', 'agent'] as const;
+const CASES = [
+  'unpack',
+  'cim',
+  'plan',
+  'block',
+  'merge',
+  'seal',
+  'pull',
+  'ext4',
+  'snapshot',
+  'agent',
+] as const;
 
 const wanted = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
 const unknown = wanted.filter((name) => !CASES.some((known) => known === name));
