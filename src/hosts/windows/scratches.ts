@@ -14,7 +14,7 @@ import type { VmCompute } from '../../native/windows/vmcompute.ts';
 import { ensureDirectory, exists, listDirectory, removeTree } from '../directories.ts';
 import type { LayerFormat, VolumeGuid } from '../host.ts';
 import type { KeyedLock } from '../keyed-lock.ts';
-import { holding, type Resource } from './acquire.ts';
+import { afterFailure, holding, type Resource } from './acquire.ts';
 import { filesOf } from './volumes.ts';
 
 export const DISK = 'sandbox.vhdx';
@@ -192,8 +192,12 @@ export class Scratches {
       await ensureDirectory(this.#folder);
       const temporary = join(this.#folder, `tmp-${name}`);
       await removeTree(temporary);
-      await this.#makeFormatted(temporary, size);
-      await move(temporary, template);
+      try {
+        await this.#makeFormatted(temporary, size);
+        await move(temporary, template);
+      } catch (error) {
+        throw await afterFailure(error, () => removeTree(temporary));
+      }
       return template;
     });
   }

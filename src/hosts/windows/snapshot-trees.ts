@@ -11,7 +11,7 @@ import type { EffectContext, SnapshotRequest, VolumeGuid } from '../host.ts';
 import { snapshotGuid, snapshotVolumeGuid } from '../identity.ts';
 import { type Layout, snapshotPath } from '../layout.ts';
 import { readMountRecords } from '../mount-records.ts';
-import { holding, type Resource, together } from './acquire.ts';
+import { afterFailure, holding, type Resource, together } from './acquire.ts';
 import { LOWER_FILE } from './cim-paths.ts';
 import { shownLayers } from './lower-layers.ts';
 import { requireWcifsChain } from './shown-chain.ts';
@@ -37,10 +37,25 @@ export async function withSnapshotTrees<T>(
   context: EffectContext,
   use: (trees: SnapshotTrees) => Promise<T>,
 ): Promise<T> {
-  const { layout, scratches } = gallery;
-  const folder = await scratchFolder(layout, request);
+  const folder = await scratchFolder(gallery.layout, request);
   if (request.chain.length === 0) return use({ upper: `${folder}\\` });
   await leaveSnapshot(gallery, request);
+  try {
+    return await withShownTrees(gallery, request, folder, context, use);
+  } catch (error) {
+    // What could not be given back may be given back now.
+    throw await afterFailure(error, () => leaveSnapshot(gallery, request));
+  }
+}
+
+async function withShownTrees<T>(
+  gallery: Gallery,
+  request: SnapshotRequest,
+  folder: string,
+  context: EffectContext,
+  use: (trees: SnapshotTrees) => Promise<T>,
+): Promise<T> {
+  const { layout, scratches } = gallery;
   const mounted = await mountOf(gallery, request.key);
   const operation = `look into snapshot ${request.key}`;
   const upper = async () => volumeFor(await scratches.volumeOf(folder), folder, operation);

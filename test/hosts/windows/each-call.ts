@@ -24,6 +24,8 @@ export interface Effect {
   name: string;
   prepare(host: Host): Promise<unknown>;
   run(host: Host): Promise<unknown>;
+  /** Calls during which files are open, which the end of a process would close: they only fail. */
+  onlyFailing?: RegExp;
   /** It takes away, so that what fails leaves more than there should be. */
   isUndoing?: boolean;
   /** The calls that no other effect met in the same state. */
@@ -39,7 +41,7 @@ const HARMLESS =
 /** Throws at the first call that leaves something, or after which the effect can't be done. Returns what was met. */
 export async function meetEachCall(
   open: () => Host,
-  { name, prepare, run, isUndoing, only }: Effect,
+  { name, prepare, run, isUndoing, only, onlyFailing }: Effect,
 ): Promise<Met[]> {
   const { kernel32 } = openWindowsApi();
   const met: Met[] = [];
@@ -48,6 +50,7 @@ export async function meetEachCall(
   for (const [call, times] of await callsOf(() => run(host))) {
     if (only?.test(call) === false) continue;
     for (const action of ['fail', 'hang-after'] as const) {
+      if (action === 'hang-after' && onlyFailing?.test(call) === true) continue;
       const what = { effect: name, call, action };
       await prepare(host);
       const volumes = await kernel32.findVolumes();
