@@ -16,6 +16,9 @@ export const EFFECTS = {
   'mount.mounting': 'mount',
 } as const;
 
+/** Of writable Mounts, which no app of a chaos run has: the agent isn't killed there. */
+export const NOT_REACHED = ['mount.preparing', 'mount.removing'];
+
 export interface Transition {
   state: keyof typeof EFFECTS;
   /** Entering a state is before its effect, leaving it after. */
