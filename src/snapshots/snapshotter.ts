@@ -116,8 +116,8 @@ export class Snapshotter {
       );
       return this.#finishCommit(committing, active, [...source.chain, layer.chainId]);
     } catch (error) {
-      const known = await this.#observe(context);
-      // Unless the failure came after the deed.
+      // Unless the failure came after the deed; whoever cancelled it wants its name to be free, too.
+      const known = await this.#observe({ signal: new AbortController().signal });
       if (known.snapshots.some(({ key }) => key === snapshotKeyOf(active))) this.#names.forget(name);
       throw error;
     }
