@@ -119,6 +119,20 @@ function Test-Format {
     Invoke-Cimlet @('apply', '-f', $manifests, '--yes') | Out-Null
     Invoke-Cimlet @('plan', '-f', $manifests, '--detailed-exitcode') | Out-Null
   }
+  Test-Step "${name}: what is written outlives its mount, and can be exported" {
+    Write-Manifest $Format $Extra $point ', access: ReadWrite'
+    Invoke-Cimlet @('apply', '-f', $manifests, '--yes') | Out-Null
+    Set-Content (Join-Path $point 'written.txt') 'x'
+    Write-Manifest $Format $Extra
+    Invoke-Cimlet @('apply', '-f', $manifests, '--yes') | Out-Null
+    Assert-That (-not (Test-Path (Join-Path $point 'written.txt'))) 'the layers themselves were written to'
+    $tar = Join-Path $manifests '..\written.tar'
+    Invoke-Cimlet @('layer', 'diff', 'mount/acceptance', '-o', $tar) | Out-Null
+    $entries = @(tar -tf $tar)
+    Remove-Item $tar
+    Assert-That ($entries -contains 'Files/written.txt') "the tar has $($entries.Count) entries, and not what was written"
+    "$($entries.Count) entries"
+  }
   Test-Step "${name}: delete leaves nothing" {
     Invoke-Cimlet @('delete', '-f', $manifests, '--yes') | Out-Null
     Assert-That (-not (Test-Path (Join-Path $point 'Windows'))) "$point still shows the image"
