@@ -25,6 +25,7 @@ const PACKED = [
   'schemas',
   'docs',
   'examples',
+  'deploy',
   'LICENSE',
 ];
 
@@ -53,10 +54,10 @@ afterAll(() => rmSync(work, { recursive: true, force: true }));
 
 test('the package holds emitted JavaScript and schemas, no sources', () => {
   const names = readdirSync(installed);
-  expect(names).toEqual(expect.arrayContaining(['bin', 'dist', 'schemas', 'LICENSE']));
+  expect(names).toEqual(expect.arrayContaining(['bin', 'deploy', 'dist', 'schemas', 'LICENSE']));
   expect(names).not.toContain('src');
   // Not the image that the demo may have left there, nor what makes it: that needs the sources.
-  expect(readdirSync(join(installed, 'examples'))).toEqual(['manifests']);
+  expect(readdirSync(join(installed, 'examples'))).toEqual(['fleet', 'manifests']);
 });
 
 describe.each(Object.entries(NODES))('installed, on %s', (_name, node) => {
