@@ -83,6 +83,7 @@ const SYSTEM_CODES: Record<string, ErrorCode> = {
   ETIMEDOUT: 'unavailable',
   ECONNREFUSED: 'unavailable',
   ECONNRESET: 'unavailable',
+  EPIPE: 'unavailable',
 };
 
 const SYSTEM_HINTS: Partial<Record<ErrorCode, string>> = {

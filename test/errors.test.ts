@@ -17,6 +17,7 @@ describe('classify', () => {
     ['ENOSPC', 'no-space'],
     ['ELOOP', 'failed-precondition'],
     ['ENAMETOOLONG', 'failed-precondition'],
+    ['EPIPE', 'unavailable'],
     ['EIO', 'native'],
     ['EUCLEAN', 'native'],
   ])('gives %s its class %s, and the operation its name', (code, expected) => {
