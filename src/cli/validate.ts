@@ -7,7 +7,7 @@ import { configOption, withConfig } from './configuration.ts';
 import type { AddCommand } from './context.ts';
 import { filenameOption, type GlobalOptions, type ManifestOptions, requireFilenames } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
-import { formatPosition, renderProblems } from './render-error.ts';
+import { renderProblems } from './render-error.ts';
 import { plural } from './text.ts';
 
 const HELP = `
@@ -33,25 +33,16 @@ export const addValidate: AddCommand = (program, context) => {
         readStdin: () => services.readStandardInput(),
       });
       context.exitCode = problems.length > 0 ? 1 : 0;
-      const unsupported = resources.flatMap((resource) =>
-        resource.unsupported.map((each) => ({ key: resourceKey(resource), ...each })),
-      );
       if (isDataFormat(options.output)) {
         const valid = problems.length === 0;
         const names = resources.map((resource) => ({
           key: resourceKey(resource),
           position: resource.position,
         }));
-        terminal.print(formatData({ valid, problems, unsupported, resources: names }, options.output));
+        terminal.print(formatData({ valid, problems, resources: names }, options.output));
         return;
       }
       terminal.printError(renderProblems(problems, terminal.paintError));
-      terminal.printError(
-        unsupported.map(
-          ({ key, field, position }) =>
-            `${terminal.paintError('bold', `${formatPosition(position)}:`)} warning: ${key}: not supported yet: ${field}`,
-        ),
-      );
       for (const resource of splitByHost(resources, options.labels).elsewhere)
         terminal.printError(`${resourceKey(resource)}: ${explainElsewhere(resource)}`);
       const amount = `${plural(resources.length, 'resource')} in ${plural(files.length, 'file')}`;

@@ -2,7 +2,6 @@
 
 import { createHash } from 'node:crypto';
 import { dirname } from 'node:path';
-import { findUnsupported } from './features.ts';
 import { formatField } from './field-path.ts';
 import type { ManifestFile } from './find-files.ts';
 import type { Issue } from './issues.ts';
@@ -82,10 +81,6 @@ function addDocument(parsed: ParsedManifest, file: ManifestFile, document: YamlD
     spec,
     position: position(document.start),
     baseDirectory: file.path === '-' ? process.cwd() : dirname(file.path),
-    unsupported: findUnsupported(kind, spec).map((path) => ({
-      field: formatField(path),
-      position: position(document.placeOfKey(path)),
-    })),
   } as Resource;
   const references = referencesOf(valid).map((reference) =>
     placeReference(reference, position(document.placeOf(reference.field))),

@@ -20,8 +20,6 @@ interface ResourceOf<K extends Kind, Spec> {
   position: SourcePosition;
   /** Directory that relative paths in the spec are relative to. */
   baseDirectory: string;
-  /** Fields that validate but whose behaviour isn't built yet, e.g. `spec.verify`. */
-  unsupported: FieldPosition[];
 }
 
 export interface FieldPosition {

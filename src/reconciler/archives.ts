@@ -27,8 +27,8 @@ export async function resolveArchives(
 ): Promise<Map<string, ResolvedArchive | CimletError>> {
   const limit = pLimit(READING);
   const found = new Map<string, Promise<ResolvedArchive | CimletError>>();
-  for (const { kind, spec, baseDirectory, unsupported } of resources) {
-    if (kind !== 'LayerChain' || spec.suspend || unsupported.length > 0) continue;
+  for (const { kind, spec, baseDirectory } of resources) {
+    if (kind !== 'LayerChain' || spec.suspend) continue;
     for (const layer of spec.layers) {
       const key = archiveKey(baseDirectory, layer);
       if (layer.archive === undefined || found.has(key)) continue;

@@ -91,7 +91,6 @@ export function deriveDesired(input: DesiredInput): Desired {
 
   for (const resource of order) {
     const obstacle =
-      findUnsupported(resource) ??
       findSuspension(resource) ??
       findDependencyObstacle(resource, { present, elsewhere }, desired.blocked) ??
       input.obstacles.get(resourceKey(resource)) ??
@@ -111,18 +110,6 @@ function block(resource: Resource, obstacle: Obstacle, desired: Desired): void {
   const key = resourceKey(resource);
   desired.chains.delete(key);
   desired.blocked.set(key, { key, position: resource.position, ...obstacle });
-}
-
-function findUnsupported(resource: Resource): Obstacle | undefined {
-  const [first] = resource.unsupported;
-  if (first === undefined) return undefined;
-  const fields = resource.unsupported.map(({ field }) => field).join(', ');
-  return {
-    code: 'not-supported-yet',
-    message: `not supported yet: ${fields}`,
-    hint: 'leave it out until a later release supports it',
-    position: first.position,
-  };
 }
 
 function findSuspension(resource: Resource): Obstacle | undefined {

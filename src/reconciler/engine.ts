@@ -181,7 +181,7 @@ export async function resolveImages(
     return resolving;
   };
   const images = resources.filter((resource) => resource.kind === 'Image');
-  const wanted = images.filter(({ spec, unsupported }) => !spec.suspend && unsupported.length === 0);
+  const wanted = images.filter(({ spec }) => !spec.suspend);
   return new Map(
     await Promise.all(wanted.map(async (image) => [image.metadata.name, await resolveOnce(image)] as const)),
   );

@@ -124,7 +124,7 @@ export interface PlannedAction {
 /** A resource that cannot go on; it and what depends on it get no action. */
 export interface Blocked {
   key: ResourceKey;
-  /** An ErrorCode, or `internal` (a bug), `not-supported-yet`, `dependency`, `suspended`. */
+  /** An ErrorCode, or `internal` (a bug), `dependency`, `suspended`. */
   code: string;
   message: string;
   hint?: string | undefined;

@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
-import { findUnsupported } from '../../src/manifests/features.ts';
 
 const ROOT = new URL('../../', import.meta.url);
 
@@ -71,35 +70,5 @@ it('docs/manifests.md has no field that the schemas lack', async () => {
   const known = new Set(schemas.flatMap((schema) => fieldsOf(schema, definitions).map(([field]) => field)));
   for (const rows of (await tableRows()).values()) {
     for (const field of rows.keys()) expect([...known]).toContain(field);
-  }
-});
-
-it('docs/manifests.md says what is not supported yet', async () => {
-  const sections = await tableRows();
-  const everything = {
-    hosts: {},
-    source: { registry: '' },
-    pullPolicy: '',
-    interval: '',
-    policy: {},
-    foreignLayers: '',
-    verify: {},
-    format: '',
-    layers: [{ archive: '' }],
-    merge: true,
-    integrity: '',
-    vhdFooter: true,
-    access: '',
-    scratch: {},
-    isolation: { utilityVM: {} },
-    expectedRootHash: '',
-  };
-  for (const kind of ['Image', 'LayerChain', 'Mount'] as const) {
-    const rows = new Map([...(sections.get('Every kind') ?? []), ...(sections.get(kind) ?? [])]);
-    const marked = [...rows]
-      .filter(([, row]) => /\*\*.*supported yet.*\*\*/i.test(row))
-      .map(([field]) => field);
-    const unsupported = findUnsupported(kind, everything).map((path) => path.join('.').replace('.0', '[]'));
-    expect(marked.sort()).toEqual(unsupported.sort());
   }
 });

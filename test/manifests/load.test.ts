@@ -191,75 +191,6 @@ describe('what cannot be read', () => {
     }));
 });
 
-describe('what is not supported yet', () => {
-  it.each<[string, object, string[]]>([
-    ['Image', { source: { ociLayout: 'x' } }, []],
-    ['Image', { source: { dockerArchive: 'x' }, pullPolicy: 'Never', platform: { os: 'windows' } }, []],
-    [
-      'Image',
-      {
-        source: { registry: 'x' },
-        pullPolicy: 'Always',
-        interval: '1h',
-        policy: { semver: '1' },
-        foreignLayers: 'never',
-        verify: { cosign: { keys: ['k'] } },
-        hosts: { matchLabels: {} },
-      },
-      [],
-    ],
-    [
-      'LayerChain',
-      { format: 'ForkedCIM', layers: [{ image: 'app' }], merge: false, integrity: 'None', vhdFooter: false },
-      [],
-    ],
-    [
-      'LayerChain',
-      {
-        format: 'BlockCIM',
-        layers: [{ image: 'app' }, { archive: 'x' }, { archive: 'y' }],
-        merge: true,
-        integrity: 'Verified',
-        vhdFooter: true,
-      },
-      [],
-    ],
-    ['LayerChain', { format: 'WCIFS', layers: [{ archive: 'x' }] }, []],
-    [
-      'Mount',
-      {
-        image: 'app',
-        path: '/x',
-        access: 'ReadOnly',
-        isolation: { process: {} },
-        retry: { limit: 1 },
-        timeout: '1m',
-        driftPolicy: 'Report',
-        deletionPolicy: 'Orphan',
-        suspend: true,
-      },
-      [],
-    ],
-    [
-      'Mount',
-      {
-        image: 'app',
-        path: '/x',
-        access: 'ReadWrite',
-        scratch: {},
-        isolation: { utilityVM: { id: 'x' } },
-        expectedRootHash: `sha256:${'0'.repeat(64)}`,
-      },
-      [],
-    ],
-  ])('%s %j', async (kind, spec, expected) => {
-    const needed = kind === 'Image' ? '' : `\n---\n${image('app')}`;
-    const { resources, problems } = await loadText(manifest(kind, spec) + needed);
-    expect(problems).toEqual([]);
-    expect(resources[0]?.unsupported.map(({ field }) => field)).toEqual(expected);
-  });
-});
-
 describe('a messy folder', () => {
   it('gives every problem at its place', async () => {
     const folder = resolve(import.meta.dirname, 'golden/messy');
@@ -284,7 +215,6 @@ it('examples/manifests is valid', async () => {
     resolve(import.meta.dirname, '../../examples/manifests'),
   ]);
   expect(problems).toEqual([]);
-  expect(resources.flatMap(({ unsupported }) => unsupported)).toEqual([]);
   expect(resources.length).toBeGreaterThan(0);
 });
 

@@ -484,7 +484,7 @@ const REASONS: Record<ReasonCode, true> = {
 const VERBS: Record<Verb, true> = { create: true, change: true, replace: true, repair: true, delete: true };
 const KINDS: Record<Kind, true> = { Image: true, LayerChain: true, Mount: true };
 const ACTION_KINDS: Record<ActionKind, true> = { ...KINDS, Snapshot: true, Merge: true };
-const BLOCKED: Record<ErrorCode | 'internal' | 'not-supported-yet' | 'dependency' | 'suspended', true> = {
+const BLOCKED: Record<ErrorCode | 'internal' | 'dependency' | 'suspended', true> = {
   internal: true,
   'not-found': true,
   'already-exists': true,
@@ -498,7 +498,6 @@ const BLOCKED: Record<ErrorCode | 'internal' | 'not-supported-yet' | 'dependency
   corrupt: true,
   cancelled: true,
   native: true,
-  'not-supported-yet': true,
   dependency: true,
   suspended: true,
 };

@@ -288,22 +288,14 @@ describe('what blocks', () => {
     world.host.placeAt('/mnt/app', { kind, detail: 'there before' });
     return APP;
   };
-  const unsupported = (): Resource[] => {
-    const { position } = APP[0]!;
-    const fields = [{ field: 'spec.verify', position: { ...position, line: 7 } }];
-    return [{ ...image('app'), unsupported: fields }, ...APP.slice(1)];
+  const missing = (): Resource[] => {
+    world.images.delete('app');
+    return APP;
   };
   const cases: [string, () => Resource[], string, string, RegExp][] = [
     [
-      'an unsupported field',
-      unsupported,
-      'Image/app',
-      'not-supported-yet',
-      /^not supported yet: spec.verify$/,
-    ],
-    [
       'dependants of one blocked',
-      unsupported,
+      missing,
       'Mount/app',
       'dependency',
       /needs LayerChain\/app, which is blocked/,

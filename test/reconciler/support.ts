@@ -23,7 +23,7 @@ import type {
 import type { Condition } from '../../src/state/records.ts';
 import { openState, type State } from '../../src/state/state.ts';
 
-const common = { position: { file: 'app.yaml', line: 1, column: 1 }, baseDirectory: '/', unsupported: [] };
+const common = { position: { file: 'app.yaml', line: 1, column: 1 }, baseDirectory: '/' };
 
 export function image(name: string, spec: Partial<ImageResource['spec']> = {}): ImageResource {
   return { kind: 'Image', metadata: { name }, spec: { source: { ociLayout: name }, ...spec }, ...common };
