@@ -6,7 +6,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { makeExampleImage } from './image.ts';
+import { makeExampleImage, makeLinuxImage } from './image.ts';
 
 const REPOSITORY = join(import.meta.dirname, '..');
 const DEMO = '/tmp/cimlet-demo';
@@ -102,6 +102,13 @@ tamperWithCopy();
 if (!lstatSync(join(DEMO, 'hello')).isSymbolicLink()) {
   say('Write to a mount: the layers stay as they are, and what was written outlives the mount');
   writeToMount();
+
+  say('A Linux image: every layer a disk with dm-verity, mounted as one');
+  await makeLinuxImage(join(REPOSITORY, 'examples/images'));
+  const manifests = ['-f', 'examples/linux', '--root', ROOT];
+  run('cimlet', ['apply', ...manifests, '--yes']);
+  run('ls', ['-lR', '--time-style=full-iso', join(DEMO, 'tux/')]);
+  run('cimlet', ['delete', ...manifests, '--yes']);
 }
 
 say('Break two things on purpose: a region file of a layer, and a mount');

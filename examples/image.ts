@@ -1,5 +1,5 @@
 /**
- * Makes the small Windows image the example manifests name: a base layer, and one above it that deletes, replaces,
+ * Makes the small images the example manifests name. The Windows one: a base layer, and one above it that deletes, replaces,
  * links and empties. Everything comes from cimlet's own tar and OCI writers; the bytes are the same on every machine.
  */
 
@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { createHive, createKey, createValue, KeyFlag, ValueType } from '../src/hive/model.ts';
 import { writeHive } from '../src/hive/writer.ts';
 import { writeOciLayout } from '../src/images/layout-writer.ts';
-import { TarWriter } from '../src/tar/tar-writer.ts';
+import { type TarEntry, TarWriter } from '../src/tar/tar-writer.ts';
 
 const NEW_YEAR = 1_767_225_600_123_456_700n; // 2026-01-01T00:00:00.1234567Z, in nanoseconds
 const DIRECTORIES = [
@@ -38,6 +38,39 @@ export async function makeExampleImage(directory: string): Promise<void> {
     ],
     platform: { os: 'windows', architecture: 'amd64', osVersion: '10.0.26100.1742' },
   });
+}
+
+/** Writes a Linux image of two layers as an OCI layout to `<directory>/tux`. */
+export async function makeLinuxImage(directory: string): Promise<void> {
+  mkdirSync(directory, { recursive: true });
+  const base = join(directory, 'tux-base.tar');
+  const patch = join(directory, 'tux-patch.tar');
+  writeTar(base, (tar) => {
+    for (const name of ['etc', 'usr', 'usr/bin', 'tmp'])
+      addLinux(tar, { name, type: 'directory', mode: 0o755 });
+    tar.file(
+      { name: 'etc/motd', mode: 0o644, mtime: NEW_YEAR },
+      Buffer.from('the second layer deletes me\n'),
+    );
+    tar.file({ name: 'usr/bin/hello', mode: 0o755, mtime: NEW_YEAR }, Buffer.from('#!/bin/sh\necho Hello\n'));
+    addLinux(tar, { name: 'bin', type: 'symlink', linkName: 'usr/bin' });
+  });
+  writeTar(patch, (tar) => {
+    tar.file({ name: 'etc/.wh.motd', mtime: NEW_YEAR }, Buffer.alloc(0));
+    tar.file({ name: 'etc/hostname', mode: 0o644, mtime: NEW_YEAR }, Buffer.from('tux\n'));
+    addLinux(tar, { name: 'usr/bin/greet', type: 'symlink', linkName: 'hello' });
+  });
+  await writeOciLayout(join(directory, 'tux'), {
+    layers: [
+      { tar: base, compression: 'gzip' },
+      { tar: patch, compression: 'gzip' },
+    ],
+    platform: { os: 'linux', architecture: 'amd64' },
+  });
+}
+
+function addLinux(tar: TarWriter, entry: Omit<TarEntry, 'mtime'>): void {
+  tar.entry({ ...entry, mtime: NEW_YEAR });
 }
 
 function writeTar(path: string, write: (tar: TarWriter) => void): void {

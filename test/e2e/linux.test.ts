@@ -121,6 +121,19 @@ describe.runIf(hasUmoci && canMount)('a Linux image', () => {
       });
     expect(leftovers).toEqual([]);
 
+    // Exported and applied again, it is the same.
+    await world.run(['image', 'export', 'chain/debian', '-o', world.path('exported')]);
+    const again = new World();
+    again.write(
+      'manifests/app.yaml',
+      manifests(again.mountPoint).replace('../layout:v1', world.path('exported')),
+    );
+    await again.run(['apply', '-f', again.manifest, '--yes']);
+    const copied = describeTree(again.mountPoint);
+    copied.delete('');
+    expect([...copied.keys()].sort()).toEqual([...expected.keys()].sort());
+    for (const [path, entry] of expected) expect([path, copied.get(path)]).toEqual([path, entry]);
+
     // Damage below a mount is found by dm-verity's tree, and built anew.
     const [folder = ''] = readdirSync(join(world.root, 'snapshots'));
     const disk = join(world.root, 'snapshots', folder, 'layer.vhd');

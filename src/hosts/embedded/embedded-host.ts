@@ -282,7 +282,6 @@ class EmbeddedHost implements Host {
 
   async exportLayer(ref: LayerRef, file: string, context: EffectContext): Promise<void> {
     await this.#require('export', `export layer ${ref.chainId}`);
-    if (ref.format === 'LCOW') throw notForLinux(`export layer ${ref.chainId}`);
     await this.#withLayer(ref, context, 'export', () => exportLayerTar(this.#layout, ref, file, context));
   }
 
@@ -447,11 +446,4 @@ class EmbeddedHost implements Host {
       }
     });
   }
-}
-
-function notForLinux(operation: string): CimletError {
-  return new CimletError(
-    'unsupported-host',
-    `${operation}: the embedded host doesn't do that with Linux layers yet`,
-  );
 }

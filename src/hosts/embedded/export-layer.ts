@@ -4,6 +4,7 @@ import { CimletError } from '../../errors.ts';
 import { whileRecorded } from '../exports.ts';
 import type { EffectContext, LayerRef } from '../host.ts';
 import { cimPath, containerPath, type Layout, layerFolder } from '../layout.ts';
+import { layerDiskPath } from '../unpack-linux.ts';
 import { soundLayer } from './layer-store.ts';
 import { runJob } from './run-job.ts';
 
@@ -20,6 +21,13 @@ export async function exportLayerTar(
       `export layer ${ref.chainId}: it is not committed as ${ref.format}, or is damaged`,
     );
   const { chainId, parent, format, bytes, rootHash } = layer;
+  if (format === 'LCOW') {
+    const disk = layerDiskPath(layout, chainId);
+    await whileRecorded(layout, layerFolder(ref), file, (temporary) =>
+      runJob<'export-disk'>({ kind: 'export-disk', disk, file, temporary, bytes }, context),
+    );
+    return;
+  }
   const source =
     format === 'BlockCIM'
       ? { cim: containerPath(layout, chainId), rootHash }

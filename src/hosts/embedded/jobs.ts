@@ -114,6 +114,16 @@ export interface EmbeddedUnpackLinuxJob extends UnpackLinuxJob {
   kind: 'unpack-linux';
 }
 
+/** Writes a Linux layer as a tar, as an export does. */
+export interface ExportDiskJob {
+  kind: 'export-disk';
+  disk: string;
+  file: string;
+  temporary: string;
+  /** About how many bytes there are to write, for progress. */
+  bytes: number;
+}
+
 /** Looks whether a disk with dm-verity still has its root hash. */
 export interface VerifyDiskJob {
   kind: 'verify-disk';
@@ -123,6 +133,7 @@ export interface VerifyDiskJob {
 export type Job =
   | EmbeddedUnpackLinuxJob
   | VerifyDiskJob
+  | ExportDiskJob
   | UnpackForkedJob
   | UnpackBlockJob
   | MergeJob
@@ -160,4 +171,5 @@ export interface JobResults {
   diff: { bytes: number; diffId: DiffId; warnings: string[] };
   verify: SealCheck;
   'verify-disk': SealCheck;
+  'export-disk': { bytes: number };
 }

@@ -3,7 +3,9 @@
 import { createHash } from 'node:crypto';
 import { type CimReader, openCim } from '../../cim/reader.ts';
 import { classify } from '../../errors.ts';
+import { Disk } from '../../ext4/disk.ts';
 import { exportLayer } from '../../layers/export-layer.ts';
+import { exportLinuxLayer } from '../../layers/export-linux-layer.ts';
 import { lowerViewOf } from '../../layers/lower-view.ts';
 import type { DiffId } from '../host.ts';
 import type { JobControl } from '../job-thread.ts';
@@ -13,7 +15,7 @@ import { viewRootPath } from './cim-view.ts';
 import { readingSealed } from './containers.ts';
 import { exportLinuxUpper } from './export-linux-upper.ts';
 import { exportUpper } from './export-upper.ts';
-import type { DiffJob, ExportJob, JobResults } from './jobs.ts';
+import type { DiffJob, ExportDiskJob, ExportJob, JobResults } from './jobs.ts';
 
 export async function writeLayerTar(job: ExportJob, control: JobControl): Promise<JobResults['export']> {
   const { file, cim: path, rootHash } = job;
@@ -22,6 +24,18 @@ export async function writeLayerTar(job: ExportJob, control: JobControl): Promis
     return { bytes };
   } catch (error) {
     throw classify(error, `export layer to ${file}`);
+  }
+}
+
+/** The same of a Linux layer. */
+export async function writeDiskTar(job: ExportDiskJob, control: JobControl): Promise<{ bytes: number }> {
+  const disk = new Disk(job.disk);
+  try {
+    return { bytes: writeTarFile(job, exportLinuxLayer(disk.files), control) };
+  } catch (error) {
+    throw classify(error, `export layer to ${job.file}`);
+  } finally {
+    disk.close();
   }
 }
 

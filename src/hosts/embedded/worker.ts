@@ -5,7 +5,7 @@ import { serveJob } from '../serve-job.ts';
 import { unpackLinux } from '../unpack-linux.ts';
 import { extractView, writeView } from './build-view.ts';
 import type { Job, JobResults } from './jobs.ts';
-import { writeLayerTar, writeSnapshotTar } from './layer-tar.ts';
+import { writeDiskTar, writeLayerTar, writeSnapshotTar } from './layer-tar.ts';
 import { mergeLayers } from './merge-layers.ts';
 import { verifyContainerSeal, verifyDiskSeal } from './seal-check.ts';
 import { unpackBlockLayer } from './unpack-block.ts';
@@ -25,6 +25,8 @@ async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['ki
       return writeView(job, control);
     case 'extract':
       return extractView(job, control);
+    case 'export-disk':
+      return writeDiskTar(job, control);
     case 'export':
       return writeLayerTar(job, control);
     case 'diff':
