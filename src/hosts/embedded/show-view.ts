@@ -1,12 +1,15 @@
 /** Mounting a chain: what is there already, what has to be built, the record, then the mount itself. */
 
 import { rename } from 'node:fs/promises';
+import { openCim } from '../../cim/reader.ts';
 import { CimletError, classify, describeError } from '../../errors.ts';
 import { ensureDirectory, missingDirectories, removeTree, syncDirectory } from '../directories.ts';
 import type { EffectContext, LayerFormat, LayerRef, MountedView, MountRequest } from '../host.ts';
 import { extractedPath, type Layout, viewPath } from '../layout.ts';
 import { readMountRecord, readMountRecords, recordedView, writeMountRecord } from '../mount-records.ts';
 import { isSameView, viewOf } from '../mounted-view.ts';
+import { chooseDevices } from './cim-view.ts';
+import type { ShownCim } from './jobs.ts';
 import { mountDisks, requireDisks, type ShownDisks } from './layer-disks.ts';
 import { readMountInfo } from './mount-info.ts';
 import {
@@ -23,7 +26,7 @@ import type { EmbeddedFeatures } from './probe.ts';
 import { runJob } from './run-job.ts';
 import { type Lower, mountWritable, overlayName, requireWritable } from './show-writable.ts';
 import { requireChain, type ShownChain } from './shown-chain.ts';
-import { viewUuid } from './view-image.ts';
+import { isViewImage, viewUuid } from './view-image.ts';
 
 export interface ViewPlace {
   layout: Layout;
@@ -177,9 +180,26 @@ export async function ensureViewImage(
   const image = viewPath(layout, top);
   return withLayer(top, async () => {
     const uuid = viewUuid(chainId, builder);
+    const known = await knownDevices(cim, image, uuid);
+    if (known !== undefined) return { image, deviceFiles: known };
     const { deviceFiles } = await runJob<'view'>({ kind: 'view', cim, image, uuid }, context);
     return { image, deviceFiles };
   });
+}
+
+/** The files that an image needs which is there and right; undefined for any other, and for what must be verified first. */
+async function knownDevices(
+  { path, sources, seals }: ShownCim,
+  image: string,
+  uuid: Uint8Array,
+): Promise<string[] | undefined> {
+  if (seals.length > 0 || !(await isViewImage(image, uuid))) return undefined;
+  const cim = openCim(path, { sources: sources.length === 0 ? undefined : sources });
+  try {
+    return chooseDevices(cim).files;
+  } finally {
+    cim.close();
+  }
 }
 
 async function extract(
