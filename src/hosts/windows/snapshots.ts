@@ -167,8 +167,9 @@ export async function snapshotLeftovers(
     const volumeGuid = snapshotVolumeGuid(layout.root, folder);
     if (prefix === 'tmp-') found.push({ path, reason: 'a snapshot that was never finished' });
     else if (prefix === 'rm-') found.push({ path, reason: 'a removal that was interrupted' });
-    // One whose record can't be read may hold what nobody else has: it is left.
-    else if (snapshot !== undefined && (await isMounted(volumeGuid)))
+    else if (snapshot === undefined)
+      found.push({ path, reason: 'a snapshot folder without a readable record' });
+    else if (await isMounted(volumeGuid))
       found.push({
         path: volumePath(volumeGuid),
         reason: 'a volume that showed the layers below a snapshot',
