@@ -1,14 +1,41 @@
 import { resolve } from 'node:path';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 // Hundreds of job threads and programs start from sources: their types are stripped once, not by each.
 process.env.NODE_COMPILE_CACHE ??= resolve(import.meta.dirname, 'node_modules/.cache/cimlet-tests');
+
+/** Minutes each: begun last, one of them would run alone at the end. */
+const SLOW = [
+  'conformance/windows-process',
+  'conformance/embedded-host',
+  'hosts/windows/every-call',
+  'e2e/drift',
+  'e2e/crash',
+  'e2e/long-chain',
+  'e2e/block',
+  'conformance/snapshotter',
+  'hosts/windows/',
+  'native/doubles',
+];
+
+class SlowestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification) => {
+      const index = SLOW.findIndex((name) => moduleId.includes(name));
+      return index < 0 ? SLOW.length : index;
+    };
+    return (await super.sort(files)).sort((a, b) => rank(a) - rank(b));
+  }
+}
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     pool: 'forks',
-    maxWorkers: 2,
+    // One more than there are cores where CI runs: tests of other programs wait a lot.
+    maxWorkers: 3,
+    sequence: { sequencer: SlowestFirst },
     testTimeout: 120_000,
     hookTimeout: 120_000,
     // In CI a test that fails once is run again, and reported as retried; at home it fails.
