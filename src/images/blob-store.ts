@@ -182,9 +182,20 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
     },
   };
 
+  /** What stays as it is, and what somebody else put there without a reference, is written as it was. */
   const changeIndex = async (change: (images: StoredImage[]) => StoredImage[]): Promise<void> => {
     await locks.run(indexFile, async () => {
-      const manifests = change(await store.listImages()).map(toEntry);
+      const bytes = await readIfThere(indexFile);
+      const entries = bytes === undefined ? [] : parseIndex(bytes, indexFile).manifests;
+      const raw =
+        bytes === undefined ? [] : (JSON.parse(bytes.toString('utf8')) as { manifests: unknown[] }).manifests;
+      const before = entries.map((entry) => fromEntry(entry)[0]);
+      const after = change(before.flatMap((image) => image ?? []));
+      const kept = raw.filter((_entry, index) => {
+        const image = before[index];
+        return image === undefined || after.includes(image);
+      });
+      const manifests = [...kept, ...after.filter((image) => !before.includes(image)).map(toEntry)];
       const layout = join(directory, 'oci-layout');
       await writeDurably(layout, `${layout}.tmp`, JSON.stringify({ imageLayoutVersion: '1.0.0' }));
       const index = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests };

@@ -59,6 +59,17 @@ export async function copyImage(
       hint: `add one, as in ${describePlace(to)}:latest`,
     });
   }
+  const { digest } = found.content.top;
+  const named = /@(.+)$/.exec(reference)?.[1];
+  if (named !== undefined && named !== digest) {
+    throw new CimletError(
+      'invalid-manifest',
+      `copy ${describePlace(from)}: the copy is ${digest}, not ${named}`,
+      {
+        hint: 'copy it with --all, or name it by a tag',
+      },
+    );
+  }
   await writeImage(to, { reference, content: found.content }, services, effect);
   return { reference, top: found.content.top, bytes: contentBytes(found.content) };
 }

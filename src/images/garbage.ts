@@ -8,8 +8,10 @@ import { type ImageInventory, inspectStored } from './stored-images.ts';
 export interface ImagesInUse {
   /** As `parseReference` spells them. */
   references: ReadonlySet<string>;
-  /** Of manifests and layers. */
-  digests: ReadonlySet<string>;
+  /** Of manifests: an image that has one is in use. */
+  manifests: ReadonlySet<string>;
+  /** Of layers that are built from them, whoever else has them. */
+  layers: ReadonlySet<string>;
 }
 
 export interface GarbagePolicy {
@@ -55,13 +57,13 @@ export async function findGarbage(
   const images = await Promise.all((await store.listImages()).map((image) => inspectStored(store, image)));
   const blobs = await store.listBlobs();
   const isUsed = ({ reference, blobs: own }: ImageInventory) =>
-    inUse.references.has(reference) || own.some(({ digest }) => inUse.digests.has(digest));
+    inUse.references.has(reference) || own.some(({ digest }) => inUse.manifests.has(digest));
   const used = images.filter(isUsed);
   const unused = images
     .filter((image) => !isUsed(image) && image.resolvedAt !== undefined)
     .sort((a, b) => lastUse(a) - lastUse(b));
 
-  const collection = new Collection(images, blobs, inUse.digests);
+  const collection = new Collection(images, blobs, [...inUse.manifests, ...inUse.layers]);
   const total = blobs.reduce((sum, { bytes }) => sum + bytes, 0);
   collection.sweep((blob) => now - blob.changedAt >= policy.minAgeMs, 'no image has it');
   for (const image of unused) {
@@ -106,7 +108,7 @@ class Collection {
   readonly #users = new Map<Digest, number>();
   readonly #gone = new Set<string>();
 
-  constructor(images: readonly ImageInventory[], files: readonly StoredBlob[], inUse: ReadonlySet<string>) {
+  constructor(images: readonly ImageInventory[], files: readonly StoredBlob[], inUse: readonly string[]) {
     this.#files = files;
     for (const { blobs } of images) for (const { digest } of blobs) this.#count(digest, 1);
     for (const digest of inUse) this.#count(digest as Digest, 1);

@@ -1,9 +1,11 @@
 /** What the images of a root consist of, and which of it is here. */
 
+import { isErrorCode } from '../errors.ts';
 import type { Digest } from '../hosts/host.ts';
 import type { BlobStore, StoredImage } from './blob-store.ts';
 import { parseConfig, parseIndex, parseManifest } from './documents.ts';
 import { isIndex } from './oci-image.ts';
+import { isKnownDocument } from './registry/media-types.ts';
 import type { Descriptor, Platform } from './types.ts';
 
 export interface StoredPlatform {
@@ -31,19 +33,21 @@ export async function inspectStored(store: BlobStore, image: StoredImage): Promi
     if (blobs.has(descriptor.digest)) return;
     blobs.set(descriptor.digest, descriptor);
     const bytes = await store.readDocument(descriptor);
-    if (bytes === undefined) return;
+    if (bytes === undefined || !isKnownDocument(descriptor.mediaType)) return;
     const name = `${descriptor.digest} in ${store.directory}`;
     if (isIndex(descriptor)) {
-      for (const child of parseIndex(bytes, name).manifests) await visit(child);
+      for (const child of readable(() => parseIndex(bytes, name))?.manifests ?? []) await visit(child);
       return;
     }
-    const { config, layers } = parseManifest(bytes, name);
+    const manifest = readable(() => parseManifest(bytes, name));
+    if (manifest === undefined) return;
+    const { config, layers } = manifest;
     for (const blob of [config, ...layers]) blobs.set(blob.digest, blob);
     const present = await Promise.all(layers.map(({ digest, size }) => store.has(digest, size)));
     const configuration = await store.readDocument(config);
     platforms.push({
       digest: descriptor.digest,
-      platform: configuration === undefined ? undefined : parseConfig(configuration, name).platform,
+      platform: configuration === undefined ? undefined : platformIn(configuration, name),
       bytes: layers.reduce((total, { size }) => total + size, 0),
       isWhole: present.every((isHere) => isHere),
     });
@@ -51,4 +55,18 @@ export async function inspectStored(store: BlobStore, image: StoredImage): Promi
 
   await visit(image.descriptor);
   return { ...image, platforms, blobs: [...blobs.values()] };
+}
+
+/** Artifacts, which an index may list too, have configurations that are no image's. */
+function platformIn(configuration: Uint8Array, name: string): Platform | undefined {
+  return readable(() => parseConfig(configuration, name))?.platform;
+}
+
+function readable<T>(parse: () => T): T | undefined {
+  try {
+    return parse();
+  } catch (error) {
+    if (isErrorCode(error, 'corrupt')) return undefined;
+    throw error;
+  }
 }

@@ -68,9 +68,8 @@ function imagesInUse({ resources }: StateRecords): ImagesInUse {
   const images = resources.flatMap(({ facts }) => facts.image ?? []);
   return {
     references: new Set(images.flatMap(({ reference }) => reference ?? [])),
-    digests: new Set(
-      images.flatMap(({ digest, layers }) => [digest, ...layers.map((layer) => layer.digest)]),
-    ),
+    manifests: new Set(images.map(({ digest }) => digest)),
+    layers: new Set(images.flatMap(({ layers }) => layers.map(({ digest }) => digest))),
   };
 }
 

@@ -195,6 +195,35 @@ describe.runIf(canRunRegistry && hasSkopeo)('images of a root', () => {
     expect(await list(renamed)).toMatchObject([{ reference: 'other.example.com/app:v9' }]);
   });
 
+  it('go into a layout of somebody else, whose own entries stay as they are', async () => {
+    const { cimlet } = newRoot();
+    const theirs = join(directory, 'theirs');
+    await run('cp', ['-r', join(directory, 'layout-app'), theirs]);
+    const index = JSON.parse(readFileSync(join(theirs, 'index.json'), 'utf8'));
+    const [entry] = index.manifests;
+    const untagged = {
+      ...entry,
+      annotations: { 'com.example': 'kept' },
+      artifactType: 'application/x-theirs',
+    };
+    writeFileSync(join(theirs, 'index.json'), JSON.stringify({ ...index, manifests: [entry, untagged] }));
+    await cimlet(['image', 'copy', 'oci:layout-app:v1', 'oci:theirs:v2']);
+    const after = JSON.parse(readFileSync(join(theirs, 'index.json'), 'utf8'));
+    expect(after.manifests.slice(0, 2)).toEqual([entry, untagged]);
+    expect(after.manifests).toHaveLength(3);
+  });
+
+  it("are not called by a digest that they don't have", async () => {
+    const { cimlet } = newRoot();
+    const other = `sha256:${'0'.repeat(64)}`;
+    const refused = await cimlet(
+      ['image', 'load', '-i', 'layout-app:v1', '--name', `example.com/app@${other}`],
+      1,
+    );
+    expect(refused.stderr).toContain(`the copy is ${digest}, not ${other}`);
+    await cimlet(['image', 'load', '-i', 'layout-app:v1', '--name', `example.com/app@${digest}`]);
+  });
+
   it('damaged on the way are refused, and nothing is left under their name', async () => {
     const { root, cimlet } = newRoot();
     const broken = join(directory, 'broken');

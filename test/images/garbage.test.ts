@@ -16,7 +16,7 @@ const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 const POLICY: GarbagePolicy = { minAgeMs: DAY, highPercent: 85, lowPercent: 80 };
 const signal = new AbortController().signal;
-const NOBODY = { references: new Set<string>(), digests: new Set<string>() };
+const NOBODY = { references: new Set<string>(), manifests: new Set<string>(), layers: new Set<string>() };
 
 function digestOf(text: string | Buffer): Digest {
   return `sha256:${createHash('sha256').update(text).digest('hex')}` as Digest;
@@ -122,22 +122,19 @@ describe('garbage', () => {
 
   it('is found by what layers were built from, too', async () => {
     const store = newStore();
-    const [, , layer] = await addImage(store, {
-      name: 'a',
-      layers: ['x'],
-      ageMs: 9 * DAY,
-      resolvedAgeMs: 9 * DAY,
-    });
-    const inUse = { ...NOBODY, digests: new Set([String(layer)]) };
-    expect(await findGarbage(store, { inUse, policy: POLICY, disk: undefined, now: NOW })).toMatchObject({
-      images: [],
-      blobs: [],
-    });
-    // A tag that moved: the blob is no image's any more, and still what a layer was built from.
-    await store.forgetImages(['a']);
+    const old = { ageMs: 9 * DAY, resolvedAgeMs: 9 * DAY };
+    const [manifest, , layer] = await addImage(store, { name: 'a', layers: ['base', 'x'], ...old });
+    // Of the same base, and in nobody's use.
+    await addImage(store, { name: 'b', layers: ['base', 'y'], ...old });
+    const inUse = { ...NOBODY, manifests: new Set([String(manifest)]), layers: new Set([String(layer)]) };
     const found = await findGarbage(store, { inUse, policy: POLICY, disk: undefined, now: NOW });
-    expect(found.blobs.map(({ blob }) => blob.digest)).not.toContain(layer);
-    expect(found.blobs).toHaveLength(2);
+    expect(found.images.map(({ image }) => image.reference)).toEqual(['b']);
+    expect(found.blobs).toHaveLength(3);
+    // A tag that moved: the blob is no image's any more, and still what a layer was built from.
+    await store.forgetImages(['a', 'b']);
+    const after = await findGarbage(store, { inUse, policy: POLICY, disk: undefined, now: NOW });
+    expect(after.blobs.map(({ blob }) => blob.digest)).not.toContain(layer);
+    expect(after.blobs).toHaveLength(5); // Three of b, and a's configuration and own layer.
   });
 
   it('stays while all of it takes no more than is to be kept', async () => {

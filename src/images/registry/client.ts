@@ -3,7 +3,7 @@
  * that are configured for a registry. Source: OCI distribution-spec v1.1, spec.md.
  */
 
-import { CimletError } from '../../errors.ts';
+import { CimletError, isErrorCode } from '../../errors.ts';
 import type { Digest } from '../../hosts/host.ts';
 import { DigestCheck, digestOf, isDigest } from '../digest.ts';
 import { DOCUMENT_LIMIT, parseIndex } from '../documents.ts';
@@ -102,18 +102,21 @@ export class RegistryClient {
   }
 
   /** What names an image of this repository as its subject; undefined where the registry can't say. */
-  referrers(digest: Digest, signal: AbortSignal): Promise<Descriptor[] | undefined> {
+  async referrers(digest: Digest, signal: AbortSignal): Promise<Descriptor[] | undefined> {
     const operation = `list referrers of ${digest} in ${this.#reference.registry}/${this.#reference.repository}`;
-    return this.#fromAny('canResolve', { signal }, async (endpoint) => {
+    const asked = this.#fromAny('canResolve', { signal }, async (endpoint) => {
       const request = this.#request(endpoint, 'GET', `referrers/${digest}`, [['accept', ACCEPT]]);
       const response = await this.#send(endpoint, request, signal);
-      if (response.status === 404) {
-        await discard(response);
-        return undefined;
-      }
+      // A mirror may not know, and the registry itself all the same.
       if (response.status !== 200) throw await refuse(response, operation, signal);
       return parseIndex(await readAnswer(response, operation, DOCUMENT_LIMIT, signal), operation).manifests;
     });
+    try {
+      return await asked;
+    } catch (error) {
+      if (isErrorCode(error, 'not-found')) return undefined;
+      throw error;
+    }
   }
 
   /** Where a layer can be fetched from, in the order to try. */

@@ -113,7 +113,8 @@ class Push {
         `${operation}: it is to go to ${url.origin}, which is not https`,
       );
     url.searchParams.set('digest', digest);
-    return { ...request, url, headers: url.origin === request.url.origin ? request.headers : [] };
+    if (url.origin === request.url.origin) return { ...request, url };
+    return { ...request, url, headers: [], tls: { ...request.tls, clients: [] } };
   }
 
   #request(method: HttpRequest['method'], path: string, headers: [string, string][]): HttpRequest {

@@ -90,9 +90,16 @@ export function registrySource(options: RegistrySourceOptions): ImageSource {
     return image;
   };
 
+  /** What is called by a digest, and is another, isn't it. */
+  const findKnown = async (): Promise<StoredImage | undefined> => {
+    const known = await store.findImage(canonical);
+    const { digest } = reference;
+    return digest === undefined || digest === known?.descriptor.digest ? known : undefined;
+  };
+
   /** What the reference leads to, by whom it is known. */
   const find = async (signal: AbortSignal): Promise<{ image: StoredImage; warnings?: string[] }> => {
-    const known = await store.findImage(canonical);
+    const known = await findKnown();
     const isPinned = async (image: StoredImage) =>
       options.digest === undefined ||
       meetsPin(await listOffers(blobs, [image.descriptor], signal), options.digest);

@@ -4,7 +4,7 @@
  * specs/SIGNATURE_SPEC.md, "Discovery".
  */
 
-import { isErrorCode } from '../../errors.ts';
+import { type ErrorCode, isErrorCode } from '../../errors.ts';
 import type { Digest } from '../../hosts/host.ts';
 import { parseArtifact, parseIndex } from '../documents.ts';
 import type { RegistryClient } from '../registry/client.ts';
@@ -20,8 +20,12 @@ import {
 /** A client of the same repository, for another of its tags. */
 export type OpenTag = (tag: string) => RegistryClient;
 
-/** More than this many signatures of one image are not looked at: each is a few requests. */
+/** More than so many referrers of one image are not looked at, each is a few requests, nor more than so many bytes of signatures. */
 const MOST_SIGNATURES = 100;
+const MOST_BYTES = 16 << 20;
+/** A statement about an image is a few KiB; what is as large as this attests something else. */
+const LARGEST_BLOB = 1 << 20;
+const MOST_BLOBS = 100;
 const WANTED_BLOBS = [COSIGN_PAYLOAD, 'application/jose+json', 'application/cose'];
 
 /** Each once, in the order found. Throws as the client does, but not for there being none. */
@@ -30,16 +34,21 @@ export async function findSignatures(
   { client, openTag }: { client: RegistryClient; openTag: OpenTag },
   signal: AbortSignal,
 ): Promise<SignatureManifest[]> {
-  const found = new Map<string, SignatureManifest>();
+  const found: SignatureManifest[] = [];
+  const seen = new Set<string>();
+  let bytes = 0;
   for (const subject of new Set(digests)) {
     for (const descriptor of await manifestsFor(subject, client, openTag, signal)) {
       const key = `${subject} ${descriptor.digest}`;
-      if (found.has(key) || found.size === MOST_SIGNATURES) continue;
+      if (seen.has(key) || seen.size >= MOST_SIGNATURES || bytes > MOST_BYTES) continue;
+      seen.add(key);
       const manifest = await readSignature(subject, descriptor, client, signal);
-      if (manifest !== undefined) found.set(key, manifest);
+      if (manifest === undefined) continue;
+      found.push(manifest);
+      bytes += manifest.blobs.reduce((sum, blob) => sum + blob.bytes.length, 0);
     }
   }
-  return [...found.values()];
+  return found;
 }
 
 async function manifestsFor(
@@ -62,6 +71,7 @@ async function readFallback(client: RegistryClient, signal: AbortSignal): Promis
   return parseIndex(await client.readDocument(index, signal), `referrers in ${index.digest}`).manifests;
 }
 
+/** Undefined for what is no signature, or can't be read: another may be good. */
 async function readSignature(
   subject: Digest,
   descriptor: Descriptor,
@@ -69,27 +79,47 @@ async function readSignature(
   signal: AbortSignal,
 ): Promise<SignatureManifest | undefined> {
   const { digest, mediaType } = descriptor;
-  const name = `signature ${digest}`;
-  const { artifactType, layers } = parseArtifact(await client.readDocument(descriptor, signal), name);
-  const wanted = layers.filter((layer) => isWanted(layer.mediaType));
+  const bytes = await ifReadable(client.readDocument(descriptor, signal));
+  const artifact = bytes === undefined ? undefined : readArtifact(bytes, `signature ${digest}`);
+  if (artifact === undefined) return undefined;
+  const { artifactType, layers } = artifact;
+  const wanted = layers.filter((layer) => isWanted(layer.mediaType) && layer.size <= LARGEST_BLOB);
   if (wanted.length === 0 && artifactType !== NOTATION_ARTIFACT) return undefined;
   const blobs: SignatureBlob[] = [];
-  for (const layer of wanted.slice(0, MOST_SIGNATURES)) {
-    const bytes = await client.readDocument(layer, signal);
-    blobs.push({ mediaType: layer.mediaType, annotations: layer.annotations, bytes });
+  for (const layer of wanted.slice(0, MOST_BLOBS)) {
+    const content = await ifReadable(client.readDocument(layer, signal));
+    if (content === undefined) continue;
+    blobs.push({ mediaType: layer.mediaType, annotations: layer.annotations, bytes: content });
   }
   return { subject, descriptor: { digest, mediaType }, artifactType, blobs };
+}
+
+function readArtifact(bytes: Buffer, name: string): ReturnType<typeof parseArtifact> | undefined {
+  try {
+    return parseArtifact(bytes, name);
+  } catch (error) {
+    if (isErrorCode(error, 'corrupt')) return undefined;
+    throw error;
+  }
 }
 
 function isWanted(mediaType: string): boolean {
   return WANTED_BLOBS.includes(mediaType) || SIGSTORE_BUNDLE.test(mediaType);
 }
 
-async function ifThere<T>(asked: Promise<T>): Promise<T | undefined> {
+function ifThere<T>(asked: Promise<T>): Promise<T | undefined> {
+  return unless(asked, 'not-found');
+}
+
+function ifReadable<T>(asked: Promise<T>): Promise<T | undefined> {
+  return unless(asked, 'not-found', 'corrupt');
+}
+
+async function unless<T>(asked: Promise<T>, ...codes: ErrorCode[]): Promise<T | undefined> {
   try {
     return await asked;
   } catch (error) {
-    if (isErrorCode(error, 'not-found')) return undefined;
+    if (isErrorCode(error, ...codes)) return undefined;
     throw error;
   }
 }

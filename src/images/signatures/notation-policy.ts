@@ -40,7 +40,7 @@ interface PolicyDocument {
   trustPolicies?: {
     name?: string;
     registryScopes?: string[];
-    signatureVerification?: { level?: string; override?: Record<string, Validation> };
+    signatureVerification?: { level?: string; override?: Record<string, unknown> };
     trustStores?: string[];
     trustedIdentities?: string[];
   }[];
@@ -71,8 +71,14 @@ export async function readTrustPolicy(file: string, repository: string): Promise
     });
   }
   const { name = '', signatureVerification: { level = '', override = {} } = {}, trustStores = [] } = chosen;
-  const validations = LEVELS[level];
+  const validations = Object.hasOwn(LEVELS, level) ? LEVELS[level] : undefined;
   if (validations === undefined) throw wrong(`policy ${name} has the unknown level ${JSON.stringify(level)}`);
+  for (const [check, action] of Object.entries(override)) {
+    const actions = check === 'revocation' ? ['enforce', 'log', 'skip'] : ['enforce', 'log'];
+    const isKnown = level !== 'skip' && Object.hasOwn(validations, check);
+    if (isKnown && actions.some((each) => each === action)) continue;
+    throw wrong(`policy ${name} overrides ${JSON.stringify(check)} with ${JSON.stringify(action)}`);
+  }
   const identities = (chosen.trustedIdentities ?? []).map((text) => {
     const subject = text === '*' ? text : parseSubject(SUBJECT.exec(text)?.[1] ?? '');
     if (subject === '*' || subject.size > 0) return subject;
@@ -88,7 +94,10 @@ export async function readTrustPolicy(file: string, repository: string): Promise
   };
 }
 
-/** Every certificate of the named stores. Throws `not-found` for a store that isn't there. */
+/**
+ * Every certificate of the named stores of authorities: those for timestamps and signing authorities vouch for nothing that is read here. Throws
+ * `not-found` for a store that isn't there.
+ */
 export async function readTrustStores(
   directory: string,
   stores: readonly string[],
@@ -98,6 +107,7 @@ export async function readTrustStores(
     const [, kind, name] = /^(ca|signingAuthority|tsa):([\w.-]+)$/.exec(store) ?? [];
     if (kind === undefined || name === undefined || name === '..' || name === '.')
       throw new CimletError('invalid-manifest', `${JSON.stringify(store)} is no trust store such as ca:name`);
+    if (kind !== 'ca') continue;
     const folder = join(directory, 'x509', kind, name);
     try {
       for (const file of (await readdir(folder)).sort())

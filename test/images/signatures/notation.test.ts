@@ -336,11 +336,24 @@ describe.runIf(canSign)('notation', () => {
     await expect(verify()).rejects.toMatchObject({
       message: expect.stringContaining('which is no x509.subject'),
     });
+    for (const override of [{ authenticity: 'Enforce' }, { authenticity: 'skip' }, { other: 'log' }]) {
+      policy('strict', { override });
+      await expect(verify()).rejects.toMatchObject({
+        code: 'invalid-manifest',
+        message: expect.stringContaining('overrides'),
+      });
+    }
+    policy('constructor', {});
+    await expect(verify()).rejects.toMatchObject({ message: expect.stringContaining('unknown level') });
     writeFileSync(join(directory, 'trustpolicy.json'), '{');
     await expect(verify()).rejects.toMatchObject({ code: 'invalid-manifest' });
     await expect(readTrustStores(join(directory, 'trust'), ['ca:absent'])).rejects.toMatchObject({
       code: 'not-found',
     });
+    // Who vouches for times vouches for no signer.
+    expect(await readTrustStores(join(directory, 'trust'), ['tsa:acme', 'signingAuthority:acme'])).toEqual(
+      [],
+    );
     await expect(readTrustStores(join(directory, 'trust'), ['ca:..'])).rejects.toMatchObject({
       code: 'invalid-manifest',
     });
