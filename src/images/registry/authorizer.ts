@@ -3,7 +3,7 @@
  * Sources: distribution docs/spec/auth/token.md and oauth.md.
  */
 
-import { CimletError } from '../../errors.ts';
+import { CimletError, isErrorCode } from '../../errors.ts';
 import { parseChallenges } from './challenge.ts';
 import type { Credentials } from './credentials.ts';
 import type { Endpoint } from './endpoints.ts';
@@ -85,6 +85,10 @@ export function createAuthorizer(
         if (grant === undefined || grant.header === refusal.used) return false;
         grants.set(key, grant);
         return true;
+      } catch (error) {
+        // Who began it was cancelled, and not who waits for it as well.
+        if (isErrorCode(error, 'cancelled') && !signal.aborted) return true;
+        throw error;
       } finally {
         if (underway.get(key) === obtaining) underway.delete(key);
       }

@@ -8,6 +8,9 @@ import type { ResolvedImage } from '../types.ts';
 import type { SignatureManifest } from './evidence.ts';
 import { type VerificationSpec, verifyImage } from './verify-image.ts';
 
+/** Of images, so that an agent that follows tags for months keeps no more. */
+const MOST_BELIEVED = 1000;
+
 export interface RequiredSignaturesOptions {
   registries: Pick<Registries, 'findSignatures'>;
   /** No registry may be asked. */
@@ -49,6 +52,7 @@ export class RequiredSignatures {
       signatures,
       cacheDirectory: this.#options.cacheDirectory,
     });
+    if (this.#believed.size >= MOST_BELIEVED) this.#believed.clear();
     this.#believed.set(digests.join(), signatures);
     return warnings.length === 0 ? image : { ...image, warnings: [...(image.warnings ?? []), ...warnings] };
   }
