@@ -6,7 +6,8 @@
  *   snapshots/<id>/lower               where the layers below are mounted while an overlay is made of them
  *   snapshots/<id>/diff.tar            the layer's tar while the snapshot is committed
  *
- * A scratch with a location is in `<location>/cimlet-<id>` instead; a shared one is `<own id>` in the other's.
+ * A scratch with a location is in `<location>/cimlet-<UUID of root and id>` instead, since roots may share a place for them; a shared one is
+ * `<own id>` in the other's.
  */
 
 import { mkdir } from 'node:fs/promises';
@@ -17,7 +18,7 @@ import { unmount } from '../../native/linux/mount.ts';
 import { mountExt4 } from '../../native/linux/overlay.ts';
 import { ensureDirectory, exists, removeTree, syncDirectory } from '../directories.ts';
 import type { SnapshotRequest } from '../host.ts';
-import { snapshotGuid } from '../identity.ts';
+import { snapshotGuid, snapshotVolumeGuid } from '../identity.ts';
 import { KeyedLock } from '../keyed-lock.ts';
 import { type Layout, snapshotPath } from '../layout.ts';
 import { readSnapshotRecord, type SnapshotRecord } from '../snapshot-records.ts';
@@ -44,6 +45,16 @@ export interface ScratchPlace {
   work: string;
 }
 
+/** What is where a scratch is going to be may be all that is left of an earlier one. Throws `already-exists`. */
+export async function requireFreeLocation(layout: Layout, { key, scratch }: SnapshotRequest): Promise<void> {
+  if (scratch?.location === undefined) return;
+  const place = locatedScratch(layout, scratch.location, snapshotGuid(key));
+  if (await exists(place))
+    throw new CimletError('already-exists', `prepare snapshot ${JSON.stringify(key)}: there is ${place}`, {
+      hint: 'it holds what was written to an earlier snapshot of that key; move or delete it',
+    });
+}
+
 /** Makes the scratch of a snapshot whose folder, `home`, isn't in place yet. */
 export async function makeScratch(layout: Layout, request: SnapshotRequest, home: string): Promise<void> {
   const { key, scratch = {} } = request;
@@ -63,7 +74,7 @@ export async function makeScratch(layout: Layout, request: SnapshotRequest, home
     await withScratch(layout, owner, (directory) => makePlace(join(directory, id)));
     return;
   }
-  const place = scratch.location === undefined ? home : locatedScratch(scratch.location, id);
+  const place = scratch.location === undefined ? home : locatedScratch(layout, scratch.location, id);
   try {
     if (place !== home) await mkdir(place, { mode: 0o700 });
     await mkdir(join(home, 'scratch'), { mode: 0o700 });
@@ -114,7 +125,7 @@ export async function withUpper<T>(
 export async function removeForeignScratch(layout: Layout, record: SnapshotRecord): Promise<void> {
   const { key, scratch } = record.request;
   const id = snapshotGuid(key);
-  if (scratch?.location !== undefined) await removeTree(locatedScratch(scratch.location, id));
+  if (scratch?.location !== undefined) await removeTree(locatedScratch(layout, scratch.location, id));
   if (scratch?.shareWith === undefined) return;
   const owner = await readSnapshotRecord(layout, scratch.shareWith);
   if (owner !== undefined) await withScratch(layout, owner, (directory) => removeTree(join(directory, id)));
@@ -130,7 +141,7 @@ export async function findScratch(layout: Layout, { request }: SnapshotRecord): 
   }
   const id = snapshotGuid(key);
   const folder = snapshotPath(layout, id);
-  const place = scratch.location === undefined ? folder : locatedScratch(scratch.location, id);
+  const place = scratch.location === undefined ? folder : locatedScratch(layout, scratch.location, id);
   if (scratch.bytes === undefined) return { directory: join(place, 'scratch'), image: undefined };
   return { directory: join(folder, 'scratch'), image: join(place, SCRATCH_IMAGE) };
 }
@@ -180,6 +191,6 @@ async function unmountOnceIdle(directory: string): Promise<void> {
   }
 }
 
-function locatedScratch(location: string, id: string): string {
-  return join(location, `cimlet-${id}`);
+function locatedScratch({ root }: Layout, location: string, id: string): string {
+  return join(location, `cimlet-${snapshotVolumeGuid(root, id)}`);
 }

@@ -17,7 +17,13 @@ import {
 } from '../snapshot-records.ts';
 import { isSameRequest, otherSnapshot } from '../snapshot-request.ts';
 import type { ViewImage } from './mounting.ts';
-import { findScratch, makeScratch, removeForeignScratch, unmountBelow } from './scratch.ts';
+import {
+  findScratch,
+  makeScratch,
+  removeForeignScratch,
+  requireFreeLocation,
+  unmountBelow,
+} from './scratch.ts';
 
 /** The chain's layers are the caller's to check. */
 export async function prepareSnapshot(
@@ -32,6 +38,7 @@ export async function prepareSnapshot(
   }
   const id = snapshotGuid(request.key);
   await discardRemains(layout, id);
+  await requireFreeLocation(layout, request);
   const folder = await beginFolder(layout, id);
   try {
     // The record comes first, since it says where else something of the snapshot may be.

@@ -138,6 +138,29 @@ describe.runIf(writable)('a scratch', () => {
     expect((await host.observe(context)).leftovers).toEqual([]);
   });
 
+  it('elsewhere is its own, and outlives a record that was lost', async () => {
+    const { directory, host, root, requests, snapshot } = await prepare();
+    const location = join(directory, 'disk');
+    mkdirSync(location);
+    const located = { ...snapshot, scratch: { location } };
+    await host.prepareSnapshot(located, context);
+    const [first = ''] = readdirSync(location);
+    writeFileSync(join(location, first, 'written'), 'w');
+    const other = createEmbeddedHost({ root: `${root}-other` });
+    await build(other, requests);
+    await other.prepareSnapshot(located, context);
+    expect(readdirSync(location)).toHaveLength(2);
+    await other.removeSnapshot('work', context);
+    const [folder = ''] = readdirSync(join(root, 'snapshots')).filter((name) => name.length === 36);
+    rmSync(join(root, 'snapshots', folder), { recursive: true });
+    await expect(host.prepareSnapshot(located, context)).rejects.toMatchObject({
+      code: 'already-exists',
+      message: expect.stringContaining(join(location, first)),
+    });
+    expect(readFileSync(join(location, first, 'written'), 'utf8')).toBe('w');
+    expect((await host.observe(context)).leftovers).toEqual([]);
+  });
+
   it('that is gone is a fault, and is not made again over what was lost', async () => {
     const { host, root, snapshot, mount } = await prepare();
     await host.prepareSnapshot(snapshot, context);
