@@ -126,7 +126,7 @@ export function mountRecordPath(layout: Layout, volumeGuid: VolumeGuid): string 
   return join(layout.mounts, `${guidName(volumeGuid)}.json`);
 }
 
-export function extractedPath(layout: Layout, volumeGuid: VolumeGuid, prefix: '' | 'tmp-' = ''): string {
+export function extractedPath(layout: Layout, volumeGuid: VolumeGuid, prefix: FolderPrefix = ''): string {
   return join(layout.extracted, prefix + guidName(volumeGuid));
 }
 

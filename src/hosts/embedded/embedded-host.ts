@@ -56,7 +56,7 @@ import { findMountOf } from './show-writable.ts';
 import { requireChain } from './shown-chain.ts';
 import {
   describeMounts,
-  discardSnapshot,
+  discardLeftovers,
   diskMount,
   findSharer,
   imageMount,
@@ -242,10 +242,7 @@ class EmbeddedHost implements Host {
   async cleanLeftovers(context: EffectContext): Promise<Leftover[]> {
     throwIfAborted(context.signal, 'clean leftovers');
     const leftovers = await findLeftovers(this.#layout, await this.#readRecords(), this.#running);
-    for (const { path } of leftovers) {
-      throwIfAborted(context.signal, 'clean leftovers');
-      await discardSnapshot(this.#layout, path);
-    }
+    await discardLeftovers(this.#layout, leftovers, context.signal);
     return leftovers;
   }
 

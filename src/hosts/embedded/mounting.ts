@@ -1,12 +1,12 @@
 /** Views at paths: the record first, then the directories, then the mount; and back in the opposite order. */
 
 import { mkdir, readlink, rename, rm, rmdir, symlink } from 'node:fs/promises';
-import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { dirname, isAbsolute, resolve } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import { mountErofs, unmount } from '../../native/linux/mount.ts';
 import { ensureDirectory, exists, removeEmptyDirectories, removeTree } from '../directories.ts';
 import type { VolumeGuid } from '../host.ts';
-import type { Layout } from '../layout.ts';
+import { extractedPath, type Layout } from '../layout.ts';
 import {
   changeMountRecord,
   readMountRecords,
@@ -17,6 +17,7 @@ import { describeHolders } from './holders.ts';
 import { readMountInfo } from './mount-info.ts';
 import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf, realLocation } from './own-mounts.ts';
+import { mountsBelow } from './scratch.ts';
 
 export async function checkMountPath(path: string, root: string): Promise<void> {
   const refuse = (why: string) => new CimletError('invalid-manifest', `mount ${path}: ${why}`);
@@ -73,6 +74,7 @@ export async function takeAway(layout: Layout, record: ViewRecord): Promise<void
   const { path, volumeGuid, view } = record.request;
   if (view === 'Kernel') await unmountKernelView(record);
   else {
+    await refuseMountedBelow(layout, volumeGuid);
     await removeOwnLink(record);
     if (record.replacedDirectory && !(await exists(path))) await mkdir(path);
     await removeExtracted(layout, volumeGuid);
@@ -112,16 +114,32 @@ export async function removeOwnLink(record: ViewRecord): Promise<void> {
   }
 }
 
+/** Throws `busy` while somebody has something mounted in it: deleting would go on in there. */
 export async function removeExtracted(layout: Layout, volumeGuid: VolumeGuid): Promise<void> {
-  const doomed = join(layout.extracted, `rm-${volumeGuid}`);
+  await refuseMountedBelow(layout, volumeGuid);
+  const doomed = extractedPath(layout, volumeGuid, 'rm-');
   await removeTree(doomed);
   try {
-    await rename(join(layout.extracted, volumeGuid), doomed);
+    await rename(extractedPath(layout, volumeGuid), doomed);
   } catch (error) {
     const classified = classify(error, `remove the extracted view ${volumeGuid}`);
     if (!isErrorCode(classified, 'not-found')) throw classified;
   }
   await removeTree(doomed);
+}
+
+async function refuseMountedBelow(layout: Layout, volumeGuid: VolumeGuid): Promise<void> {
+  for (const prefix of ['', 'rm-', 'tmp-'] as const) {
+    const [place] = await mountsBelow(extractedPath(layout, volumeGuid, prefix));
+    if (place !== undefined)
+      throw new CimletError(
+        'busy',
+        `remove the extracted view ${volumeGuid}: something is mounted at ${place}`,
+        {
+          hint: 'unmount that first',
+        },
+      );
+  }
 }
 
 async function unmountKernelView(record: ViewRecord): Promise<void> {

@@ -125,7 +125,11 @@ export async function withUpper<T>(
 export async function removeForeignScratch(layout: Layout, record: SnapshotRecord): Promise<void> {
   const { key, scratch } = record.request;
   const id = snapshotGuid(key);
-  if (scratch?.location !== undefined) await removeTree(locatedScratch(layout, scratch.location, id));
+  if (scratch?.location !== undefined) {
+    const place = locatedScratch(layout, scratch.location, id);
+    await unmountBelow(place);
+    await removeTree(place);
+  }
   if (scratch?.shareWith === undefined) return;
   const owner = await readSnapshotRecord(layout, scratch.shareWith);
   if (owner !== undefined) await withScratch(layout, owner, (directory) => removeTree(join(directory, id)));

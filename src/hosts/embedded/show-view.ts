@@ -212,8 +212,8 @@ async function extract(
   const { volumeGuid } = record.request;
   const target = extractedPath(layout, volumeGuid, 'tmp-');
   await ensureDirectory(layout.extracted);
-  await removeTree(target);
   await removeExtracted(layout, volumeGuid);
+  await removeTree(target);
   try {
     const { warnings } = await runJob<'extract'>({ kind: 'extract', cim, target, uuid }, context);
     for (const warning of warnings) context.warn?.(warning);

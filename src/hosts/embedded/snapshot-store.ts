@@ -2,8 +2,9 @@
 
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { throwIfAborted } from '../abort.ts';
 import { listDirectory, removeTree } from '../directories.ts';
-import type { EffectContext, SnapshotMount, SnapshotRequest } from '../host.ts';
+import type { EffectContext, Leftover, SnapshotMount, SnapshotRequest } from '../host.ts';
 import { snapshotGuid } from '../identity.ts';
 import { type Layout, snapshotPath } from '../layout.ts';
 import { beginFolder, cleanUpAfterFailure, putInPlace, setAside } from '../snapshot-folders.ts';
@@ -16,7 +17,9 @@ import {
   writeSnapshotRecord,
 } from '../snapshot-records.ts';
 import { isSameRequest, otherSnapshot } from '../snapshot-request.ts';
+import { readMountInfo } from './mount-info.ts';
 import type { ViewImage } from './mounting.ts';
+import { realLocation } from './own-mounts.ts';
 import {
   findScratch,
   makeScratch,
@@ -66,6 +69,20 @@ export async function discardSnapshot(layout: Layout, folder: string): Promise<v
   const record = await readSnapshotFolder(folder);
   if (record !== undefined) await removeForeignScratch(layout, record);
   await removeTree(folder);
+}
+
+/** Deletes what is left over. What is mounted in it is only unmounted: nothing of that is ours to delete. */
+export async function discardLeftovers(
+  layout: Layout,
+  leftovers: readonly Leftover[],
+  signal: AbortSignal,
+): Promise<void> {
+  const mountPoints = new Set(readMountInfo().map(({ mountPoint }) => mountPoint));
+  for (const { path } of leftovers) {
+    throwIfAborted(signal, 'clean leftovers');
+    if (mountPoints.has(await realLocation(path))) await unmountBelow(path);
+    else await discardSnapshot(layout, path);
+  }
 }
 
 /** What is left of a snapshot that isn't in place. */

@@ -280,6 +280,48 @@ describe('leftovers', () => {
   });
 });
 
+describe.runIf(root)('what somebody mounted in what is going to be deleted', () => {
+  it('keeps an extracted view from being taken away', async () => {
+    const { directory, root: hostRoot, host } = await openBench();
+    const requests = await makeStack(join(directory, 'blobs'), layerItems({ 'dir/b.txt': 'b' }));
+    await build(host, requests);
+    const mount = mountRequest(join(directory, 'm'), requests, 'Extracted');
+    await host.mount(mount, context);
+    const home = await bindHome(directory, join(mount.path, 'dir'));
+    const place = join(hostRoot, 'extracted', mount.volumeGuid, 'dir');
+    await expect(host.dismount(mount.volumeGuid, context)).rejects.toMatchObject({
+      code: 'busy',
+      message: expect.stringContaining(place) as string,
+    });
+    expect(await readFile(join(home, 'file'), 'utf8')).toBe('precious');
+    expect(await host.observe(context)).toMatchObject({ mounts: [{ state: 'mounted' }] });
+    execFileSync('umount', [place]);
+    await host.dismount(mount.volumeGuid, context);
+    expect(await host.observe(context)).toMatchObject({ mounts: [], leftovers: [] });
+  });
+
+  it('is only unmounted where a crash left something', async () => {
+    const { directory, root: hostRoot, host } = await openBench();
+    const left = join(hostRoot, 'extracted/rm-01234567-89ab-4cde-8f01-23456789abcd');
+    await mkdir(join(left, 'dir'), { recursive: true });
+    const home = await bindHome(directory, join(left, 'dir'));
+    await bindHome(directory, left);
+    await host.cleanLeftovers(context);
+    await host.cleanLeftovers(context);
+    expect((await host.observe(context)).leftovers).toEqual([]);
+    expect(existsSync(left)).toBe(false);
+    expect(await readFile(join(home, 'file'), 'utf8')).toBe('precious');
+  });
+
+  async function bindHome(directory: string, target: string): Promise<string> {
+    const home = join(directory, 'home');
+    await mkdir(home, { recursive: true });
+    await writeFile(join(home, 'file'), 'precious');
+    execFileSync('mount', ['--bind', home, target]);
+    return home;
+  }
+});
+
 describe('names that are no names', () => {
   it('never become paths', async () => {
     const { directory, host } = await openBench();
