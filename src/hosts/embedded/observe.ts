@@ -37,7 +37,7 @@ import { damageFaults } from './damage.ts';
 import type { MountInfoEntry } from './mount-info.ts';
 import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf } from './own-mounts.ts';
-import { mountsBelow } from './scratch.ts';
+import { holdsScratch, mountsBelow } from './scratch.ts';
 import { layerSealFaults, mergeSealFaults } from './seal-faults.ts';
 
 /** What the host itself is doing right now, which therefore isn't left over. */
@@ -248,8 +248,11 @@ async function findSnapshotLeftovers(
     const path = join(layout.snapshots, name);
     if (prefix === 'tmp-') found.push({ path, reason: 'a snapshot that was never finished' });
     else if (prefix === 'rm-') found.push({ path, reason: 'a removal that was interrupted' });
-    else if (!known.has(folder)) found.push({ path, reason: 'a snapshot folder without a readable record' });
-    else
+    else if (!known.has(folder)) {
+      // With a scratch it may be the only copy of what was written: somebody has to look.
+      if (!(await holdsScratch(path)))
+        found.push({ path, reason: 'a snapshot folder without a readable record' });
+    } else
       for (const point of await mountsBelow(path))
         found.push({ path: point, reason: 'a mount that was interrupted', bytes: 0 });
   }

@@ -100,6 +100,11 @@ async function makePlace(directory: string): Promise<void> {
   await mkdir(join(directory, 'work'), { mode: 0o700 });
 }
 
+/** Whether a snapshot's folder holds what was written to it, whatever became of the record. */
+export async function holdsScratch(folder: string): Promise<boolean> {
+  return (await exists(join(folder, 'scratch'))) || (await exists(join(folder, SCRATCH_IMAGE)));
+}
+
 /** Does something with what was written to a snapshot; its scratch is there for as long as that takes. */
 export async function withUpper<T>(
   layout: Layout,

@@ -2,6 +2,7 @@
 
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { CimletError } from '../../errors.ts';
 import { throwIfAborted } from '../abort.ts';
 import { listDirectory, removeTree } from '../directories.ts';
 import type { EffectContext, Leftover, SnapshotMount, SnapshotRequest } from '../host.ts';
@@ -22,6 +23,7 @@ import type { ViewImage } from './mounting.ts';
 import { realLocation } from './own-mounts.ts';
 import {
   findScratch,
+  holdsScratch,
   makeScratch,
   removeForeignScratch,
   requireFreeLocation,
@@ -40,6 +42,13 @@ export async function prepareSnapshot(
     throw otherSnapshot(known.request);
   }
   const id = snapshotGuid(request.key);
+  const remains = snapshotPath(layout, id);
+  if (await holdsScratch(remains))
+    throw new CimletError(
+      'failed-precondition',
+      `prepare snapshot ${JSON.stringify(request.key)}: ${remains} has no readable snapshot.json, but what was written to a snapshot`,
+      { hint: 'copy what is needed out of it and delete it, or use the version of cimlet that made it' },
+    );
   await discardRemains(layout, id);
   await requireFreeLocation(layout, request);
   const folder = await beginFolder(layout, id);

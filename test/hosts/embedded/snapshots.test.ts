@@ -161,6 +161,27 @@ describe.runIf(writable)('a scratch', () => {
     expect((await host.observe(context)).leftovers).toEqual([]);
   });
 
+  it.each<[string, SnapshotRequest['scratch'], string]>([
+    ['a directory', undefined, 'torn'],
+    ['an image', { bytes: 16 * 2 ** 20 }, '{"formatVersion":2}'],
+  ])('whose record cannot be read is kept: %s', async (_, scratch, record) => {
+    const { host, root, snapshot } = await prepare(scratch);
+    await host.prepareSnapshot(snapshot, context);
+    const [name = ''] = readdirSync(join(root, 'snapshots')).filter((each) => each.length === 36);
+    const folder = join(root, 'snapshots', name);
+    writeFileSync(join(folder, 'snapshot.json'), record);
+    if (scratch !== undefined) rmSync(join(folder, 'scratch'), { recursive: true });
+    const kept = readdirSync(folder);
+    expect(await host.cleanLeftovers(context)).toEqual([]);
+    await expect(host.prepareSnapshot(snapshot, context)).rejects.toMatchObject({
+      code: 'failed-precondition',
+      message: expect.stringContaining(folder),
+    });
+    expect(readdirSync(folder)).toEqual(kept);
+    await host.removeSnapshot('work', context);
+    await host.prepareSnapshot(snapshot, context);
+  });
+
   it('that is gone is a fault, and is not made again over what was lost', async () => {
     const { host, root, snapshot, mount } = await prepare();
     await host.prepareSnapshot(snapshot, context);
