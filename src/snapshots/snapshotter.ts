@@ -117,8 +117,7 @@ export class Snapshotter {
       return this.#finishCommit(committing, active, [...source.chain, layer.chainId]);
     } catch (error) {
       // Unless the failure came after the deed; whoever cancelled it wants its name to be free, too.
-      const known = await this.#observe({ signal: new AbortController().signal });
-      if (known.snapshots.some(({ key }) => key === snapshotKeyOf(active))) this.#names.forget(name);
+      if (await this.#isOnHost(active, { signal: new AbortController().signal })) this.#names.forget(name);
       throw error;
     }
   }
@@ -267,16 +266,17 @@ export class Snapshotter {
     const sharing = scratch?.shareWith === undefined ? {} : { shareWith: snapshotKeyOf(scratch.shareWith) };
     const own = scratch === undefined ? undefined : { ...scratch, ...sharing };
     const snapshot = { name, kind, parent, format, chain, scratch: own, labels } as const;
+    const wasThere = await this.#isOnHost(name, context);
     this.#names.put({ ...snapshot, chain: [...chain], state: 'preparing' });
     try {
       const request = { key: snapshotKeyOf(name), kind, chain, format, scratch: own };
       if (format === 'BlockCIM' && chain.length > 1) await this.#host.mergeChain({ chain, format }, context);
       await this.#host.prepareSnapshot(request, context);
     } catch (error) {
-      await this.#host.removeSnapshot(snapshotKeyOf(name), {
-        ...context,
-        signal: new AbortController().signal,
-      });
+      const undoing = { ...context, signal: new AbortController().signal };
+      // What was there before is from a state that was lost, and may hold what somebody wrote.
+      if (!wasThere && (await this.#isOnHost(name, undoing)))
+        await this.#host.removeSnapshot(snapshotKeyOf(name), undoing);
       this.#names.forget(name);
       throw error;
     }
@@ -353,6 +353,11 @@ export class Snapshotter {
       throw new CimletError('invalid-manifest', `${operation}: ${JSON.stringify(name)} is no name`);
     if (this.#names.get(name) !== undefined)
       throw new CimletError('already-exists', `${operation}: there is a snapshot ${JSON.stringify(name)}`);
+  }
+
+  async #isOnHost(name: string, context: EffectContext): Promise<boolean> {
+    const { snapshots } = await this.#observe(context);
+    return snapshots.some(({ key }) => key === snapshotKeyOf(name));
   }
 
   #observe(context: EffectContext): Promise<HostState> {

@@ -14,12 +14,15 @@ let root: string;
 let state: State;
 let death: { method: EffectName; stage: 'before' | 'after' } | undefined;
 let isDead: boolean;
+/** Fails once it is done. */
+let fails: EffectName | undefined;
 let host: MemoryHost;
 
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'cimlet-repair-'));
   state = openState(root, { readOnly: false });
   isDead = false;
+  fails = undefined;
   host = new MemoryHost({
     capabilities: SNAPSHOT_CAPABILITIES,
     onCall: ({ method }, stage) => {
@@ -28,6 +31,7 @@ beforeEach(() => {
         state.close();
       }
       if (isDead) throw new Error('killed');
+      if (method === fails && stage === 'after') throw new Error('no answer');
     },
   });
 });
@@ -116,5 +120,25 @@ describe('a snapshotter', () => {
     host.failNext('prepareSnapshot', new Error('no'));
     await expect(snapshotter.prepare('a', undefined, { format }, context)).rejects.toThrow('no');
     expect(snapshotter.walk()).toEqual([]);
+  });
+
+  it('leaves what the host has already, after its state was lost', async () => {
+    const snapshotter = new Snapshotter(host, state);
+    await snapshotter.prepare('base', undefined, { format }, context);
+    await snapshotter.commit('layer', 'base', {}, context);
+    await snapshotter.prepare('a', 'layer', {}, context);
+    state.names.forget('a');
+    const { snapshots } = await host.observe(context);
+    const again = snapshotter.prepare('a', undefined, { format }, context);
+    await expect(again).rejects.toMatchObject({ code: 'already-exists' });
+    expect(snapshotter.walk().map(({ name }) => name)).toEqual(['layer']);
+    expect((await host.observe(context)).snapshots).toEqual(snapshots);
+  });
+
+  it('takes away what a host made before it failed', async () => {
+    const snapshotter = new Snapshotter(host, state);
+    fails = 'prepareSnapshot';
+    await expect(snapshotter.prepare('a', undefined, { format }, context)).rejects.toThrow('no answer');
+    expect([snapshotter.walk(), (await host.observe(context)).snapshots]).toEqual([[], []]);
   });
 });
