@@ -216,6 +216,7 @@ export function* layersThatStay(
   );
   for (const { key, chain, format } of situation.scratches.values())
     if (!removed.has(key)) for (const chainId of chain) yield { chainId, format };
+  for (const { chain, format } of situation.names) for (const chainId of chain) yield { chainId, format };
 }
 
 /** What needs layers besides what the records say: chains that are wanted, and resources that can't go on at the moment. */

@@ -10,6 +10,7 @@ import type {
   VolumeGuid,
 } from '../hosts/host.ts';
 import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
+import type { NamedSnapshot } from '../state/named-snapshots.ts';
 import type { MountRecord, ResourceRecord, SnapshotRecord, StateRecords } from '../state/records.ts';
 import { digestOf } from './canonical.ts';
 import { comparablePlace, type HostKind } from './mount-paths.ts';
@@ -34,6 +35,8 @@ export interface Situation {
   resources: ReadonlyMap<ResourceKey, ResourceRecord>;
   snapshots: ReadonlyMap<string, SnapshotRecord>;
   mountRecords: ReadonlyMap<VolumeGuid, MountRecord>;
+  /** Snapshots that somebody gave a name. */
+  names: readonly NamedSnapshot[];
 }
 
 export function snapshotId(ref: LayerRef): string {
@@ -86,6 +89,7 @@ export function indexSituation(
     ),
     snapshots: new Map(records?.snapshots.map((record) => [snapshotId(record), record])),
     mountRecords: new Map(records?.mounts.map((record) => [record.volumeGuid, record])),
+    names: records?.names ?? [],
   };
 }
 

@@ -10,6 +10,7 @@ import type {
   VolumeGuid,
 } from '../hosts/host.ts';
 import type { Kind, ResourceKey } from '../manifests/resources.ts';
+import type { NamedSnapshot } from './named-snapshots.ts';
 
 export type ConditionType = 'Ready' | 'Reconciling' | 'Stalled';
 
@@ -174,4 +175,6 @@ export interface StateRecords {
   resources: ResourceRecord[];
   snapshots: SnapshotRecord[];
   mounts: MountRecord[];
+  /** Snapshots that somebody gave a name. */
+  names: NamedSnapshot[];
 }

@@ -101,11 +101,13 @@ function createState(db: Database): State {
   /** Read last, outside a transaction. Thousands of rows, asked for several times a round, and most rounds change none. */
   let known: { changes: number; records: StateRecords; byKey: Map<ResourceKey, ResourceRecord> } | undefined;
   const current = () => (known?.changes === db.changes() ? known : undefined);
+  const names = createNamedSnapshots(db);
   const readRecords = (): StateRecords => {
     const records = {
       resources: db.all('SELECT * FROM resources ORDER BY kind, name').map(resourceOf),
       snapshots: db.all('SELECT * FROM snapshots ORDER BY chain_id, format').map(snapshotOf),
       mounts: db.all('SELECT * FROM mounts ORDER BY name').map(mountOf),
+      names: names.all(),
     };
     if (db.isTransaction) return records;
     const byKey = new Map(
@@ -260,7 +262,7 @@ function createState(db: Database): State {
       db.run("UPDATE mounts SET state = 'removing', since = ? WHERE volume_guid = ?", now(), volumeGuid),
     forgetMount: (volumeGuid) => db.run('DELETE FROM mounts WHERE volume_guid = ?', volumeGuid),
 
-    names: createNamedSnapshots(db),
+    names,
 
     suspensions: () => db.all('SELECT * FROM suspensions ORDER BY key').map(suspensionOf),
     suspend: ({ key, reason, by }) =>

@@ -108,6 +108,7 @@ const records: StateRecords = {
   ],
   snapshots: [snapshot(base), snapshot(top)],
   mounts: [],
+  names: [],
 };
 
 const statusAt = (what: StateRecords, state: HostState) => itemsOf(mergeStatus(what, state, since));

@@ -281,7 +281,7 @@ describe('a run killed after any effect', () => {
     }
     expect(deaths).toBe(1);
     await world.apply([]);
-    expect(world.state.records()).toEqual({ resources: [], snapshots: [], mounts: [] });
+    expect(world.state.records()).toEqual({ resources: [], snapshots: [], mounts: [], names: [] });
   });
 });
 

@@ -277,6 +277,26 @@ describe('planning an apply', () => {
     expectEmpty(plan);
     expect(plan.notes.map(({ key }) => key)).toEqual(['LayerChain/app', 'Mount/app']);
   });
+
+  it('keeps the layers of snapshots with names, and removes them once the names are gone', async () => {
+    await world.apply(APP);
+    const [facts] = world.state.records().resources.flatMap(({ facts }) => facts.chain ?? []);
+    const { format, chainIds } = facts!;
+    const base = chainIds.slice(0, 1);
+    world.state.names.put({
+      name: 'keep',
+      kind: 'committed',
+      format,
+      chain: base,
+      labels: {},
+      state: 'ready',
+    });
+    await world.apply([]);
+    expect(world.state.records().snapshots.map(({ chainId }) => chainId)).toEqual(base);
+    expectEmpty(await world.plan([]));
+    world.state.names.forget('keep');
+    expect(lines(await world.plan([]))).toEqual([expect.stringMatching(/^delete .*: unreferenced$/)]);
+  });
 });
 
 describe('what blocks', () => {
@@ -433,7 +453,7 @@ describe('planning a deletion', () => {
     await world.remove('Image/other', 'Mount/other');
     const { layers, mounts } = await world.host.observe({ signal: new AbortController().signal });
     expect({ layers, mounts }).toEqual({ layers: [], mounts: [] });
-    expect(world.state.records()).toEqual({ resources: [], snapshots: [], mounts: [] });
+    expect(world.state.records()).toEqual({ resources: [], snapshots: [], mounts: [], names: [] });
   });
 });
 
@@ -500,7 +520,7 @@ describe('size', () => {
       ...requestOf(resources),
       resolved,
       observed: undefined,
-      records: { resources: [], snapshots: [], mounts: [] },
+      records: { resources: [], snapshots: [], mounts: [], names: [] },
       root: '/root',
     });
     expect(plan.summary).toMatchObject({ create: 10_000 + 2501 + 2500, blocked: 0 });

@@ -127,7 +127,7 @@ describe('records', () => {
     });
     state.forgetMount(view.volumeGuid);
     state.forgetSnapshot(layer);
-    expect(state.records()).toEqual({ resources: [], snapshots: [], mounts: [] });
+    expect(state.records()).toEqual({ resources: [], snapshots: [], mounts: [], names: [] });
     state.close();
   });
 
@@ -213,7 +213,7 @@ describe('reading only', () => {
   it('sees an empty state where there is none, and makes nothing', () => {
     const before = fingerprint();
     const state = openState(root, { readOnly: true });
-    expect(state.records()).toEqual({ resources: [], snapshots: [], mounts: [] });
+    expect(state.records()).toEqual({ resources: [], snapshots: [], mounts: [], names: [] });
     state.close();
     const nowhere = openState(join(root, 'missing'), { readOnly: true });
     expect(nowhere.events()).toEqual([]);
