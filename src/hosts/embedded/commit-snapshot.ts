@@ -1,6 +1,6 @@
 /** What was written to a snapshot, as a tar, and as the layer that it becomes. */
 
-import { stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import { throwIfAborted } from '../abort.ts';
@@ -26,26 +26,37 @@ export async function exportSnapshotTar(
   return whileRecorded(layout, id, file, (temporary) => writeDiff(layout, record, file, temporary, context));
 }
 
-/** The request that makes it a layer; its tar is in the snapshot's folder. */
-export async function unpackRequestOf(
+/** Does something with the request that makes it a layer; the layer's tar is in the snapshot's folder for as long as that takes. */
+export async function withUnpackRequest<T>(
   layout: Layout,
   record: SnapshotRecord,
   { seal, vhdFooter }: CommitOptions,
   context: EffectContext,
-): Promise<UnpackRequest> {
+  task: (request: UnpackRequest) => Promise<T>,
+): Promise<T> {
   const { key, chain, format } = record.request;
-  const file = join(snapshotPath(layout, snapshotGuid(key)), 'diff.tar');
-  const diffId = await writeDiff(layout, record, file, `${file}.part`, context);
-  const { size } = await stat(file);
-  return {
-    chainId: chainIdOn(chain.at(-1), diffId),
-    diffId,
-    parents: chain,
-    format,
-    blob: { file, offset: 0, size, digest: diffId as string as Digest, mediaType: TAR },
-    seal,
-    vhdFooter,
-  };
+  const [file, temporary] = diffFiles(snapshotPath(layout, snapshotGuid(key)));
+  try {
+    const diffId = await writeDiff(layout, record, file, temporary, context);
+    const { size } = await stat(file);
+    return await task({
+      chainId: chainIdOn(chain.at(-1), diffId),
+      diffId,
+      parents: chain,
+      format,
+      blob: { file, offset: 0, size, digest: diffId as string as Digest, mediaType: TAR },
+      seal,
+      vhdFooter,
+    });
+  } finally {
+    for (const path of [file, temporary]) await rm(path, { force: true });
+  }
+}
+
+/** In a snapshot's folder, while it is committed: the tar of its layer, and that while it is written. */
+export function diffFiles(folder: string): [file: string, temporary: string] {
+  const file = join(folder, 'diff.tar');
+  return [file, `${file}.part`];
 }
 
 async function writeDiff(

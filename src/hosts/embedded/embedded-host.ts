@@ -39,7 +39,7 @@ import { readMountRecord, readMountRecords, writeMountRecord } from '../mount-re
 import { readLayerRecord, readLayerRecords, readMergeRecords } from '../records.ts';
 import { readSnapshotRecords, requireSnapshot } from '../snapshot-records.ts';
 import { checkSnapshotRequest } from '../snapshot-request.ts';
-import { exportSnapshotTar, unpackRequestOf } from './commit-snapshot.ts';
+import { exportSnapshotTar, withUnpackRequest } from './commit-snapshot.ts';
 import { noteDamage } from './damage.ts';
 import { exportLayerTar } from './export-layer.ts';
 import { requireDisks } from './layer-disks.ts';
@@ -330,11 +330,11 @@ class EmbeddedHost implements Host {
     return this.#withSnapshot(key, context, operation, async () => {
       const record = await requireSnapshot(this.#layout, key, operation);
       await this.#requireUnused(key, operation);
-      const request = await unpackRequestOf(this.#layout, record, options, context);
-      const { chainId, format } = request;
-      options.onChainId?.(chainId);
-      await this.unpackLayer(request, context);
-      const layer = await this.commitLayer({ chainId, format }, context);
+      const layer = await withUnpackRequest(this.#layout, record, options, context, async (request) => {
+        options.onChainId?.(request.chainId);
+        await this.unpackLayer(request, context);
+        return this.commitLayer(request, context);
+      });
       await removeSnapshot(this.#layout, key);
       return layer;
     });

@@ -4,7 +4,7 @@ import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
 import { throwIfAborted } from '../abort.ts';
-import { listDirectory } from '../directories.ts';
+import { exists, listDirectory } from '../directories.ts';
 import { findExportLeftovers } from '../exports.ts';
 import type {
   ChainId,
@@ -33,6 +33,7 @@ import { sizeOf, Turns } from '../quick-look.ts';
 import { type LayerRecord, type MergeRecord, type StoredFile, sourceIdentity } from '../records.ts';
 import { parseSnapshotFolder, type SnapshotRecord } from '../snapshot-records.ts';
 import { layerBuilder, MERGE_BUILDER } from './builders.ts';
+import { diffFiles } from './commit-snapshot.ts';
 import { damageFaults } from './damage.ts';
 import type { MountInfoEntry } from './mount-info.ts';
 import type { ViewRecord } from './own-mounts.ts';
@@ -252,9 +253,12 @@ async function findSnapshotLeftovers(
       // With a scratch it may be the only copy of what was written: somebody has to look.
       if (!(await holdsScratch(path)))
         found.push({ path, reason: 'a snapshot folder without a readable record' });
-    } else
+    } else {
       for (const point of await mountsBelow(path))
         found.push({ path: point, reason: 'a mount that was interrupted', bytes: 0 });
+      for (const file of diffFiles(path))
+        if (await exists(file)) found.push({ path: file, reason: 'a commit that was interrupted' });
+    }
   }
   return found;
 }
