@@ -56,18 +56,28 @@ async function look(layout: Layout, record: SnapshotRecord): Promise<Holdings & 
   }
 }
 
-/** Adds what lies below a directory; what has several names counts once. */
+/** Adds what lies below a directory; what has several names counts once. Somebody may be writing: what is gone meanwhile doesn't count. */
 async function addTree(directory: Buffer, found: Holdings, seen: Set<number>): Promise<void> {
   for (const name of (await readdir(directory, { encoding: 'buffer' })) as Buffer[]) {
     const path = Buffer.concat([directory, Buffer.from('/'), name]);
-    const stats = await lstat(path);
+    const stats = await unlessGone(lstat(path));
+    if (stats === undefined) continue;
     if (stats.nlink > 1 && !stats.isDirectory()) {
       if (seen.has(stats.ino)) continue;
       seen.add(stats.ino);
     }
     found.bytes += stats.blocks * 512;
     found.files++;
-    if (stats.isDirectory()) await addTree(path, found, seen);
+    if (stats.isDirectory()) await unlessGone(addTree(path, found, seen));
+  }
+}
+
+async function unlessGone<T>(look: Promise<T>): Promise<T | undefined> {
+  try {
+    return await look;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return undefined;
   }
 }
 
