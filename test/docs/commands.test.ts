@@ -4,7 +4,9 @@ import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { makeExampleImage } from '../../examples/image.ts';
-import { type BackgroundProgram, runProgram, startProgram } from '../support/program.ts';
+import { canRunRegistry, certsD, run, startRegistry } from '../images/registry/registry-fixture.ts';
+import { type BackgroundProgram, expectProgram, runProgram, startProgram } from '../support/program.ts';
+import { makeTemporaryDirectory } from '../support/stored-blob.ts';
 
 const REPOSITORY = resolve(import.meta.dirname, '../..');
 
@@ -26,6 +28,19 @@ const documents = [
     .map((name) => join('docs', name)),
 ];
 
+/** Wants the network, for which a registry of this machine stands in. */
+const FROM_REGISTRY = /-f examples\/registry\b/;
+
+/** A registry that has the example's image under the name that examples/registry gives it; its certs.d. */
+async function mirrorOfMicrosoft(directory: string): Promise<string> {
+  const registry = await startRegistry(directory);
+  onTestFinished(() => registry.stop());
+  const target = `docker://${registry.host}/windows/nanoserver:ltsc2025`;
+  const layout = join(REPOSITORY, 'examples/images/hello');
+  await run('skopeo', ['copy', '--quiet', '--dest-tls-verify=false', `oci:${layout}`, target]);
+  return certsD(directory, { 'mcr.microsoft.com': `server = "http://${registry.host}"\n` });
+}
+
 /** Lines of `sh` blocks, without comments. */
 function commandsIn(document: string): string[] {
   const text = readFileSync(join(REPOSITORY, document), 'utf8');
@@ -43,7 +58,9 @@ describe('commands in the documents', () => {
   });
 
   for (const document of documents) {
-    const commands = commandsIn(document).filter((line) => !NOT_HERE.some((pattern) => pattern.test(line)));
+    const commands = commandsIn(document).filter(
+      (line) => ![...NOT_HERE, FROM_REGISTRY].some((pattern) => pattern.test(line)),
+    );
     if (commands.length === 0) continue;
     test(`${document}: ${commands.length} commands`, async () => {
       let inBackground: BackgroundProgram | undefined;
@@ -66,6 +83,20 @@ describe('commands in the documents', () => {
       }
     });
   }
+
+  test.runIf(canRunRegistry)('commands that pull from a registry', async () => {
+    const directory = makeTemporaryDirectory();
+    const env = { CIMLET_REGISTRY_CONFIG: await mirrorOfMicrosoft(directory), CIMLET_ROOT: directory };
+    const commands = documents.flatMap(commandsIn).filter((line) => FROM_REGISTRY.test(line));
+    expect(commands).not.toEqual([]);
+    for (const command of commands) {
+      const args = command
+        .replace('npm start -- ', '')
+        .replace(/ --root \S+/, '')
+        .split(' ');
+      await expectProgram(args, 0, { cwd: REPOSITORY, env });
+    }
+  });
 
   test('npm scripts that the documents name exist', () => {
     const { scripts } = JSON.parse(readFileSync(join(REPOSITORY, 'package.json'), 'utf8')) as {
