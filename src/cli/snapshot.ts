@@ -2,7 +2,7 @@
 
 import { type Command, Option } from 'commander';
 import { CimletError } from '../errors.ts';
-import type { EffectContext, LayerFormat } from '../hosts/host.ts';
+import type { EffectContext, LayerFormat, ScratchOptions } from '../hosts/host.ts';
 import { parseSize } from '../manifests/quantities.ts';
 import { LAYER_FORMATS } from '../reconciler/import-layer.ts';
 import { type NamedSnapshot, Snapshotter } from '../snapshots/snapshotter.ts';
@@ -31,6 +31,8 @@ interface SnapshotOptions extends GlobalOptions {
   size?: string;
   location?: string;
   shareWith?: string;
+  unformatted?: boolean;
+  utilityVm?: boolean;
   seal?: boolean;
   filter: string[];
 }
@@ -56,6 +58,8 @@ export const addSnapshot: AddCommand = (program, context) => {
     .option('--size <size>', 'the most that can be written, for example 2Gi')
     .option('--location <directory>', 'where that is kept, instead of the root')
     .option('--share-with <name>', 'active snapshot in whose scratch it is kept')
+    .option('--unformatted', 'without a file system: a utility VM makes one; Windows only')
+    .option('--utility-vm', 'with vm\\sandbox.vhdx, which a utility VM boots with; Windows only')
     .addOption(labels())
     .action((name: string, _options, command: Command) =>
       change(context, command, 'prepare', (snapshotter, effect, options) =>
@@ -233,9 +237,14 @@ async function look<T>(
   });
 }
 
-function scratchOf({ size, location, shareWith }: SnapshotOptions) {
-  if (size === undefined && location === undefined && shareWith === undefined) return undefined;
-  return { bytes: size === undefined ? undefined : parseSize(size), location, shareWith };
+function scratchOf({ size, location, shareWith, unformatted, utilityVm }: SnapshotOptions): ScratchOptions {
+  return {
+    bytes: size === undefined ? undefined : parseSize(size),
+    location,
+    shareWith,
+    unformatted,
+    utilityVM: utilityVm,
+  };
 }
 
 function addLabel(pair: string, all: Record<string, string>): Record<string, string> {

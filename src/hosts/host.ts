@@ -295,6 +295,8 @@ export interface ScratchOptions {
   location?: string | undefined;
   /** Key of another active snapshot, in whose scratch it is kept. */
   shareWith?: string | undefined;
+  /** With a disk beside it, `vm\\sandbox.vhdx`, that a utility VM can boot the chain's system with. */
+  utilityVM?: boolean | undefined;
 }
 
 /** A snapshot that isn't a layer yet: writable (active), or a read-only one handed out by key (view). */

@@ -11,8 +11,12 @@ export function checkSnapshotRequest({ key, kind, chain, scratch }: SnapshotRequ
   if (kind === 'view' && chain.length === 0) throw refuse('a view of no layers', 'give it a parent');
   if (kind === 'view' && scratch !== undefined) throw refuse('a view has no scratch');
   if (scratch?.shareWith === undefined) return;
-  if (scratch.bytes !== undefined || scratch.location !== undefined || scratch.unformatted === true)
-    throw refuse('a shared scratch has the size and place that it has', 'leave out what is beside shareWith');
+  const { bytes, location, unformatted, utilityVM } = scratch;
+  if (bytes !== undefined || location !== undefined || unformatted === true || utilityVM === true)
+    throw refuse(
+      'a shared scratch has the size, place and disks that it has',
+      'leave out what is beside shareWith',
+    );
 }
 
 export function isSameRequest(a: SnapshotRequest, b: SnapshotRequest): boolean {
@@ -23,6 +27,7 @@ export function isSameRequest(a: SnapshotRequest, b: SnapshotRequest): boolean {
     a.chain.join() === b.chain.join() &&
     one.bytes === other.bytes &&
     (one.unformatted ?? false) === (other.unformatted ?? false) &&
+    (one.utilityVM ?? false) === (other.utilityVM ?? false) &&
     one.location === other.location &&
     one.shareWith === other.shareWith
   );

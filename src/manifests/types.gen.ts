@@ -422,6 +422,10 @@ export interface Scratch {
    * Name of a Mount whose scratch this one uses too.
    */
   shareWith?: string;
+  /**
+   * Also makes the disk that a utility VM boots the chain's system with, `vm\sandbox.vhdx` beside the scratch. WCIFS layers on Windows.
+   */
+  utilityVM?: boolean;
 }
 /**
  * Who sees the mount: exactly one of process, utilityVM. Default: process.

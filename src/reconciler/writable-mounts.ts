@@ -29,10 +29,11 @@ export function snapshotFor(
 
 function scratchOf({ spec }: MountResource): ScratchOptions | undefined {
   if (spec.scratch === undefined) return undefined;
-  const { size, unformatted, location, shareWith } = spec.scratch;
+  const { size, unformatted, location, shareWith, utilityVM } = spec.scratch;
   return {
     ...(size === undefined ? {} : { bytes: parseSize(size) }),
     ...(unformatted === true ? { unformatted } : {}),
+    ...(utilityVM === true ? { utilityVM } : {}),
     ...(location === undefined ? {} : { location }),
     ...(shareWith === undefined ? {} : { shareWith: mountSnapshotKey(shareWith) }),
   };
@@ -74,6 +75,8 @@ export function findWritableObstacle(
     return differs(one.shareWith === undefined ? 'for itself' : `in that of ${one.shareWith}`);
   if ((one.unformatted ?? false) !== (other.unformatted ?? false))
     return differs(one.unformatted === true ? 'without a file system' : 'with a file system');
+  if ((one.utilityVM ?? false) !== (other.utilityVM ?? false))
+    return differs(`${one.utilityVM === true ? 'with' : 'without'} a disk for a utility VM`);
   return undefined;
 }
 
@@ -82,7 +85,7 @@ function sizeText(bytes: number | undefined): string {
 }
 
 function wantedSnapshot(mount: MountResource, request: MountRequest): SnapshotRequest | Obstacle {
-  const { size, location, shareWith, unformatted } = mount.spec.scratch ?? {};
+  const { size, location, shareWith, unformatted, utilityVM } = mount.spec.scratch ?? {};
   const refuse = (field: string, why: string): Obstacle => ({
     code: 'invalid-manifest',
     message: `spec.scratch.${field}: ${why}`,
@@ -90,8 +93,9 @@ function wantedSnapshot(mount: MountResource, request: MountRequest): SnapshotRe
   if (location !== undefined && !posix.isAbsolute(location) && !win32.isAbsolute(location))
     return refuse('location', 'it is not absolute');
   if (shareWith === mount.metadata.name) return refuse('shareWith', 'it names the Mount itself');
-  if (shareWith !== undefined && (size !== undefined || location !== undefined || unformatted === true))
-    return refuse('shareWith', 'a shared scratch has the size and place that it has');
+  const isOwn = size !== undefined || location !== undefined || unformatted === true || utilityVM === true;
+  if (shareWith !== undefined && isOwn)
+    return refuse('shareWith', 'a shared scratch has the size, place and disks that it has');
   try {
     return snapshotFor(mount, request) ?? refuse('size', 'access is ReadOnly');
   } catch (error) {

@@ -27,6 +27,7 @@ import type {
 } from '../hosts/host.ts';
 import type { NamedSnapshot, NamedSnapshots } from '../state/named-snapshots.ts';
 import type { State } from '../state/state.ts';
+import { scratchAskedFor } from './containerd-labels.ts';
 import { parseFilter } from './filters.ts';
 
 export type { NamedSnapshot } from '../state/named-snapshots.ts';
@@ -263,8 +264,10 @@ export class Snapshotter {
     if (wanted !== undefined && wanted !== format)
       throw new CimletError('failed-precondition', `${operation}: ${parent} is ${format}, not ${wanted}`);
     const chain = below?.chain ?? [];
-    const sharing = scratch?.shareWith === undefined ? {} : { shareWith: snapshotKeyOf(scratch.shareWith) };
-    const own = scratch === undefined ? undefined : { ...scratch, ...sharing };
+    const actives = this.#names.all().flatMap((each) => (each.kind === 'active' ? [each.name] : []));
+    const asked = kind === 'active' ? scratchAskedFor(scratch, labels, actives, operation) : undefined;
+    const sharing = asked?.shareWith === undefined ? {} : { shareWith: snapshotKeyOf(asked.shareWith) };
+    const own = asked === undefined ? undefined : { ...asked, ...sharing };
     const snapshot = { name, kind, parent, format, chain, scratch: own, labels } as const;
     const wasThere = await this.#isOnHost(name, context);
     this.#names.put({ ...snapshot, chain: [...chain], state: 'preparing' });

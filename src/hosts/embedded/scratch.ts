@@ -67,6 +67,12 @@ export async function makeScratch(layout: Layout, request: SnapshotRequest, home
         hint: 'only utility VMs can use one, and they exist on Windows only',
       },
     );
+  if (scratch.utilityVM === true)
+    throw new CimletError(
+      'unsupported-host',
+      `prepare snapshot ${JSON.stringify(key)}: a disk that a utility VM boots with`,
+      { hint: 'such VMs exist on Windows only' },
+    );
   if (scratch.shareWith !== undefined) {
     const owner = await readSnapshotRecord(layout, scratch.shareWith);
     if (owner === undefined)

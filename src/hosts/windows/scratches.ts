@@ -7,6 +7,7 @@
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
+import type { ComputeCore } from '../../native/windows/computecore.ts';
 import type { ComputeStorage } from '../../native/windows/computestorage.ts';
 import { FileAccess, type Kernel32 } from '../../native/windows/kernel32.ts';
 import { AttachFlag, type VirtDisk } from '../../native/windows/virtdisk.ts';
@@ -15,6 +16,7 @@ import { ensureDirectory, exists, listDirectory, removeTree } from '../directori
 import type { LayerFormat, VolumeGuid } from '../host.ts';
 import type { KeyedLock } from '../keyed-lock.ts';
 import { afterFailure, holding, type Resource } from './acquire.ts';
+import { letVmsRead, makeVmScratch } from './vm-scratch.ts';
 import { filesOf } from './volumes.ts';
 
 export const DISK = 'sandbox.vhdx';
@@ -37,6 +39,7 @@ export interface ScratchCalls {
   virtdisk: VirtDisk;
   vmcompute: VmCompute;
   computestorage: ComputeStorage;
+  computecore: Pick<ComputeCore, 'grantVmGroupAccess'>;
   kernel32: Kernel32;
 }
 
@@ -48,6 +51,8 @@ export interface NewScratch {
   /** Default: what is usual for the format. */
   bytes?: number | undefined;
   unformatted?: boolean | undefined;
+  /** With a disk for a utility VM beside it. */
+  utilityVM?: boolean | undefined;
 }
 
 export class Scratches {
@@ -66,6 +71,11 @@ export class Scratches {
    * when that fails is the caller's to remove.
    */
   async make(folder: string, scratch: NewScratch): Promise<void> {
+    await this.#makeDisk(folder, scratch);
+    if (scratch.utilityVM === true) await makeVmScratch(this.#calls, folder, scratch.parents);
+  }
+
+  async #makeDisk(folder: string, scratch: NewScratch): Promise<void> {
     const { format, bytes, unformatted, isView, parents } = scratch;
     const wanted = bytes === undefined ? undefined : wholeMebibytes(BigInt(bytes));
     if (unformatted === true) return this.#makeUnformatted(folder, wanted ?? UNFORMATTED_BYTES);
@@ -194,6 +204,8 @@ export class Scratches {
       await removeTree(temporary);
       try {
         await this.#makeFormatted(temporary, size);
+        // VMs are granted the disks over it one by one, and this with none of them.
+        await letVmsRead(this.#calls, temporary);
         await move(temporary, template);
       } catch (error) {
         throw await afterFailure(error, () => removeTree(temporary));

@@ -29,6 +29,7 @@ import { foldPath, isWithin } from './mount-paths.ts';
 import { DISK, type Scratches } from './scratches.ts';
 import { type Size, sizeUnder } from './size-under.ts';
 import { type Store, soundLayer } from './store.ts';
+import { requireVmFormat, VM_DISK } from './vm-scratch.ts';
 import { isMounted } from './volumes.ts';
 import { topmostFirst } from './wcifs-paths.ts';
 
@@ -70,7 +71,12 @@ async function makeContents(
   request: SnapshotRequest,
   path: string,
 ): Promise<void> {
-  const { kind, chain, format, scratch: { bytes, unformatted, location, shareWith } = {} } = request;
+  const {
+    kind,
+    chain,
+    format,
+    scratch: { bytes, unformatted, location, shareWith, utilityVM } = {},
+  } = request;
   if (chain.length === 0) return ensureDirectory(join(path, 'Files'));
   if (shareWith !== undefined) return;
   const folder = location === undefined ? path : locatedFolder(location, request.key, layout);
@@ -79,7 +85,7 @@ async function makeContents(
     await ensureDirectory(folder);
   }
   const parents = format === 'WCIFS' ? topmostFirst(layout, chain) : [];
-  await scratches.make(folder, { format, parents, isView: kind === 'view', bytes, unformatted });
+  await scratches.make(folder, { format, parents, isView: kind === 'view', bytes, unformatted, utilityVM });
 }
 
 /** Refuses (`failed-precondition`) while something needs it. The caller holds the lock of the snapshot's folder. */
@@ -149,8 +155,16 @@ async function faultOf(store: SnapshotStore, request: SnapshotRequest): Promise<
   for (const chainId of chain)
     if ((await soundLayer(store, { chainId, format })) === undefined)
       return `layer ${chainId} is not committed, or damaged`;
-  const held = join(await scratchFolder(store.layout, request), chain.length === 0 ? 'Files' : DISK);
-  return (await exists(held)) ? undefined : `${held}, which holds what snapshot ${key} is, is gone`;
+  const folder = await scratchFolder(store.layout, request);
+  for (const path of partsOf(request).map((name) => join(folder, name)))
+    if (!(await exists(path))) return `${path}, which holds what snapshot ${key} is, is gone`;
+  return undefined;
+}
+
+/** What holds it, in the folder of its scratch. */
+function partsOf({ chain, scratch }: SnapshotRequest): string[] {
+  if (chain.length === 0) return ['Files'];
+  return scratch?.utilityVM === true ? [DISK, VM_DISK] : [DISK];
 }
 
 /** What a crash left of snapshots. `snapshot` is given with the volume that showed the layers below one. */
@@ -206,6 +220,7 @@ async function checkScratch(layout: Layout, request: SnapshotRequest, operation:
     throw new CimletError('unsupported-host', `${operation}: Windows keeps no two of them in one scratch`, {
       hint: 'leave shareWith out',
     });
+  if (scratch.utilityVM === true) requireVmFormat(format, operation);
   if (scratch.location !== undefined) await checkLocation(layout, scratch.location, operation);
 }
 
@@ -226,9 +241,13 @@ async function checkLocation({ root }: Layout, location: string, operation: stri
 async function sizeOf(layout: Layout, request: SnapshotRequest): Promise<Size> {
   if (request.scratch?.shareWith !== undefined) return { bytes: 0, files: 0 };
   const folder = await scratchFolder(layout, request);
-  if (request.chain.length > 0) return sizeUnder(join(folder, DISK));
-  const { bytes, files } = await sizeUnder(join(folder, 'Files'));
-  return { bytes, files: Math.max(0, files - 1) };
+  const size: Size = { bytes: 0, files: 0 };
+  for (const part of partsOf(request)) {
+    const { bytes, files } = await sizeUnder(join(folder, part));
+    size.bytes += bytes;
+    size.files += files;
+  }
+  return request.chain.length > 0 ? size : { ...size, files: Math.max(0, size.files - 1) };
 }
 
 export function isSnapshotFolder(path: string): boolean {

@@ -99,7 +99,7 @@ export class ComputeCore {
     });
   }
 
-  /** Lets every VM read and write a file. */
+  /** Lets every VM read a file. https://learn.microsoft.com/virtualization/api/hcs/reference/hcsgrantvmgroupaccess */
   async grantVmGroupAccess(file: string): Promise<void> {
     await this.dll.call(`grant VMs access to ${file}`, 'HcsGrantVmGroupAccess', file);
   }
