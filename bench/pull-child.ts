@@ -17,10 +17,7 @@ try {
     digest: undefined,
   });
   const image = await resolveImage(source, { host: { os: 'windows', architecture: 'amd64' } }, signal);
-  await registries.fetchLayers(
-    image.layers.map(({ blob }) => blob),
-    { signal },
-  );
+  await Promise.all(image.layers.map(({ blob }) => registries.fetchLayer(blob, { signal })));
   await registries.recordImage({ reference });
 } finally {
   await registries.close();

@@ -10,13 +10,14 @@ import { RequiredSignatures } from '../images/signatures/required-signatures.ts'
 import type { HostPlatform, ImageSource } from '../images/types.ts';
 import { parseDuration } from '../manifests/quantities.ts';
 import type { ImageResource } from '../manifests/resources.ts';
-import type { DiscardDamaged, FetchLayers, ResolveImage } from '../reconciler/perform.ts';
+import type { DiscardDamaged, FetchLayer, RecordImage, ResolveImage } from '../reconciler/perform.ts';
 import type { RegistrySettings } from './registry-settings.ts';
 
 export interface ImageAccess {
   readonly store: BlobStore;
   resolveImage: ResolveImage;
-  fetchLayers: FetchLayers;
+  fetchLayer: FetchLayer;
+  recordImage: RecordImage;
   discardDamaged: DiscardDamaged;
   close(): Promise<void>;
 }
@@ -68,10 +69,10 @@ export function openImageAccess(options: ImageAccessOptions): ImageAccess {
       if (verify === undefined) return resolved;
       return signatures.require(resolved, { spec: verify, baseDirectory: image.baseDirectory }, signal);
     },
-    async fetchLayers(blobs, effect, image) {
-      await registries.fetchLayers(blobs, effect);
-      const reference = image?.spec.source.registry;
-      if (reference !== undefined) await registries.recordImage({ reference, tags: image?.spec.policy });
+    fetchLayer: (blob, effect) => registries.fetchLayer(blob, effect),
+    async recordImage({ spec: { source, policy } }) {
+      if (source.registry !== undefined)
+        await registries.recordImage({ reference: source.registry, tags: policy });
     },
     async discardDamaged({ file, digest }, signal) {
       if (file === store.pathOf(digest)) await store.discardIfDamaged(digest, signal);

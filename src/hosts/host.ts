@@ -47,6 +47,7 @@ export type Capabilities = Record<Capability, CapabilityState>;
 
 export interface Progress {
   phase:
+    | 'resolving'
     | 'downloading'
     | 'unpacking'
     | 'committing'
@@ -58,6 +59,8 @@ export interface Progress {
   /** Bytes of input handled so far and in all. */
   done: number;
   total: number;
+  /** Where several blobs are handled at a time: the one that this is about. */
+  blob?: { digest: Digest; done: number; total: number };
 }
 
 export interface EffectContext {

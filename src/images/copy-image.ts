@@ -11,7 +11,9 @@ import { describePlace, type ImagePlace } from './image-place.ts';
 import { listOffers } from './oci-image.ts';
 import { ociLayoutSource } from './oci-layout.ts';
 import { choosePlatform, describePlatform } from './platform.ts';
+import { linkAbort } from './registry/linked-abort.ts';
 import type { Registries } from './registry/registries.ts';
+import { sumProgress } from './sum-progress.ts';
 import type {
   Descriptor,
   HostPlatform,
@@ -103,7 +105,7 @@ export async function readImage(
     });
     if (source.open === undefined) throw new Error(`${source.name} can't be copied as it is`);
     const content = await select(await source.open(signal), source.name);
-    await registries.fetchLayers(content.blobs.map(toLayerBlob), effect);
+    await fetchAll(content.blobs.map(toLayerBlob), registries, effect);
     return { content, reference };
   }
   const tag = place.kind === 'store' ? place.reference : place.tag;
@@ -118,6 +120,28 @@ export async function readImage(
     content: await select(opened, describePlace(place)),
     reference: tag ?? entry?.annotations['org.opencontainers.image.ref.name'],
   };
+}
+
+/** The first failure ends them all: half an image is no use here. */
+async function fetchAll(
+  blobs: readonly LayerBlob[],
+  registries: Registries,
+  effect: EffectContext,
+): Promise<void> {
+  const siblings = linkAbort(effect.signal);
+  const progressOf = sumProgress(blobs, effect);
+  const fetching = blobs.map((blob) =>
+    registries.fetchLayer(blob, { ...effect, signal: siblings.signal, progress: progressOf(blob) }),
+  );
+  try {
+    await Promise.all(fetching);
+  } catch (error) {
+    siblings.abort(error);
+    await Promise.allSettled(fetching);
+    throw error;
+  } finally {
+    siblings.unlink();
+  }
 }
 
 /** An image of a root. Throws `not-found` when it has none of that reference. */

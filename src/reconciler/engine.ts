@@ -13,7 +13,7 @@ import { resolveArchives } from './archives.ts';
 import { canonicalJson } from './canonical.ts';
 import type { Obstacle } from './desired.ts';
 import { type ExecuteOptions, type Execution, executePlan } from './execute.ts';
-import type { DiscardDamaged, FetchLayers, ResolveImage } from './perform.ts';
+import type { DiscardDamaged, FetchLayer, RecordImage, ResolveImage } from './perform.ts';
 import { planApply, planDelete } from './plan.ts';
 import { selectTargets } from './resource-graph.ts';
 import type { Concurrency } from './schedule.ts';
@@ -28,7 +28,8 @@ export interface EngineServices {
   state: State;
   resolveImage: ResolveImage;
   /** Absent where no image comes from a registry. */
-  fetchLayers?: FetchLayers | undefined;
+  fetchLayer?: FetchLayer | undefined;
+  recordImage?: RecordImage | undefined;
   discardDamaged?: DiscardDamaged | undefined;
   concurrency?: Concurrency | undefined;
   clock?: Clock | undefined;

@@ -7,10 +7,22 @@ import type { Clock } from '../machines/drive-machine.ts';
 import { resourceKey } from '../manifests/resources.ts';
 import type { State } from '../state/state.ts';
 import type { Backoffs } from './backoff.ts';
-import { type DiscardDamaged, type FetchLayers, performAction, type ResolveImage } from './perform.ts';
+import {
+  type DiscardDamaged,
+  type FetchLayer,
+  performAction,
+  type RecordImage,
+  type ResolveImage,
+} from './perform.ts';
 import { retryPolicyOf, timeoutMsOf } from './retry-policy.ts';
 import { RootHashes } from './root-hashes.ts';
-import { type Concurrency, DEFAULT_CONCURRENCY, type RunningAction, runActions } from './schedule.ts';
+import {
+  type Concurrency,
+  DEFAULT_CONCURRENCY,
+  type RunningAction,
+  runActions,
+  type ScheduleOptions,
+} from './schedule.ts';
 import { settleRecords } from './settle.ts';
 import { createStatusWriter, ownKey } from './status-writer.ts';
 import type { DeclaredSource, ExecutionEvent, ExecutionResult, Plan, PlannedAction } from './types.ts';
@@ -27,7 +39,8 @@ export interface ExecuteServices {
   state: State;
   resolveImage: ResolveImage;
   /** Absent where no image comes from a registry. */
-  fetchLayers?: FetchLayers | undefined;
+  fetchLayer?: FetchLayer | undefined;
+  recordImage?: RecordImage | undefined;
   discardDamaged?: DiscardDamaged | undefined;
   /** Shared by all that execute plans on this host at the same time. */
   locks: KeyedLock;
@@ -99,7 +112,7 @@ export async function executePlan(
     return resource === undefined ? undefined : backoffs?.failed(resource, error);
   };
   const startedAt = new Map<string, number>();
-  const perform = (action: PlannedAction, signal: AbortSignal): Promise<void> => {
+  const perform: ScheduleOptions['perform'] = (action, signal, arrivals) => {
     const resource = resourceOf(action);
     const policy = retryPolicyOf(resource);
     startedAt.set(action.id, performance.now());
@@ -117,9 +130,9 @@ export async function executePlan(
         return services.resolveImage(imageOf(name), attemptSignal);
       },
       discardDamaged: services.discardDamaged,
-      fetchLayers: async (blobs, effect, name) => {
-        await services.fetchLayers?.(blobs, effect, name === undefined ? undefined : imageOf(name));
-      },
+      fetchLayer: async (blob, effect) => services.fetchLayer?.(blob, effect),
+      recordImage: async (name) => services.recordImage?.(imageOf(name)),
+      arrivals,
       onProgress: (progress) => emit({ type: 'action.progressed', action, ...progress }),
       onWarning: (message) => {
         state.recordEvent({ key: action.id, type: 'Warning', reason: 'Warned', message });

@@ -4,6 +4,7 @@ import { stat } from 'node:fs/promises';
 import { CimletError, classify, isErrorCode } from '../errors.ts';
 import type { EffectContext, Host, LayerBlob, LayerRef, Progress } from '../hosts/host.ts';
 import type { KeyedLock } from '../hosts/keyed-lock.ts';
+import { sumProgress } from '../images/sum-progress.ts';
 import { type Clock, type DriveOptions, driveMachine } from '../machines/drive-machine.ts';
 import { createImageMachine } from '../machines/image-machine.ts';
 import { createMergeMachine } from '../machines/merge-machine.ts';
@@ -13,6 +14,7 @@ import { createSnapshotMachine } from '../machines/snapshot-machine.ts';
 import type { ImageResource, ResourceKey } from '../manifests/resources.ts';
 import type { ChainFacts, ResourceFacts } from '../state/records.ts';
 import type { State } from '../state/state.ts';
+import type { Arrivals } from './arrivals.ts';
 import { isShownMerged } from './derive-chain.ts';
 import type { RootHashes } from './root-hashes.ts';
 import { mergeId } from './situation.ts';
@@ -20,15 +22,11 @@ import type { PlannedAction, ResolvedImage, Work } from './types.ts';
 
 export type ResolveImage = (image: ImageResource, signal: AbortSignal) => Promise<ResolvedImage>;
 
-/**
- * Brings layers here that are in a registry; those that are here already, or come from elsewhere, are left alone. With
- * `image`, they are all of its layers, and it counts as fetched from then on.
- */
-export type FetchLayers = (
-  blobs: readonly LayerBlob[],
-  effect: EffectContext,
-  image?: ImageResource,
-) => Promise<void>;
+/** Brings a layer here that is in a registry; one that is here already, or comes from elsewhere, is left alone. */
+export type FetchLayer = (blob: LayerBlob, effect: EffectContext) => Promise<void>;
+
+/** Remembers that all layers of the image are here. */
+export type RecordImage = (image: ImageResource) => Promise<void>;
 
 /** Removes a fetched layer when its bytes are not what they should be, so that the next attempt fetches it again. */
 export type DiscardDamaged = (blob: LayerBlob, signal: AbortSignal) => Promise<void>;
@@ -37,7 +35,10 @@ export interface PerformContext {
   host: Host;
   state: State;
   resolveImage: (name: string, signal: AbortSignal) => Promise<ResolvedImage>;
-  fetchLayers: (blobs: readonly LayerBlob[], effect: EffectContext, image?: string) => Promise<void>;
+  fetchLayer: FetchLayer;
+  recordImage: (name: string) => Promise<void>;
+  /** Told of each blob that is here, before all are. */
+  arrivals: Arrivals;
   discardDamaged: DiscardDamaged | undefined;
   /** Held while a chain is merged, across all runs of the engine. */
   locks: KeyedLock;
@@ -91,7 +92,8 @@ async function performImage(work: WorkOf<'resolveImage'>, context: PerformContex
   let facts: ResourceFacts = {};
   const machine = createImageMachine({
     resolveImage: (name) =>
-      attempt(context, `resolve image ${name}`, async ({ signal }) => {
+      attempt(context, `resolve image ${name}`, async ({ signal, progress }) => {
+        progress?.({ phase: 'resolving', done: 0, total: 0 });
         const image = await context.resolveImage(name, signal);
         if (image.digest !== work.digest) {
           throw new CimletError(
@@ -102,15 +104,31 @@ async function performImage(work: WorkOf<'resolveImage'>, context: PerformContex
         }
         facts = { image: factsOf(image) };
       }),
-    fetchBlobs: async (name) => {
-      await attempt(context, `fetch image ${name}`, (effect) =>
-        context.fetchLayers(work.blobs, effect, name),
-      );
-      for (const blob of work.blobs) await checkBlob(blob, name);
-    },
+    fetchBlobs: (name) =>
+      attempt(context, `fetch image ${name}`, async (effect) => {
+        await fetchBlobs(work, context, effect);
+        await context.recordImage(name);
+      }),
   });
   await drive(machine, { image: work.image, retry: context.retry }, context);
   state.recordApplied(`Image/${work.image}`, facts);
+}
+
+/** All are tried, whatever happens to one: what is built of the others doesn't wait for it. */
+async function fetchBlobs(
+  { image, blobs }: WorkOf<'resolveImage'>,
+  { fetchLayer, arrivals }: PerformContext,
+  effect: EffectContext,
+): Promise<void> {
+  const wanted = new Map(blobs.map((blob) => [blob.digest, blob]));
+  const progressOf = sumProgress([...wanted.values()], effect);
+  const fetching = [...wanted.values()].map(async (blob) => {
+    await fetchLayer(blob, { ...effect, progress: progressOf(blob) });
+    await checkBlob(blob, image);
+    arrivals.add(blob.digest);
+  });
+  const failed = (await Promise.allSettled(fetching)).find(({ status }) => status === 'rejected');
+  if (failed?.status === 'rejected') throw failed.reason;
 }
 
 function factsOf(image: ResolvedImage): NonNullable<ResourceFacts['image']> {
@@ -145,7 +163,7 @@ async function buildLayer(
       const { chainId, format, diffId, parents } = wanted;
       state.intendSnapshot({ chainId, format, diffId, parent: parents.at(-1), neededBy: action.neededBy });
       return attempt(context, `unpack layer ${chainId}`, async (effect) => {
-        await context.fetchLayers([wanted.blob], effect);
+        await context.fetchLayer(wanted.blob, effect);
         try {
           return await host.unpackLayer(wanted, effect);
         } catch (error) {

@@ -1,7 +1,8 @@
 /** Runs actions in dependency order, as many at once as each class of work allows. */
 
 import { CimletError } from '../errors.ts';
-import type { LayerBlob } from '../hosts/host.ts';
+import type { Digest, LayerBlob } from '../hosts/host.ts';
+import { Arrivals } from './arrivals.ts';
 import type { ExecutionResult, PlannedAction, Work } from './types.ts';
 
 export type WorkClass = 'resolving' | 'unpacking' | 'merging' | 'mounting' | 'removing' | 'recording';
@@ -39,6 +40,7 @@ export interface RunningAction {
   /** Settles with the action. */
   done: Promise<void>;
   abort(): void;
+  arrivals: Arrivals;
 }
 
 export interface ScheduleOptions {
@@ -52,8 +54,8 @@ export interface ScheduleOptions {
   pause?: AbortSignal | undefined;
   /** What a paused run handed back. What is no longer planned like that is aborted first, and waited for. */
   carriedOver?: readonly RunningAction[] | undefined;
-  /** Does it; rejects when it failed. */
-  perform: (action: PlannedAction, signal: AbortSignal) => Promise<void>;
+  /** Does it; rejects when it failed. Blobs that `arrivals` is told of may be unpacked before it has ended. */
+  perform: (action: PlannedAction, signal: AbortSignal, arrivals: Arrivals) => Promise<void>;
   onSucceeded: (action: PlannedAction) => void;
   onFailed: (action: PlannedAction, error: Error) => void;
   onSkipped: (action: PlannedAction, because: string) => void;
@@ -64,7 +66,10 @@ export interface ScheduleResult extends ExecutionResult {
   unfinished: RunningAction[];
 }
 
-/** What depends on a failed action is skipped, everything else is done. */
+/**
+ * What depends on a failed action is skipped, everything else is done. A layer doesn't wait for all of its image, only
+ * for its own blob.
+ */
 export async function runActions(
   actions: readonly PlannedAction[],
   options: ScheduleOptions,
@@ -78,6 +83,7 @@ export async function runActions(
   const queues = new Map<WorkClass, { ready: PlannedAction[]; next: number; running: number }>();
   const settled = new Set<string>();
   const running = new Map<string, { started: RunningAction; settling: Promise<void> }>();
+  let somethingArrived = Promise.withResolvers<void>();
   let isHandedBack = false;
 
   const queueOf = (action: PlannedAction) => {
@@ -91,13 +97,19 @@ export async function runActions(
   const skip = (first: PlannedAction, because: string) => {
     const pending = [{ action: first, because }];
     for (let entry = pending.pop(); entry !== undefined; entry = pending.pop()) {
-      if (settled.has(entry.action.id)) continue;
+      if (settled.has(entry.action.id) || running.has(entry.action.id)) continue;
       settled.add(entry.action.id);
       result.skipped.push(entry);
       options.onSkipped(entry.action, entry.because);
       for (const action of dependants.get(entry.action.id) ?? [])
         pending.push({ action, because: entry.because });
     }
+  };
+  /** One thing less that it waits for. */
+  const release = (action: PlannedAction) => {
+    const left = (waiting.get(action.id) ?? 0) - 1;
+    waiting.set(action.id, left);
+    if (left === 0 && !settled.has(action.id) && !adopted.has(action.id)) queueOf(action).ready.push(action);
   };
   const settle = async (action: PlannedAction, done: Promise<void>) => {
     const error = await done.then(
@@ -114,12 +126,16 @@ export async function runActions(
     }
     result.succeeded++;
     options.onSucceeded(action);
-    for (const dependant of dependants.get(action.id) ?? []) {
-      const left = (waiting.get(dependant.id) ?? 0) - 1;
-      waiting.set(dependant.id, left);
-      if (left === 0 && !settled.has(dependant.id) && !running.has(dependant.id))
-        queueOf(dependant).ready.push(dependant);
-    }
+    for (const dependant of dependants.get(action.id) ?? []) release(dependant);
+  };
+  const arrived = (action: PlannedAction, digest: Digest) => {
+    const all = dependants.get(action.id) ?? [];
+    dependants.set(
+      action.id,
+      all.filter(({ work }) => !unpacks(work, digest)),
+    );
+    for (const dependant of all) if (unpacks(dependant.work, digest)) release(dependant);
+    somethingArrived.resolve();
   };
   const start = (action: PlannedAction) => {
     const queue = queueOf(action);
@@ -130,6 +146,7 @@ export async function runActions(
       running.delete(action.id);
     });
     running.set(action.id, { started, settling });
+    started.arrivals.listen((digest) => arrived(action, digest));
   };
   const startReady = () => {
     for (const [name, queue] of queues) {
@@ -155,18 +172,20 @@ export async function runActions(
       if (known === undefined) dependants.set(id, [action]);
       else known.push(action);
     }
-    if (adopted.has(action.id)) start(action);
-    else if (dependencies.length === 0) queueOf(action).ready.push(action);
+    if (dependencies.length === 0 && !adopted.has(action.id)) queueOf(action).ready.push(action);
   }
+  for (const action of actions) if (adopted.has(action.id)) start(action);
   const paused = abortOf(pause);
   try {
     // Also when paused by now: each run starts something, however fast they follow one another.
     if (!signal.aborted) startReady();
     for (;;) {
+      somethingArrived = Promise.withResolvers();
       if (!signal.aborted && !isPaused()) startReady();
       const awaited = mustWait().map(({ settling }) => settling);
       if (awaited.length === 0) break;
-      await Promise.race(pause?.aborted === true ? awaited : [...awaited, paused.happened]);
+      const news = pause?.aborted === true ? [] : [paused.happened, somethingArrived.promise];
+      await Promise.race([...awaited, ...news]);
     }
   } catch (error) {
     // Only a bug or a failing state database gets here; what is being done to the host is waited for all the same.
@@ -193,8 +212,15 @@ function startAction(action: PlannedAction, { perform, signal }: ScheduleOptions
   const abort = (): void => own.abort();
   if (signal.aborted) abort();
   signal.addEventListener('abort', abort, { once: true });
-  const done = perform(action, own.signal).finally(() => signal.removeEventListener('abort', abort));
-  return { action, done, abort };
+  const arrivals = new Arrivals();
+  const done = perform(action, own.signal, arrivals).finally(() =>
+    signal.removeEventListener('abort', abort),
+  );
+  return { action, done, abort, arrivals };
+}
+
+function unpacks(work: Work, digest: Digest): boolean {
+  return work.do === 'buildLayer' && work.request.blob.digest === digest;
 }
 
 /** Of what still runs, by id, what is planned again as it is; aborts the rest and waits until it has ended. */

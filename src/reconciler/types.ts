@@ -9,6 +9,7 @@ import type {
   LayerRef,
   MergeRequest,
   MountRequest,
+  Progress,
   SnapshotRequest,
   UnpackRequest,
   VolumeGuid,
@@ -114,7 +115,7 @@ export interface PlannedAction {
   bytes: number;
   /** One line of facts: path, digest, layers, format. */
   detail: string;
-  /** Ids of the actions that must succeed first. */
+  /** Ids of the actions that must succeed first; of a layer's image, only the layer's own blob has to be here. */
   dependsOn: string[];
   /** Of a snapshot or merged CIM: the first resource, in plan order, that needs it; its retry and timeout apply. */
   neededBy?: ResourceKey | undefined;
@@ -160,7 +161,7 @@ export type { Condition, ConditionType } from '../state/records.ts';
 /** What executing a plan reports as it happens. */
 export type ExecutionEvent =
   | { type: 'action.started'; action: PlannedAction }
-  | { type: 'action.progressed'; action: PlannedAction; phase: string; done: number; total: number }
+  | ({ type: 'action.progressed'; action: PlannedAction } & Progress)
   | { type: 'action.retrying'; action: PlannedAction; attempt: number; delayMs: number; error: Error }
   | { type: 'action.warned'; action: PlannedAction; message: string }
   | { type: 'action.succeeded'; action: PlannedAction; durationMs: number; message?: string | undefined }

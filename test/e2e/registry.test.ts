@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { watch } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { stall, startFaultProxy } from '../images/registry/fault-proxy.ts';
 import {
@@ -72,6 +73,32 @@ describe.runIf(canRunRegistry)('images from a registry', () => {
     await cimlet(['plan', '--detailed-exitcode']);
     await cimlet(['plan', '--offline']);
     expectNoSecretBelow(world.root);
+  });
+
+  it('are unpacked while later layers are still on their way', async () => {
+    const last = layerItems({ last: noise(50_000, 'last').toString('latin1') });
+    const { world, proxy, env } = await startWorld([BASE, PATCH, last]);
+    const firstIsCommitted = Promise.withResolvers<void>();
+    proxy.fault = async ({ asked, answer }) => {
+      // No other blob of the image is as large.
+      if (asked.kind === 'blob' && answer.body.length > 50_000) await firstIsCommitted.promise;
+      return 'untouched' as const;
+    };
+    const args = [MAIN, 'apply', '--yes', '-f', world.manifest, '--root', world.root];
+    const child = spawn(process.execPath, args, {
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const closed = once(child, 'close');
+    const lines: string[] = [];
+    for await (const line of createInterface({ input: child.stdout })) {
+      lines.push(line);
+      if (/^Snapshot\/\w+ done/.test(line)) firstIsCommitted.resolve();
+    }
+    expect(await closed).toEqual([0, null]);
+    const at = (pattern: RegExp) => lines.findIndex((line) => pattern.test(line));
+    expect(at(/^Snapshot\/\w+ done/)).toBeLessThan(at(/^Image\/app done/));
+    expect(statSync(join(world.mountPoint, 'last')).size).toBeGreaterThan(50_000);
   });
 
   it('are fetched again when a layer has to be built and its blob is gone or damaged', async () => {

@@ -45,7 +45,7 @@ describe('a run that is paused', () => {
   it('hands back what builds, and the next run takes it over', async () => {
     heldUp = 'unpackLayer';
     const first = await (await runUntilPaused(APP)).running;
-    expect(first.unfinished?.running.map(({ action }) => action.kind)).toEqual(['Snapshot']);
+    expect(first.unfinished?.running.map(({ action }) => action.kind)).toContain('Snapshot');
     const planned = await world.engine.plan(requestOf([...APP, ...TOOLS]), signal);
     const second = world.engine.apply(planned, { signal, carriedOver: first.unfinished });
     release();
@@ -66,7 +66,7 @@ describe('a run that is paused', () => {
     const second = world.engine.apply(planned, { signal, carriedOver: first.unfinished });
     release();
     await second;
-    const base = first.unfinished?.running[0]?.action.name;
+    const base = first.unfinished?.running.find(({ action }) => action.kind === 'Snapshot')?.action.name;
     expect(calls('unpackLayer').filter(({ subject }) => subject === base)).toHaveLength(1);
   });
 

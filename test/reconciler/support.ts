@@ -13,6 +13,7 @@ import type {
   Resource,
 } from '../../src/manifests/resources.ts';
 import { createEngine, type Engine, type PlanRequest } from '../../src/reconciler/engine.ts';
+import type { FetchLayer } from '../../src/reconciler/perform.ts';
 import type {
   DeclaredSource,
   ExecutionEvent,
@@ -101,7 +102,7 @@ export interface World {
   close(): void;
 }
 
-export function openWorld(options: MemoryHostOptions = {}): World {
+export function openWorld(options: MemoryHostOptions & { fetchLayer?: FetchLayer } = {}): World {
   const root = mkdtempSync(join(tmpdir(), 'cimlet-reconciler-'));
   const blob = join(root, 'blob');
   writeFileSync(blob, Buffer.alloc(100));
@@ -128,6 +129,7 @@ export function openWorld(options: MemoryHostOptions = {}): World {
       host,
       state: world.state,
       clock: hastyClock,
+      fetchLayer: options.fetchLayer,
       resolveImage: async ({ metadata }) => {
         const layers = world.images.get(metadata.name);
         if (layers === undefined)

@@ -16,7 +16,6 @@ import { downloadBlob } from './download.ts';
 import { findEndpoints } from './endpoints.ts';
 import type { RegistryServices } from './exchange.ts';
 import { createHttpClient } from './http.ts';
-import { linkAbort } from './linked-abort.ts';
 import { type PickedTags, pickedSource } from './picked-source.ts';
 import { proxySettingsOf } from './proxies.ts';
 import { pushImage } from './push.ts';
@@ -70,8 +69,8 @@ export interface RegistryImage {
 /** The registries of one session: their connections, tokens, and the layers they are known to have. */
 export interface Registries {
   source(image: RegistryImage): ImageSource;
-  /** Brings layers here that images resolved in this session have; those that no registry is known for are left alone. */
-  fetchLayers(blobs: readonly LayerBlob[], effect: EffectContext): Promise<void>;
+  /** Brings a layer here that an image resolved in this session has; one that no registry is known for is left alone. */
+  fetchLayer(blob: LayerBlob, effect: EffectContext): Promise<void>;
   /** Remembers that all of the image resolved last for this is here. */
   recordImage(image: Pick<RegistryImage, 'reference' | 'tags'>): Promise<void>;
   /** What signs images of a repository, with any of these digests. */
@@ -133,9 +132,10 @@ export function openRegistries(options: RegistryOptions): Registries {
   const fetchLayer = async (
     { digest, size }: LayerBlob,
     { client, descriptor, foreignLayers, image }: LayerToFetch,
-    signal: AbortSignal,
-    onProgress: (received: number) => void,
+    { signal, progress }: EffectContext,
   ): Promise<void> => {
+    const onProgress = (received: number) =>
+      progress?.({ phase: 'downloading', done: received, total: size });
     if (size > layerBytes) {
       throw new CimletError(
         'failed-precondition',
@@ -151,6 +151,7 @@ export function openRegistries(options: RegistryOptions): Registries {
       await downloadBlob(ingest, { places, image, slots, rate, backoff, minimumRate, signal, onProgress });
     };
     await store.addBlob({ digest, size }, fill, signal);
+    onProgress(size);
   };
 
   return {
@@ -180,31 +181,10 @@ export function openRegistries(options: RegistryOptions): Registries {
         open,
       });
     },
-    async fetchLayers(blobs, { signal, progress }) {
-      const wanted = new Map(blobs.map((blob) => [blob.digest, blob]));
-      const total = [...wanted.values()].reduce((sum, { size }) => sum + size, 0);
-      const received = new Map<Digest, number>();
-      const report = (blob: LayerBlob, bytes: number) => {
-        received.set(blob.digest, bytes);
-        const done = [...received.values()].reduce((sum, each) => sum + each, 0);
-        progress?.({ phase: 'downloading', done, total });
-      };
-      const siblings = linkAbort(signal);
-      const fetching = [...wanted.values()].map(async (blob) => {
-        const layer = layers.get(blob.digest);
-        if (layer === undefined || blob.file !== store.pathOf(blob.digest)) return;
-        await fetchLayer(blob, layer, siblings.signal, (bytes) => report(blob, bytes));
-        received.set(blob.digest, blob.size);
-      });
-      try {
-        await Promise.all(fetching);
-      } catch (error) {
-        siblings.abort(error);
-        await Promise.allSettled(fetching);
-        throw error;
-      } finally {
-        siblings.unlink();
-      }
+    async fetchLayer(blob, effect) {
+      const layer = layers.get(blob.digest);
+      if (layer !== undefined && blob.file === store.pathOf(blob.digest))
+        await fetchLayer(blob, layer, effect);
     },
     async recordImage(image) {
       await resolved.get(identityOf(image))?.();

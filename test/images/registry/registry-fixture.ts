@@ -18,6 +18,7 @@ import {
   type RegistryOptions,
 } from '../../../src/images/registry/registries.ts';
 import { resolveImage } from '../../../src/images/resolve-image.ts';
+import { sumProgress } from '../../../src/images/sum-progress.ts';
 import type { ResolvedImage } from '../../../src/images/types.ts';
 import { hasTool, requireOrSkip } from '../../support/requirements.ts';
 
@@ -202,7 +203,10 @@ export async function pull(reference: string, options: PullOptions): Promise<Res
     const resolved = await resolveImage(source, request, signal);
     if (resolveOnly === true) return resolved;
     const blobs = resolved.layers.map(({ blob }) => blob);
-    await registries.fetchLayers(blobs, { signal, ...(progress === undefined ? {} : { progress }) });
+    const progressOf = sumProgress(blobs, progress === undefined ? {} : { progress });
+    const fetching = blobs.map((blob) => registries.fetchLayer(blob, { signal, progress: progressOf(blob) }));
+    const [failed] = (await Promise.allSettled(fetching)).filter(({ status }) => status === 'rejected');
+    if (failed?.status === 'rejected') throw failed.reason;
     await registries.recordImage({ reference, tags: image?.tags });
     return resolved;
   } finally {
