@@ -223,8 +223,11 @@ export class ImageWriter {
     return isDirectory(this.#files.slot(id)) ? this.#directories.list(id) : [];
   }
 
-  /** Writes directories and tables and makes everything durable, under temporary names. The image is readable only then. */
-  finish(): FinishedCim {
+  /**
+   * Writes directories and tables and makes everything durable, under temporary names. The image is readable only then. With `regionGuid` it is
+   * as if it had been begun with that one, but for the names of its files: for who knows only now what it is (see `renameUnpublished`).
+   */
+  finish({ regionGuid = this.#regionGuid }: { regionGuid?: string | undefined } = {}): FinishedCim {
     const operation = this.#begin('finish', '/');
     for (const { id, links } of this.#directories.changed()) {
       const bytes = encodeLinkTable(operation, links, 4, (table, at, file) => table.writeUInt32LE(file, at));
@@ -247,7 +250,7 @@ export class ImageWriter {
     const parent = this.#parent?.header;
     const files = this.#store.finish(
       encodeImageHeader({
-        own: { guid: this.#regionGuid, count: REGION_TYPES.length },
+        own: { guid: regionGuid, count: REGION_TYPES.length },
         parents: parent === undefined ? [] : [...parent.parents, parent.own],
         filesystem,
       }),

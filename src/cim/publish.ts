@@ -29,6 +29,25 @@ function publishFile(directory: string, file: string): void {
     throw new CimletError('not-found', `publish ${to}: neither it nor its temporary file exists`);
 }
 
+/** The name of an image that is not published yet, and the GUID that its other files are named by. */
+export interface ImageNames {
+  name: string;
+  regionGuid: string;
+}
+
+/** Gives the files that `CimWriter.finish` left under temporary names those of another image; `publishCim` makes it durable. */
+export function renameUnpublished(directory: string, from: ImageNames, to: ImageNames): void {
+  const filesOf = ({ name, regionGuid }: ImageNames) => [
+    ...setFileNames({ guid: regionGuid, count: REGION_TYPES.length }),
+    imageFileName(name),
+  ];
+  const names = filesOf(to);
+  for (const [index, file] of filesOf(from).entries()) {
+    const target = join(directory, `${TEMPORARY_PREFIX}${names[index]}`);
+    attempt(`name ${target}`, () => renameSync(join(directory, TEMPORARY_PREFIX + file), target));
+  }
+}
+
 /** Gives a container file that was written anew its final name, durably; doing it again is fine. */
 export function publishContainer(file: string): void {
   publishFile(dirname(file), basename(file));

@@ -23,6 +23,11 @@ export function chainIdOn(parent: ChainId | undefined, diffId: DiffId): ChainId 
   return `sha256:${createHash('sha256').update(`${parent} ${diffId}`).digest('hex')}` as ChainId;
 }
 
+/** What the layer that a snapshot becomes is called by until its content, and so its chain ID, is known. */
+export function provisionalChainId(key: string): ChainId {
+  return `sha256:${createHash('sha256').update(`cimlet snapshot ${key}`).digest('hex')}` as ChainId;
+}
+
 /** What a snapshot's folder is called: a key may hold anything. */
 export function snapshotGuid(key: string): string {
   return uuidV5(`snapshot/${key}`, NAMESPACE);

@@ -13,9 +13,8 @@ export const LAYER_DISK = 'layer.vhd';
 export const LINUX_DISK_BUILDER = 'linux-disk/1';
 const MAX_DISK_BYTES = 128 * 2 ** 30;
 
-export interface UnpackLinuxJob {
-  blob: LayerBlob;
-  diffId: DiffId;
+/** The disk to write. */
+export interface LinuxDiskTarget {
   /** What is left of it on failure is the caller's to remove. */
   file: string;
   /** Disks of the layers below, topmost first. */
@@ -23,16 +22,27 @@ export interface UnpackLinuxJob {
   seal: boolean;
 }
 
+export interface UnpackLinuxJob extends LinuxDiskTarget {
+  blob: LayerBlob;
+  diffId: DiffId;
+}
+
 /** Decodes and verifies a blob. The same layer over the same ones gives the same bytes. */
 export async function unpackLinux(job: UnpackLinuxJob, control: JobControl): Promise<LayerDisk> {
-  const { signal } = control;
-  const { seal: verity, lower } = job;
-  const options = { verity, lower, inlineData: false, maxSize: MAX_DISK_BYTES, signal };
   try {
-    return await writeLayerDisk(openJobTar(job, control), job.file, options);
+    return await writeLinuxDisk(openJobTar(job, control), job, control);
   } catch (error) {
     throw nameCulprit(error, job, job.lower);
   }
+}
+
+/** The same of an uncompressed tar. */
+export async function writeLinuxDisk(
+  tar: AsyncIterable<Uint8Array>,
+  { file, lower, seal: verity }: LinuxDiskTarget,
+  { signal }: JobControl,
+): Promise<LayerDisk> {
+  return writeLayerDisk(tar, file, { verity, lower, inlineData: false, maxSize: MAX_DISK_BYTES, signal });
 }
 
 /** A committed Linux layer's disk. */

@@ -4,7 +4,12 @@ import { CimletError } from '../errors.ts';
 import type { CommittedLayer, MergedChain, MergeRequest, UnpackRequest } from './host.ts';
 
 /** Throws `invalid-manifest` for what can't be unpacked. */
-export function checkUnpackRequest({ chainId, format, seal, vhdFooter }: UnpackRequest): void {
+export function checkUnpackRequest({
+  chainId,
+  format,
+  seal,
+  vhdFooter,
+}: Pick<UnpackRequest, 'chainId' | 'format' | 'seal' | 'vhdFooter'>): void {
   if (format === 'ForkedCIM' && (seal === true || vhdFooter === true))
     throw new CimletError(
       'invalid-manifest',

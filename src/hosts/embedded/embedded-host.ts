@@ -39,11 +39,18 @@ import { readMountRecord, readMountRecords, writeMountRecord } from '../mount-re
 import { readLayerRecord, readLayerRecords, readMergeRecords } from '../records.ts';
 import { readSnapshotRecords, requireSnapshot } from '../snapshot-records.ts';
 import { checkSnapshotRequest } from '../snapshot-request.ts';
-import { exportSnapshotTar, withUnpackRequest } from './commit-snapshot.ts';
+import { exportSnapshotTar, withLayerPlan } from './commit-snapshot.ts';
 import { noteDamage } from './damage.ts';
 import { exportLayerTar } from './export-layer.ts';
 import { requireDisks } from './layer-disks.ts';
-import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
+import {
+  adoptLayer,
+  buildLayer,
+  commitLayer,
+  type LayerPlan,
+  removeLayerFiles,
+  unpackLayer,
+} from './layer-store.ts';
 import { removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
 import { readMountInfo } from './mount-info.ts';
 import { checkMountPath, takeAway } from './mounting.ts';
@@ -330,14 +337,33 @@ class EmbeddedHost implements Host {
     return this.#withSnapshot(key, context, operation, async () => {
       const record = await requireSnapshot(this.#layout, key, operation);
       await this.#requireUnused(key, operation);
-      const layer = await withUnpackRequest(this.#layout, record, options, context, async (request) => {
-        options.onChainId?.(request.chainId);
-        await this.unpackLayer(request, context);
-        return this.commitLayer(request, context);
-      });
+      const layer = await withLayerPlan(this.#layout, record, options, context, (plan) =>
+        this.#commitPlanned(plan, options, context),
+      );
       await removeSnapshot(this.#layout, key);
       return layer;
     });
+  }
+
+  /** Writes the layer by another name, since only what was read to its end says what it is. */
+  async #commitPlanned(
+    plan: LayerPlan,
+    { onChainId }: CommitOptions,
+    context: EffectContext,
+  ): Promise<CommittedLayer> {
+    const { format } = plan;
+    const operation = `commit layer ${plan.chainId}`;
+    await this.#require(`${format}.write`, operation);
+    if (plan.seal === true) await this.#require('seal', operation);
+    const layer = await this.#withLayer(plan, context, 'write', () =>
+      buildLayer(this.#layout, plan, context, async (record) => {
+        onChainId?.(record.layer.chainId);
+        const adopt = () => adoptLayer(this.#layout, plan, record, context);
+        await this.#withLayer(record.layer, context, 'unpack', adopt);
+        return record.layer;
+      }),
+    );
+    return this.commitLayer(layer, context);
   }
 
   async removeSnapshot(key: string, context: EffectContext): Promise<void> {

@@ -1,24 +1,42 @@
 /** The work done in a worker thread: plain data in, plain data out, so that it crosses the thread's border. */
 
-import type { DiffId, LayerBlob } from '../host.ts';
+import type { ChainId, DiffId, LayerBlob } from '../host.ts';
 import type { LayerDisk } from '../layer-disk.ts';
 import type { StoredFile } from '../records.ts';
-import type { UnpackLinuxJob } from '../unpack-linux.ts';
+import type { LinuxDiskTarget } from '../unpack-linux.ts';
 import type { SealCheck, SealedContainer } from './seal-check.ts';
 
-interface UnpackInput {
-  blob: LayerBlob;
+/** What was written over a chain, which becomes the tar of a layer. */
+export interface UpperTar {
+  /** The overlay's upper directory. */
+  upper: string;
+  /** Shows the Windows layers below; undefined when there are none. */
+  cim?: ShownCim | undefined;
+  /** It becomes a Linux layer. */
+  isLinux: boolean;
+}
+
+/** Where the tar of a layer comes from. */
+export type LayerSource = { kind: 'blob'; blob: LayerBlob; diffId: DiffId } | ({ kind: 'upper' } & UpperTar);
+
+export interface UnpackInput {
+  source: LayerSource;
+  /** What the files are named by. That of a blob's layer; something else for a layer that isn't known before it is written. */
+  chainId: ChainId;
+  /** The layer below. */
+  parent: ChainId | undefined;
+}
+
+/** What a tar was the tar of. */
+export interface LayerIdentity {
+  chainId: ChainId;
   diffId: DiffId;
 }
 
-/** Decodes and verifies a blob into a forked CIM under temporary names. */
+/** Writes a forked CIM under temporary names. */
 export interface UnpackForkedJob extends UnpackInput {
   kind: 'unpack-forked';
   directory: string;
-  /** Image names, without `.cim`. */
-  name: string;
-  parent?: string | undefined;
-  regionGuid: string;
 }
 
 /** A committed container that a job builds on; when it is sealed, with this root hash. */
@@ -27,11 +45,10 @@ export interface SourceContainer {
   rootHash?: string | undefined;
 }
 
-/** Decodes and verifies a blob into the container of a block CIM. */
+/** Writes the container of a block CIM. */
 export interface UnpackBlockJob extends UnpackInput {
   kind: 'unpack-block';
   file: string;
-  regionGuid: string;
   /** The layers below, topmost first. */
   lower: SourceContainer[];
   seal: boolean;
@@ -89,14 +106,8 @@ export interface ExportJob {
 }
 
 /** Writes what was written over a chain as the tar of a layer to `file`, as an export does. */
-export interface DiffJob {
+export interface DiffJob extends UpperTar {
   kind: 'diff';
-  /** The overlay's upper directory. */
-  upper: string;
-  /** Shows the Windows layers below; undefined when there are none. */
-  cim?: ShownCim | undefined;
-  /** It becomes a Linux layer. */
-  isLinux: boolean;
   file: string;
   temporary: string;
   /** About how many bytes there are to write, for progress. */
@@ -109,9 +120,9 @@ export interface VerifyJob {
   container: SealedContainer;
 }
 
-/** Decodes and verifies a blob into the disk of a Linux layer. */
-export interface EmbeddedUnpackLinuxJob extends UnpackLinuxJob {
-  kind: 'unpack-linux';
+/** Writes the disk of a Linux layer. */
+export interface UnpackDiskJob extends UnpackInput, LinuxDiskTarget {
+  kind: 'unpack-disk';
 }
 
 /** Writes a Linux layer as a tar, as an export does. */
@@ -131,7 +142,7 @@ export interface VerifyDiskJob {
 }
 
 export type Job =
-  | EmbeddedUnpackLinuxJob
+  | UnpackDiskJob
   | VerifyDiskJob
   | ExportDiskJob
   | UnpackForkedJob
@@ -160,9 +171,9 @@ export interface WrittenContainer extends WrittenCim {
 }
 
 export interface JobResults {
-  'unpack-forked': WrittenCim;
-  'unpack-block': WrittenContainer;
-  'unpack-linux': LayerDisk;
+  'unpack-forked': WrittenCim & LayerIdentity;
+  'unpack-block': WrittenContainer & LayerIdentity;
+  'unpack-disk': LayerDisk & LayerIdentity;
   merge: WrittenContainer;
   /** Files the image's external data is in, in device order. */
   view: { deviceFiles: string[] };

@@ -2,12 +2,12 @@
 
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { publishCim } from '../../cim/publish.ts';
+import { type ImageNames, publishCim, renameUnpublished } from '../../cim/publish.ts';
 import { CimletError } from '../../errors.ts';
 import { requireLayers } from '../chain-layers.ts';
-import { ensureDirectory, listDirectory } from '../directories.ts';
+import { ensureDirectory, listDirectory, move } from '../directories.ts';
 import type { CommittedLayer, EffectContext, LayerRef, UnpackRequest } from '../host.ts';
-import { blockRegionGuid, layerRegionGuid } from '../identity.ts';
+import { layerRegionGuid } from '../identity.ts';
 import {
   containerPath,
   isLayerFile,
@@ -15,6 +15,7 @@ import {
   type Layout,
   layerFolder,
   layerName,
+  snapshotPath,
   viewPath,
 } from '../layout.ts';
 import { type LayerRecord, readLayerRecord, writeLayerRecord } from '../records.ts';
@@ -29,7 +30,14 @@ import {
 import { LAYER_DISK, layerDiskPath } from '../unpack-linux.ts';
 import { checkUnpackRequest, suffices } from '../unpack-request.ts';
 import { layerBuilder } from './builders.ts';
-import type { SourceContainer, WrittenCim, WrittenContainer } from './jobs.ts';
+import type {
+  LayerIdentity,
+  LayerSource,
+  SourceContainer,
+  UnpackInput,
+  WrittenCim,
+  WrittenContainer,
+} from './jobs.ts';
 import { layerFaults } from './observe.ts';
 import { runJob } from './run-job.ts';
 import { layerSealFaults } from './seal-faults.ts';
@@ -53,97 +61,156 @@ export function sourceContainer(
   return { path: containerPath(layout, chainId), rootHash };
 }
 
+/** What a layer is made of, on which others, and how. */
+export interface LayerPlan
+  extends Pick<UnpackRequest, 'chainId' | 'format' | 'parents' | 'seal' | 'vhdFooter'> {
+  source: LayerSource;
+}
+
 export async function unpackLayer(
   layout: Layout,
   request: UnpackRequest,
   context: EffectContext,
 ): Promise<void> {
   checkUnpackRequest(request);
-  const { chainId, diffId, format, parents, vhdFooter } = request;
-  const operation = `unpack layer ${chainId}`;
-  const known = await soundLayer(layout, request);
-  const isThere = known !== undefined && suffices(known.layer, request);
-  if (isThere && (await layerSealFaults(layout, known, context.signal)).length === 0) return;
-  const lower = await requireLayers({ chain: parents, format }, operation, (ref) => soundLayer(layout, ref));
-  await removeUnpacked(layout, request);
+  if (await isThere(layout, request, context.signal)) return;
+  const { blob, diffId } = request;
+  await buildLayer(layout, { ...request, source: { kind: 'blob', blob, diffId } }, context, (record) =>
+    writeLayerRecord(layout, record),
+  );
+}
+
+/** Whether the layer is there, sound, and all that is asked for. */
+async function isThere(
+  layout: Layout,
+  wanted: Omit<LayerPlan, 'source'>,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const known = await soundLayer(layout, wanted);
+  if (known === undefined || !suffices(known.layer, wanted)) return false;
+  return (await layerSealFaults(layout, known, signal)).length === 0;
+}
+
+/** Writes a layer under temporary names, for `keep` to complete; when that or the writing fails, they are gone again. */
+export async function buildLayer<T>(
+  layout: Layout,
+  plan: LayerPlan,
+  context: EffectContext,
+  keep: (record: LayerRecord) => Promise<T>,
+): Promise<T> {
+  const { chainId, format, parents } = plan;
+  const lower = await requireLayers({ chain: parents, format }, `unpack layer ${chainId}`, (ref) =>
+    soundLayer(layout, ref),
+  );
+  await removeUnpacked(layout, plan);
   try {
-    const written = await runUnpackJob(layout, request, lower, context);
+    const written = await runUnpackJob(layout, plan, lower, context);
     for (const warning of written.warnings) context.warn?.(warning);
     const { bytes, files, cimFiles, content, rootHash } = written;
     const layer: CommittedLayer = {
-      chainId,
+      chainId: written.chainId,
       format,
-      diffId,
+      diffId: written.diffId,
       parent: parents.at(-1),
       bytes,
       files,
       builder: layerBuilder(format),
       ...(rootHash === undefined ? {} : { rootHash }),
-      ...(vhdFooter === true || format === 'LCOW' ? { vhdFooter: true } : {}),
+      ...(plan.vhdFooter === true || format === 'LCOW' ? { vhdFooter: true } : {}),
     };
-    await writeLayerRecord(layout, { formatVersion: 1, layer, cimFiles, content });
+    return await keep({ formatVersion: 1, layer, cimFiles, content });
   } catch (error) {
-    await cleanUpAfterFailure(context, () => removeUnpacked(layout, request));
+    await cleanUpAfterFailure(context, () => removeUnpacked(layout, plan));
     throw error;
   }
 }
 
+/**
+ * Gives what was written for `plan` the names of the layer that it turned out to be. One that is there already stays when it is all that is
+ * asked for.
+ */
+export async function adoptLayer(
+  layout: Layout,
+  plan: LayerPlan,
+  record: LayerRecord,
+  context: EffectContext,
+): Promise<void> {
+  const { layer, cimFiles } = record;
+  if (await isThere(layout, { ...plan, chainId: layer.chainId }, context.signal)) {
+    await removeUnpacked(layout, plan);
+    return;
+  }
+  await removeUnpacked(layout, layer);
+  try {
+    if (plan.format !== 'ForkedCIM') {
+      const folderOf = (ref: LayerRef) => snapshotPath(layout, layerFolder(ref), 'tmp-');
+      await move(folderOf(plan), folderOf(layer));
+      await writeLayerRecord(layout, record);
+      return;
+    }
+    const [from, to] = [imageNames(plan), imageNames(layer)];
+    renameUnpublished(layout.cimLayers, from, to);
+    const renamed = cimFiles.map(({ name, size }) => ({
+      name: name.replace(from.name, to.name).replace(from.regionGuid, to.regionGuid),
+      size,
+    }));
+    await writeLayerRecord(layout, { ...record, cimFiles: renamed });
+  } catch (error) {
+    await cleanUpAfterFailure(context, () => removeUnpacked(layout, layer));
+    throw error;
+  }
+}
+
+function imageNames({ chainId }: LayerRef): ImageNames {
+  return { name: layerName(chainId), regionGuid: layerRegionGuid(chainId) };
+}
+
 async function runUnpackJob(
   layout: Layout,
-  request: UnpackRequest,
+  plan: LayerPlan,
   lower: readonly LayerRecord[],
   context: EffectContext,
-): Promise<WrittenCim & Partial<WrittenContainer>> {
-  const { chainId, diffId, format, parents, blob, seal = false, vhdFooter = false } = request;
+): Promise<WrittenCim & Partial<WrittenContainer> & LayerIdentity> {
+  const { chainId, format, parents, source, seal = false, vhdFooter = false } = plan;
+  const input = { source, chainId, parent: parents.at(-1) };
   if (format === 'BlockCIM')
     return runJob<'unpack-block'>(
       {
+        ...input,
         kind: 'unpack-block',
-        file: join(await beginFolder(layout, layerFolder(request)), LAYER_FILE),
-        regionGuid: blockRegionGuid(chainId),
+        file: join(await beginFolder(layout, layerFolder(plan)), LAYER_FILE),
         lower: lower.map((layer) => sourceContainer(layout, layer)).reverse(),
-        blob,
-        diffId,
         seal,
         vhdFooter,
       },
       context,
     );
-  if (format === 'LCOW') return unpackDisk(layout, request, context);
-  const parent = parents.at(-1);
+  if (format === 'LCOW') return unpackDisk(layout, plan, input, context);
   await ensureDirectory(layout.cimLayers);
   await ensureDirectory(layout.snapshots);
-  return runJob<'unpack-forked'>(
-    {
-      kind: 'unpack-forked',
-      directory: layout.cimLayers,
-      name: layerName(chainId),
-      parent: parent === undefined ? undefined : layerName(parent),
-      regionGuid: layerRegionGuid(chainId),
-      blob,
-      diffId,
-    },
-    context,
-  );
+  return runJob<'unpack-forked'>({ ...input, kind: 'unpack-forked', directory: layout.cimLayers }, context);
 }
 
 /** A seal is dm-verity. The disk always ends with a VHD footer. */
 async function unpackDisk(
   layout: Layout,
-  request: UnpackRequest,
+  plan: LayerPlan,
+  input: UnpackInput,
   context: EffectContext,
-): Promise<WrittenCim & Partial<WrittenContainer>> {
-  const { blob, diffId, parents, seal = false } = request;
-  const file = join(await beginFolder(layout, layerFolder(request)), LAYER_DISK);
-  const lower = parents.map((chainId) => layerDiskPath(layout, chainId)).reverse();
-  const job = { kind: 'unpack-linux' as const, blob, diffId, file, lower, seal };
-  const disk = await runJob<'unpack-linux'>(job, context);
+): Promise<WrittenCim & Partial<WrittenContainer> & LayerIdentity> {
+  const { parents, seal = false } = plan;
+  const file = join(await beginFolder(layout, layerFolder(plan)), LAYER_DISK);
+  const lower = parents.map((each) => layerDiskPath(layout, each)).reverse();
+  const job = { ...input, kind: 'unpack-disk' as const, file, lower, seal };
+  const { chainId, diffId, size, entries, warnings, rootHash } = await runJob<'unpack-disk'>(job, context);
   return {
-    cimFiles: [{ name: LAYER_DISK, size: disk.size }],
-    bytes: disk.size,
-    files: disk.entries,
-    warnings: disk.warnings,
-    ...(disk.rootHash === undefined ? {} : { rootHash: `sha256:${disk.rootHash}` }),
+    chainId,
+    diffId,
+    cimFiles: [{ name: LAYER_DISK, size }],
+    bytes: size,
+    files: entries,
+    warnings,
+    ...(rootHash === undefined ? {} : { rootHash: `sha256:${rootHash}` }),
   };
 }
 

@@ -6,16 +6,12 @@ import { classify } from '../../errors.ts';
 import { Disk } from '../../ext4/disk.ts';
 import { exportLayer } from '../../layers/export-layer.ts';
 import { exportLinuxLayer } from '../../layers/export-linux-layer.ts';
-import { lowerViewOf } from '../../layers/lower-view.ts';
 import type { DiffId } from '../host.ts';
 import type { JobControl } from '../job-thread.ts';
 import { writeTarFile } from '../tar-file.ts';
-import { withCim } from './build-view.ts';
-import { viewRootPath } from './cim-view.ts';
 import { readingSealed } from './containers.ts';
-import { exportLinuxUpper } from './export-linux-upper.ts';
-import { exportUpper } from './export-upper.ts';
 import type { DiffJob, ExportDiskJob, ExportJob, JobResults } from './jobs.ts';
+import { withUpperTar } from './layer-source.ts';
 
 export async function writeLayerTar(job: ExportJob, control: JobControl): Promise<JobResults['export']> {
   const { file, cim: path, rootHash } = job;
@@ -59,19 +55,10 @@ function writeLayer(job: ExportJob, control: JobControl): number {
 export async function writeSnapshotTar(job: DiffJob, control: JobControl): Promise<JobResults['diff']> {
   const digest = createHash('sha256');
   const warnings: string[] = [];
-  const write = (cim: CimReader | undefined): number => {
-    const lower = cim === undefined ? undefined : lowerViewOf(cim);
-    const lowerRoot = cim === undefined ? '' : viewRootPath(cim);
-    const warn = (message: string) => warnings.push(message);
-    const upper = Buffer.from(job.upper);
-    const chunks = job.isLinux
-      ? exportLinuxUpper(upper, warn)
-      : exportUpper({ upper, lower, lowerRoot, warn });
-    return writeTarFile(job, chunks, control, (batch) => digest.update(batch));
-  };
   try {
-    const bytes =
-      job.cim === undefined ? write(undefined) : await withCim(job.cim, control.signal, (cim) => write(cim));
+    const bytes = await withUpperTar(job, control.signal, warnings, (chunks) =>
+      writeTarFile(job, chunks, control, (batch) => digest.update(batch)),
+    );
     return { bytes, diffId: `sha256:${digest.digest('hex')}` as DiffId, warnings };
   } catch (error) {
     throw classify(error, `export snapshot to ${job.file}`);

@@ -4,7 +4,7 @@ import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
 import { throwIfAborted } from '../abort.ts';
-import { exists, listDirectory } from '../directories.ts';
+import { listDirectory } from '../directories.ts';
 import { findExportLeftovers } from '../exports.ts';
 import type {
   ChainId,
@@ -33,7 +33,6 @@ import { sizeOf, Turns } from '../quick-look.ts';
 import { type LayerRecord, type MergeRecord, type StoredFile, sourceIdentity } from '../records.ts';
 import { parseSnapshotFolder, type SnapshotRecord } from '../snapshot-records.ts';
 import { layerBuilder, MERGE_BUILDER } from './builders.ts';
-import { diffFiles } from './commit-snapshot.ts';
 import { damageFaults } from './damage.ts';
 import type { MountInfoEntry } from './mount-info.ts';
 import type { ViewRecord } from './own-mounts.ts';
@@ -256,8 +255,6 @@ async function findSnapshotLeftovers(
     } else {
       for (const point of await mountsBelow(path))
         found.push({ path: point, reason: 'a mount that was interrupted', bytes: 0 });
-      for (const file of diffFiles(path))
-        if (await exists(file)) found.push({ path: file, reason: 'a commit that was interrupted' });
     }
   }
   return found;

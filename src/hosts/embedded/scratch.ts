@@ -4,7 +4,6 @@
  *   snapshots/<id>/scratch/<id>/fs     what was written, as overlayfs keeps it (`work` beside it is overlayfs' own)
  *   snapshots/<id>/scratch.ext4        a scratch of limited size; mounted at `scratch` for as long as something is done with it
  *   snapshots/<id>/lower               where the layers below are mounted while an overlay is made of them
- *   snapshots/<id>/diff.tar            the layer's tar while the snapshot is committed
  *
  * A scratch with a location is in `<location>/cimlet-<UUID of root and id>` instead, since roots may share a place for them; a shared one is
  * `<own id>` in the other's.

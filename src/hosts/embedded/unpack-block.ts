@@ -1,39 +1,43 @@
-/** One layer from blob to sealed container, in one pass over the tar: decode, verify, read it, write the CIM. */
+/** One layer from tar to sealed container, in one pass over the tar: decode, verify, read it, write the CIM. */
 
 import { dirname } from 'node:path';
 import { createBlockCimWriter } from '../../cim/block-writer.ts';
 import { type CimReader, openCim } from '../../cim/reader.ts';
 import { importBlockLayer } from '../../layers/import-layer.ts';
 import { lowerViewOf } from '../../layers/lower-view.ts';
+import { blockRegionGuid } from '../identity.ts';
 import type { JobControl } from '../job-thread.ts';
-import { nameCulprit, openJobTar } from '../unpack-input.ts';
 import { completeContainer, readingSealed } from './containers.ts';
-import type { UnpackBlockJob, WrittenContainer } from './jobs.ts';
+import type { JobResults, UnpackBlockJob, WrittenContainer } from './jobs.ts';
+import { type LayerTar, withLayerTar } from './layer-source.ts';
 
 /** Leaves the container durable. What is left of it on failure is the caller's to remove. */
-export async function unpackBlockLayer(job: UnpackBlockJob, control: JobControl): Promise<WrittenContainer> {
-  try {
-    return await readingSealed(job.lower, control.signal, () => unpack(job, control));
-  } catch (error) {
-    const lower = job.lower.map(({ path }) => path);
-    throw nameCulprit(error, job, lower);
-  }
+export async function unpackBlockLayer(
+  job: UnpackBlockJob,
+  control: JobControl,
+): Promise<JobResults['unpack-block']> {
+  const { lower } = job;
+  const paths = lower.map(({ path }) => path);
+  return withLayerTar(job, paths, control, (tar) =>
+    readingSealed(lower, control.signal, () => unpack(tar, job, control)),
+  );
 }
 
-async function unpack(job: UnpackBlockJob, control: JobControl): Promise<WrittenContainer> {
-  const { file, regionGuid, seal, vhdFooter } = job;
+async function unpack(tar: LayerTar, job: UnpackBlockJob, control: JobControl): Promise<WrittenContainer> {
+  const { file, chainId, seal, vhdFooter } = job;
   const { signal } = control;
   const lower: CimReader[] = [];
   try {
     for (const { path, rootHash } of job.lower) lower.push(openCim(path, { rootHash }));
-    const writer = createBlockCimWriter({ file, name: 'layer', regionGuid });
+    const writer = createBlockCimWriter({ file, name: 'layer', regionGuid: blockRegionGuid(chainId) });
     try {
-      const { warnings } = await importBlockLayer(openJobTar(job, control), writer, {
+      const { warnings } = await importBlockLayer(tar.chunks, writer, {
         lower: lower.length === 0 ? undefined : lowerViewOf(...lower),
         spoolDirectory: dirname(file),
         signal,
       });
-      return await completeContainer(file, writer.finish(), {
+      const finished = writer.finish({ regionGuid: blockRegionGuid(tar.identity().chainId) });
+      return await completeContainer(file, finished, {
         seal,
         vhdFooter,
         checksumName: 'integrity_checksum',

@@ -1,45 +1,49 @@
-/** One layer from blob to forked CIM, in one pass: decode, verify, read the tar, write the CIM. */
+/** One layer from tar to forked CIM, in one pass: decode, verify, read the tar, write the CIM. */
 
 import { join } from 'node:path';
 import { openCim } from '../../cim/reader.ts';
 import { createCimWriter } from '../../cim/writer.ts';
 import { importLayer } from '../../layers/import-layer.ts';
 import { lowerViewOf } from '../../layers/lower-view.ts';
+import { layerRegionGuid } from '../identity.ts';
 import type { JobControl } from '../job-thread.ts';
-import { nameCulprit, openJobTar } from '../unpack-input.ts';
-import type { UnpackForkedJob, WrittenCim } from './jobs.ts';
+import { layerName } from '../layout.ts';
+import type { JobResults, UnpackForkedJob, WrittenCim } from './jobs.ts';
+import { type LayerTar, withLayerTar } from './layer-source.ts';
 
 /** Leaves the CIM durable under temporary names, or nothing. */
-export async function unpackForkedLayer(job: UnpackForkedJob, control: JobControl): Promise<WrittenCim> {
-  const parent = job.parent === undefined ? undefined : join(job.directory, `${job.parent}.cim`);
-  try {
-    return await unpack(job, parent, control);
-  } catch (error) {
-    throw nameCulprit(error, job, parent === undefined ? [] : [parent]);
-  }
+export async function unpackForkedLayer(
+  job: UnpackForkedJob,
+  control: JobControl,
+): Promise<JobResults['unpack-forked']> {
+  const parent = job.parent === undefined ? undefined : layerName(job.parent);
+  const lower = parent === undefined ? [] : [join(job.directory, `${parent}.cim`)];
+  return withLayerTar(job, lower, control, (tar) => unpack(tar, job, parent, control));
 }
 
 async function unpack(
-  job: UnpackForkedJob,
+  tar: LayerTar,
+  { directory, chainId }: UnpackForkedJob,
   parent: string | undefined,
-  control: JobControl,
+  { signal }: JobControl,
 ): Promise<WrittenCim> {
-  const lower = parent === undefined ? undefined : openCim(parent);
+  const lower = parent === undefined ? undefined : openCim(join(directory, `${parent}.cim`));
   try {
     const writer = createCimWriter({
-      directory: job.directory,
-      name: job.name,
-      regionGuid: job.regionGuid,
-      ...(job.parent === undefined ? {} : { parent: job.parent }),
+      directory,
+      name: layerName(chainId),
+      regionGuid: layerRegionGuid(chainId),
+      ...(parent === undefined ? {} : { parent }),
     });
     try {
-      const { warnings } = await importLayer(openJobTar(job, control), writer, {
+      const { warnings } = await importLayer(tar.chunks, writer, {
         isBase: lower === undefined,
         lower: lower && lowerViewOf(lower),
-        spoolDirectory: job.directory,
-        signal: control.signal,
+        spoolDirectory: directory,
+        signal,
       });
-      const { files, bytes, fileCount } = writer.finish();
+      const regionGuid = layerRegionGuid(tar.identity().chainId);
+      const { files, bytes, fileCount } = writer.finish({ regionGuid });
       return { cimFiles: files, bytes, files: fileCount, warnings };
     } finally {
       writer.close();

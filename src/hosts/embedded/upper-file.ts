@@ -1,6 +1,6 @@
 /** A file of an upper directory as the file of a Windows layer that it is: the way back from view-xattrs.ts and cim-view.ts. */
 
-import { closeSync, openSync, readlinkSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readlinkSync, readSync } from 'node:fs';
 import { FileAttribute, type FileInfo, type StreamInfo } from '../../cim/types.ts';
 import { CimletError } from '../../errors.ts';
 import { filetimeFromUnix } from '../../layers/filetime.ts';
@@ -141,13 +141,13 @@ function streamsOf(
   return streams.sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** A file's bytes; sockets and devices are not opened. */
+/** A file's bytes; sockets and devices are not opened. A chunk is good until the next. */
 export function* readFileChunks(path: Buffer): Generator<Uint8Array> {
   const descriptor = openSync(path, 'r');
   try {
+    const { size } = fstatSync(descriptor);
+    const chunk = Buffer.allocUnsafe(Math.min(READ_CHUNK, size + 1));
     for (;;) {
-      // A new one each time: whoever gets it may keep it.
-      const chunk = Buffer.allocUnsafe(READ_CHUNK);
       const bytes = readSync(descriptor, chunk);
       if (bytes === 0) return;
       yield chunk.subarray(0, bytes);

@@ -2,9 +2,10 @@
 
 import type { JobControl } from '../job-thread.ts';
 import { serveJob } from '../serve-job.ts';
-import { unpackLinux } from '../unpack-linux.ts';
+import { writeLinuxDisk } from '../unpack-linux.ts';
 import { extractView, writeView } from './build-view.ts';
 import type { Job, JobResults } from './jobs.ts';
+import { withLayerTar } from './layer-source.ts';
 import { writeDiskTar, writeLayerTar, writeSnapshotTar } from './layer-tar.ts';
 import { mergeLayers } from './merge-layers.ts';
 import { verifyContainerSeal, verifyDiskSeal } from './seal-check.ts';
@@ -17,8 +18,8 @@ async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['ki
       return unpackForkedLayer(job, control);
     case 'unpack-block':
       return unpackBlockLayer(job, control);
-    case 'unpack-linux':
-      return unpackLinux(job, control);
+    case 'unpack-disk':
+      return withLayerTar(job, job.lower, control, ({ chunks }) => writeLinuxDisk(chunks, job, control));
     case 'merge':
       return mergeLayers(job, control);
     case 'view':

@@ -1,0 +1,134 @@
+/** What committing makes, against what unpacking the tar of the same snapshot makes. */
+
+import { createHash } from 'node:crypto';
+import {
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { createEmbeddedHost } from '../../../src/hosts/embedded/embedded-host.ts';
+import type { ChainId, DiffId, Digest, Host, LayerFormat, MountRequest } from '../../../src/hosts/host.ts';
+import { mountVolumeGuid } from '../../../src/hosts/identity.ts';
+import { requireOrSkip } from '../../support/requirements.ts';
+import { context, openBench } from './fixture.ts';
+
+const capabilities = await createEmbeddedHost({ root: '/nowhere' }).capabilities();
+const writable = requireOrSkip('overlayfs over kernel views', capabilities.active.available);
+const FORMATS: LayerFormat[] = ['ForkedCIM', 'BlockCIM', 'LCOW'];
+const KEY = 'work';
+
+/** An active snapshot on a chain, with something written to it. */
+async function write(
+  host: Host,
+  path: string,
+  chain: ChainId[],
+  format: LayerFormat,
+  change: (root: string) => void,
+): Promise<void> {
+  await host.prepareSnapshot({ key: KEY, kind: 'active', chain, format }, context);
+  const mount: MountRequest = {
+    volumeGuid: mountVolumeGuid(KEY),
+    path,
+    chain,
+    format,
+    access: 'ReadWrite',
+    view: 'Kernel',
+    snapshot: KEY,
+  };
+  await host.mount(mount, context);
+  change(path);
+  await host.dismount(mount.volumeGuid, context);
+}
+
+/** Every file of a root by name, but for what only says when something was. */
+function contents(root: string): [string, string][] {
+  const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).sort();
+  return files
+    .filter((name) => statSync(join(root, name)).isFile() && !name.startsWith('views/'))
+    .map((name) => [
+      name,
+      createHash('sha256')
+        .update(readFileSync(join(root, name)))
+        .digest('hex'),
+    ]);
+}
+
+function writeBase(root: string): void {
+  mkdirSync(join(root, 'dir'));
+  writeFileSync(join(root, 'dir/kept'), 'kept');
+  writeFileSync(join(root, 'dir/gone'), 'gone');
+}
+
+function writeMore(root: string): void {
+  rmSync(join(root, 'dir/gone'));
+  // More than is read and written at once, so that it comes in pieces.
+  writeFileSync(join(root, 'dir/large'), Buffer.alloc(3_500_001, 'not the same in every block: '));
+  linkSync(join(root, 'dir/large'), join(root, 'another name'));
+  for (let index = 0; index < 50; index++) writeFileSync(join(root, `file-${index}`), 'x'.repeat(index * 97));
+}
+
+describe.runIf(writable)('committing a snapshot', () => {
+  it.each(FORMATS)('gives byte for byte what unpacking its tar gives (%s)', async (format) => {
+    const { host, directory, root } = await openBench();
+    const path = join(directory, 'mounted');
+    await write(host, path, [], format, writeBase);
+    const chain = [(await host.commitSnapshot(KEY, {}, context)).chainId];
+    await write(host, path, chain, format, writeMore);
+    const file = join(directory, 'layer.tar');
+    const diffId = await host.exportSnapshot(KEY, file, context);
+    const told: ChainId[] = [];
+    const onChainId = (chainId: ChainId) => told.push(chainId);
+    const layer = await host.commitSnapshot(KEY, { onChainId }, context);
+    expect(layer).toMatchObject({ diffId, format, parent: chain[0] });
+    expect(told).toEqual([layer.chainId]);
+    const committed = contents(root);
+
+    await host.removeLayer(layer, context);
+    const { size } = statSync(file);
+    const digest = diffId as DiffId as string as Digest;
+    const blob = { file, offset: 0, size, digest, mediaType: 'application/vnd.oci.image.layer.v1.tar' };
+    const request = { chainId: layer.chainId, diffId, parents: chain, format, blob };
+    await host.unpackLayer(request, context);
+    await host.commitLayer(request, context);
+    expect(contents(root)).toEqual(committed);
+  });
+
+  it.each(FORMATS)('again gives the layer that is there, which stays (%s)', async (format) => {
+    const { host, directory, root } = await openBench();
+    const path = join(directory, 'mounted');
+    const commit = async () => {
+      await write(host, path, [], format, (top) => {
+        writeFileSync(join(top, 'file'), 'the same');
+        // Else the time of the directory differs.
+        for (const name of [join(top, 'file'), top]) utimesSync(name, 1, 1);
+      });
+      return host.commitSnapshot(KEY, {}, context);
+    };
+    const first = await commit();
+    const before = contents(root);
+    expect(await commit()).toEqual(first);
+    expect(contents(root)).toEqual(before);
+    expect((await host.observe(context)).leftovers).toEqual([]);
+  });
+
+  it.each(FORMATS)('that fails when the layer is known leaves nothing of it (%s)', async (format) => {
+    const { host, directory, root } = await openBench();
+    await write(host, join(directory, 'mounted'), [], format, writeBase);
+    const before = contents(root);
+    const onChainId = () => {
+      throw new Error('not that one');
+    };
+    await expect(host.commitSnapshot(KEY, { onChainId }, context)).rejects.toThrow('not that one');
+    expect(contents(root)).toEqual(before);
+    const { leftovers, layers, snapshots } = await host.observe(context);
+    expect([leftovers, layers, snapshots.length]).toEqual([[], [], 1]);
+    await host.commitSnapshot(KEY, {}, context);
+  });
+});
