@@ -4,6 +4,7 @@
  */
 
 import { closeSync, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import { CimletError } from '../errors.ts';
 import { encodeDirectory } from './directory.ts';
 import { writeExtents } from './extents.ts';
@@ -34,6 +35,24 @@ const JOURNAL_INODE = 8;
 const JOURNAL_MAGIC = 0xc03b3998;
 const JOURNAL_SUPERBLOCK_V2 = 4;
 
+/** A directory that is there from the beginning. */
+export interface FirstDirectory {
+  /** `a/b`; what is above it comes before it. */
+  path: string;
+  mode: number;
+  /** Of its last change, in nanoseconds since 1970. */
+  mtime: bigint;
+}
+
+/** The same with what it takes to write it. */
+interface PlacedDirectory {
+  inode: number;
+  parent: number;
+  name: string;
+  mode: number;
+  mtime: bigint;
+}
+
 interface EmptyGeometry {
   blocks: number;
   groups: number;
@@ -42,28 +61,35 @@ interface EmptyGeometry {
   bitmapsAt: number;
   tablesAt: number;
   tableBlocks: number;
-  rootAt: number;
+  /** One block for each directory, the root's first. */
+  directoriesAt: number;
   journalAt: number;
   journalBlocks: number;
   usedBlocks: number;
 }
 
 /**
- * Writes an empty, writable ext4 file system of `bytes` to `file`, which must not exist; durable when it returns. The same arguments give
- * the same bytes. Throws `invalid-manifest` for a size out of range, `already-exists`, `no-space`.
+ * Writes a writable ext4 file system of `bytes`, empty but for a few directories, to `file`, which must not exist; durable when it returns. The
+ * same arguments give the same bytes. Throws `invalid-manifest` for a size out of range, `already-exists`, `no-space`.
  */
-export function writeEmptyExt4(file: string, bytes: number, uuid: Uint8Array): void {
+export function writeEmptyExt4(
+  file: string,
+  bytes: number,
+  uuid: Uint8Array,
+  first: readonly FirstDirectory[] = [],
+): void {
   const operation = `make an ext4 file system in ${file}`;
   if (!(bytes >= SMALLEST_EMPTY && bytes <= LARGEST_EMPTY))
     throw new CimletError('invalid-manifest', `${operation}: ${bytes} bytes`, {
       hint: `choose a size from ${SMALLEST_EMPTY / 2 ** 20} MiB to ${Math.ceil(LARGEST_EMPTY / 2 ** 40)} TiB`,
     });
-  const geometry = layOut(Math.floor(bytes / BLOCK_SIZE));
+  const directories = place(first);
+  const geometry = layOut(Math.floor(bytes / BLOCK_SIZE), directories.length);
   attempt(operation, () => {
     const descriptor = openSync(file, 'wx', 0o600);
     try {
       ftruncateSync(descriptor, geometry.blocks * BLOCK_SIZE);
-      for (const { block, content } of blocksOfEmpty(geometry, uuid))
+      for (const { block, content } of blocksOfEmpty(geometry, directories, uuid))
         for (let done = 0; done < content.length; )
           done += writeSync(descriptor, content, done, content.length - done, block * BLOCK_SIZE + done);
       fsyncSync(descriptor);
@@ -73,26 +99,45 @@ export function writeEmptyExt4(file: string, bytes: number, uuid: Uint8Array): v
   });
 }
 
-function layOut(blocks: number): EmptyGeometry {
+/** The root and lost+found, and what is wanted besides. */
+function place(first: readonly FirstDirectory[]): PlacedDirectory[] {
+  const own = { parent: ROOT_INODE, mtime: 0n };
+  const placed: PlacedDirectory[] = [
+    { ...own, inode: ROOT_INODE, name: '', mode: 0o755 },
+    { ...own, inode: LOST_AND_FOUND, name: 'lost+found', mode: 0o700 },
+  ];
+  const inodes = new Map([['.', ROOT_INODE]]);
+  for (const { path, mode, mtime } of first) {
+    const inode = FIRST_INODE + inodes.size;
+    const parent = inodes.get(dirname(path));
+    if (parent === undefined) throw new RangeError(`${path} comes before what is above it`);
+    inodes.set(path, inode);
+    placed.push({ inode, parent, name: basename(path), mode, mtime });
+  }
+  return placed;
+}
+
+function layOut(blocks: number, directories: number): EmptyGeometry {
   const groups = Math.ceil(blocks / BLOCKS_PER_GROUP);
   const wanted = Math.min(blocks, BLOCKS_PER_GROUP) / BLOCKS_PER_INODE;
   const inodesPerGroup = Math.ceil(wanted / INODES_PER_BLOCK) * INODES_PER_BLOCK;
   const tableBlocks = inodesPerGroup / INODES_PER_BLOCK;
   const bitmapsAt = 1 + descriptorBlocks(blocks);
   const tablesAt = bitmapsAt + groups * 2;
-  const rootAt = tablesAt + groups * tableBlocks;
-  const journalAt = rootAt + 2;
+  const directoriesAt = tablesAt + groups * tableBlocks;
+  const journalAt = directoriesAt + directories;
   const journalBlocks = Math.min(Math.max(1024, Math.floor(blocks / 64)), 16_384);
   const usedBlocks = journalAt + journalBlocks;
   return {
     ...{ blocks, groups, inodesPerGroup, bitmapsAt, tablesAt, tableBlocks },
-    ...{ rootAt, journalAt, journalBlocks, usedBlocks },
+    ...{ directoriesAt, journalAt, journalBlocks, usedBlocks },
   };
 }
 
 /** What isn't zeros anyway. */
 function* blocksOfEmpty(
   geometry: EmptyGeometry,
+  directories: readonly PlacedDirectory[],
   uuid: Uint8Array,
 ): Generator<{ block: number; content: Buffer }> {
   const {
@@ -101,18 +146,19 @@ function* blocksOfEmpty(
     inodesPerGroup,
     bitmapsAt,
     tablesAt,
-    rootAt,
+    directoriesAt,
     journalAt,
     journalBlocks,
     usedBlocks,
   } = geometry;
+  const usedInodes = usedInodesOf(directories);
   const journal = extentsOf(journalAt, journalBlocks);
   const first = Buffer.alloc(BLOCK_SIZE);
   const superblock = {
     inodes: groups * inodesPerGroup,
     blocks,
     freeBlocks: blocks - usedBlocks,
-    freeInodes: groups * inodesPerGroup - FIRST_INODE,
+    freeInodes: groups * inodesPerGroup - usedInodes,
     inodesPerGroup,
     uuid: Buffer.from(uuid),
     inlineData: false,
@@ -120,21 +166,30 @@ function* blocksOfEmpty(
   };
   encodeSuperblock(superblock).copy(first, SUPERBLOCK_AT);
   yield { block: 0, content: first };
-  yield { block: 1, content: encodeDescriptors(geometry) };
+  yield { block: 1, content: encodeDescriptors(geometry, directories) };
   for (let group = 0; group < groups; group++) {
     const start = group * BLOCKS_PER_GROUP;
     const inUse = bitmap(clamp(usedBlocks - start), clamp(blocks - start));
     yield { block: bitmapsAt + group * 2, content: inUse };
-    const content = bitmap(group === 0 ? FIRST_INODE : 0, inodesPerGroup);
+    const content = bitmap(group === 0 ? usedInodes : 0, inodesPerGroup);
     yield { block: bitmapsAt + group * 2 + 1, content };
   }
-  yield { block: tablesAt, content: encodeFirstInodes(geometry, journal) };
-  yield {
-    block: rootAt,
-    content: directoryBlock(ROOT_INODE, [{ name: 'lost+found', inode: LOST_AND_FOUND }]),
-  };
-  yield { block: rootAt + 1, content: directoryBlock(LOST_AND_FOUND, []) };
+  yield { block: tablesAt, content: encodeFirstInodes(geometry, directories, journal) };
+  for (const [index, directory] of directories.entries())
+    yield {
+      block: directoriesAt + index,
+      content: directoryBlock(directory, childrenOf(directory, directories)),
+    };
   yield { block: journalAt, content: journalSuperblock(journalBlocks) };
+}
+
+function childrenOf({ inode }: PlacedDirectory, directories: readonly PlacedDirectory[]): PlacedDirectory[] {
+  return directories.filter((each) => each.parent === inode && each.inode !== inode);
+}
+
+/** All inodes up to the last directory's: the reserved ones, lost+found, and what was wanted. */
+function usedInodesOf(directories: readonly PlacedDirectory[]): number {
+  return directories.at(-1)?.inode ?? FIRST_INODE;
 }
 
 /** A number of blocks, as one group counts them. */
@@ -161,7 +216,7 @@ function bitmap(used: number, end: number): Buffer {
   return bytes;
 }
 
-function encodeDescriptors(geometry: EmptyGeometry): Buffer {
+function encodeDescriptors(geometry: EmptyGeometry, directories: readonly PlacedDirectory[]): Buffer {
   const { blocks, groups, inodesPerGroup, bitmapsAt, tablesAt, tableBlocks, usedBlocks } = geometry;
   const bytes = Buffer.alloc(descriptorBlocks(blocks) * BLOCK_SIZE);
   for (let group = 0; group < groups; group++) {
@@ -171,14 +226,19 @@ function encodeDescriptors(geometry: EmptyGeometry): Buffer {
     bytes.writeUInt32LE(bitmapsAt + group * 2 + 1, at + 4);
     bytes.writeUInt32LE(tablesAt + group * tableBlocks, at + 8);
     bytes.writeUInt16LE(clamp(blocks - start) - clamp(usedBlocks - start), at + 12);
-    bytes.writeUInt16LE(inodesPerGroup - (group === 0 ? FIRST_INODE : 0), at + 14);
-    bytes.writeUInt16LE(group === 0 ? 2 : 0, at + 16);
+    bytes.writeUInt16LE(inodesPerGroup - (group === 0 ? usedInodesOf(directories) : 0), at + 14);
+    bytes.writeUInt16LE(group === 0 ? directories.length : 0, at + 16);
   }
   return bytes;
 }
 
-function encodeFirstInodes({ rootAt, journalBlocks }: EmptyGeometry, journal: Buffer): Buffer {
-  const table = Buffer.alloc(Math.ceil((FIRST_INODE * INODE_SIZE) / BLOCK_SIZE) * BLOCK_SIZE);
+function encodeFirstInodes(
+  { directoriesAt, journalBlocks }: EmptyGeometry,
+  directories: readonly PlacedDirectory[],
+  journal: Buffer,
+): Buffer {
+  const bytes = usedInodesOf(directories) * INODE_SIZE;
+  const table = Buffer.alloc(Math.ceil(bytes / BLOCK_SIZE) * BLOCK_SIZE);
   const put = (number: number, inode: Partial<Inode> & { blocks: number }): void => {
     const record = table.subarray((number - 1) * INODE_SIZE, number * INODE_SIZE);
     encodeInode(record, {
@@ -189,9 +249,16 @@ function encodeFirstInodes({ rootAt, journalBlocks }: EmptyGeometry, journal: Bu
       ...inode,
     });
   };
-  const directory = ModeType.directory;
-  put(ROOT_INODE, { mode: directory | 0o755, links: 3, data: extentsOf(rootAt, 1), blocks: 1 });
-  put(LOST_AND_FOUND, { mode: directory | 0o700, links: 2, data: extentsOf(rootAt + 1, 1), blocks: 1 });
+  for (const [index, directory] of directories.entries()) {
+    const { inode, mode, mtime } = directory;
+    put(inode, {
+      mode: ModeType.directory | mode,
+      links: 2 + childrenOf(directory, directories).length,
+      data: extentsOf(directoriesAt + index, 1),
+      blocks: 1,
+      ...{ mtime, atime: mtime, ctime: mtime, crtime: mtime },
+    });
+  }
   put(JOURNAL_INODE, { mode: ModeType.file | 0o600, blocks: journalBlocks });
   return table;
 }
@@ -203,11 +270,11 @@ function extentsOf(physical: number, count: number): Buffer {
   }).root;
 }
 
-function directoryBlock(inode: number, entries: readonly { name: string; inode: number }[]): Buffer {
+function directoryBlock({ inode, parent }: PlacedDirectory, entries: readonly PlacedDirectory[]): Buffer {
   const entry = (index: number) => entries[index] ?? { name: '', inode: 0 };
   const content = {
     inode,
-    parent: ROOT_INODE,
+    parent,
     count: entries.length,
     nameLength: (index: number) => entry(index).name.length,
     copyName: (index: number, target: Buffer, at: number) => {

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -33,6 +33,35 @@ describe('an empty ext4 file system', () => {
   ])('is clean for e2fsck: %s', (_, bytes) => {
     const said = execFileSync('e2fsck', ['-fn', make(bytes)], { encoding: 'utf8', stdio: 'pipe' });
     expect(said).toMatch(/: 11\/\d+ files .* blocks/);
+  });
+
+  it.runIf(canLoop && hasE2fsck)('has the directories that are asked for', async () => {
+    const image = join(directory, 'image');
+    const mtime = 1_700_000_000_123_456_789n;
+    const directories = ['a', 'a/b', 'a/b/c', 'd'].map((path, index) => ({
+      path,
+      mode: 0o700 + index,
+      mtime,
+    }));
+    writeEmptyExt4(image, SMALLEST_EMPTY, UUID, directories);
+    execFileSync('e2fsck', ['-fn', image], { stdio: 'pipe' });
+    const target = join(directory, 'mounted');
+    mkdirSync(target);
+    await mountExt4(image, target);
+    try {
+      for (const { path, mode } of directories) {
+        const stats = statSync(join(target, path), { bigint: true });
+        expect([stats.mode & 0o7777n, stats.mtimeNs]).toEqual([BigInt(mode), mtime]);
+      }
+      expect(readdirSync(target, { recursive: true }).sort()).toEqual([
+        ...directories.map(({ path }) => path),
+        'lost+found',
+      ]);
+      writeFileSync(join(target, 'a/b/file'), 'file');
+    } finally {
+      await unmount(target);
+    }
+    execFileSync('e2fsck', ['-fn', image], { stdio: 'pipe' });
   });
 
   it('takes next to no space, and is the same each time', () => {

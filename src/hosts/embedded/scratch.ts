@@ -10,7 +10,7 @@
  */
 
 import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import { writeEmptyExt4 } from '../../ext4/empty.ts';
 import { unmount } from '../../native/linux/mount.ts';
@@ -90,8 +90,9 @@ export async function makeScratch(layout: Layout, request: SnapshotRequest, home
       return;
     }
     const image = join(place, SCRATCH_IMAGE);
-    writeEmptyExt4(image, scratch.bytes, Buffer.from(id.replaceAll('-', ''), 'hex'));
-    await attached(image, join(home, 'scratch'), () => makePlace(join(home, 'scratch', id)));
+    const mtime = BigInt(Date.now()) * 1_000_000n;
+    const directories = placeOf(id).map((each) => ({ ...each, mtime }));
+    writeEmptyExt4(image, scratch.bytes, Buffer.from(id.replaceAll('-', ''), 'hex'), directories);
     await syncDirectory(place);
   } catch (error) {
     throw classify(error, `make the scratch of snapshot ${JSON.stringify(key)}`);
@@ -100,9 +101,17 @@ export async function makeScratch(layout: Layout, request: SnapshotRequest, home
 
 async function makePlace(directory: string): Promise<void> {
   await removeTree(directory);
-  await mkdir(directory, { mode: 0o700 });
-  await mkdir(join(directory, 'fs'), { mode: 0o755 });
-  await mkdir(join(directory, 'work'), { mode: 0o700 });
+  for (const { path, mode } of placeOf(basename(directory)))
+    await mkdir(join(dirname(directory), path), { mode });
+}
+
+/** The directories that a snapshot has in a scratch. */
+function placeOf(id: string): { path: string; mode: number }[] {
+  return [
+    { path: id, mode: 0o700 },
+    { path: `${id}/fs`, mode: 0o755 },
+    { path: `${id}/work`, mode: 0o700 },
+  ];
 }
 
 /** Whether a snapshot's folder holds what was written to it, whatever became of the record. */
