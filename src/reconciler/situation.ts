@@ -48,9 +48,14 @@ export function mergeId(top: LayerRef): string {
   return `Merge/${top.format}/${top.chainId}`;
 }
 
+/** Of resources, which never change: an unchanged file declares the same object in the next revision. */
+const intentDigests = new WeakMap<Resource, string>();
+
 /** Identifies what a resource asks for: its spec and whether it may be pruned; not labels and comments. */
 export function intentDigest(resource: Resource): string {
-  return digestOf({ spec: resource.spec, prune: mayPrune(resource) });
+  const known = intentDigests.get(resource) ?? digestOf({ spec: resource.spec, prune: mayPrune(resource) });
+  intentDigests.set(resource, known);
+  return known;
 }
 
 export function mayPrune(resource: Resource): boolean {

@@ -17,6 +17,7 @@ import { dependenciesOf } from './resource-graph.ts';
 import { intentDigest, mayPrune } from './situation.ts';
 import { indexSources } from './sources.ts';
 import type { DeclaredSource, Plan, PlannedAction, Verb } from './types.ts';
+import { isSettled } from './unsettled.ts';
 
 const DONE: Record<Verb, string> = {
   create: 'Created',
@@ -87,15 +88,25 @@ export function createStatusWriter(
       ? action.neededBy
       : undefined);
 
-  const beginOne = (key: ResourceKey, resource: Resource) => {
-    const before = state.resource(key);
+  /** What is declared as it was applied: most, often thousands. */
+  const unchanged: ResourceKey[] = [];
+  const outdated = () =>
+    sources.flatMap(({ id, revision }) => {
+      const keys = unchanged.filter((key) => {
+        const record = state.resource(key);
+        return record?.sourceId === id && record.revision !== revision;
+      });
+      return keys.length === 0 ? [] : [{ revision, keys }];
+    });
+
+  const beginOne = (key: ResourceKey, resource: Resource, source: DeclaredSource) => {
     const obstacle = blocked.get(key);
     const isTouched = acted.has(key) || borrowers.has(key);
-    const isReady =
-      before?.conditions.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
-    if (!isTouched && obstacle === undefined && before?.revision === sourceOf(key).revision && isReady)
+    if (!isTouched && obstacle === undefined && isSettled(state.resource(key), resource, source.id)) {
+      unchanged.push(key);
       return;
-    const record = state.intendResource(intentOf(resource, sourceOf(key)));
+    }
+    const record = state.intendResource(intentOf(resource, source));
     if (obstacle?.code === 'suspended') {
       if (record.conditions.length === 0)
         set(key, { state: 'reconciling', reason: 'Suspended', message: obstacle.message });
@@ -128,13 +139,15 @@ export function createStatusWriter(
   };
 
   return {
-    begin: () =>
+    begin: () => {
       state.transaction(() => {
         for (const source of sources) {
-          for (const resource of source.resources) beginOne(resourceKey(resource), resource);
+          for (const resource of source.resources) beginOne(resourceKey(resource), resource, source);
           for (const resource of source.invalid ?? []) stall(resource, source);
         }
-      }),
+      });
+      for (const { revision, keys } of outdated()) state.recordUnchanged(keys, revision);
+    },
     succeeded: (action) => {
       const key = ownKey(action);
       const message = action.reasons.map((reason) => reason.message).join('; ');

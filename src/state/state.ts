@@ -7,8 +7,9 @@ import { join } from 'node:path';
 import { CimletError } from '../errors.ts';
 import type { CommittedLayer, LayerRef, MountedView, VolumeGuid } from '../hosts/host.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
-import { type Database, openForReading, openForWriting } from './database.ts';
+import { type Database, openForReading, openForWriting, type Value } from './database.ts';
 import { createNamedSnapshots, type NamedSnapshots } from './named-snapshots.ts';
+import { RecordCache } from './record-cache.ts';
 import type {
   Condition,
   EventRecord,
@@ -22,7 +23,7 @@ import type {
   StateRecords,
   Suspension,
 } from './records.ts';
-import { eventOf, mountOf, resourceOf, snapshotOf, suspensionOf } from './rows.ts';
+import { eventOf, suspensionOf } from './rows.ts';
 
 /** More events than this are forgotten, oldest first. */
 const EVENTS_KEPT = 5000;
@@ -43,6 +44,8 @@ export interface State {
   recordFacts(key: ResourceKey, facts: ResourceFacts): void;
   setConditions(key: ResourceKey, conditions: readonly Condition[]): void;
   setHistory(key: ResourceKey, history: readonly OutcomeRecord[]): void;
+  /** Records that a revision declares these again as they were applied, however many they are. */
+  recordUnchanged(keys: readonly ResourceKey[], revision: string): void;
   forgetResource(key: ResourceKey): void;
 
   intendSnapshot(intent: SnapshotIntent): void;
@@ -98,39 +101,25 @@ function createState(db: Database): State {
   const listeners = new Set<() => void>();
   const latest = () => Number(db.all('SELECT max(seq) AS seq FROM events')[0]?.seq ?? 0);
 
-  /** Read last, outside a transaction. Thousands of rows, asked for several times a round, and most rounds change none. */
-  let known: { changes: number; records: StateRecords; byKey: Map<ResourceKey, ResourceRecord> } | undefined;
-  const current = () => (known?.changes === db.changes() ? known : undefined);
   const names = createNamedSnapshots(db);
-  const readRecords = (): StateRecords => {
-    const records = {
-      resources: db.all('SELECT * FROM resources ORDER BY kind, name').map(resourceOf),
-      snapshots: db.all('SELECT * FROM snapshots ORDER BY chain_id, format').map(snapshotOf),
-      mounts: db.all('SELECT * FROM mounts ORDER BY name').map(mountOf),
-      names: names.all(),
-    };
-    if (db.isTransaction) return records;
-    const byKey = new Map(
-      records.resources.map((record) => [`${record.kind}/${record.name}` as ResourceKey, record]),
-    );
-    known = { changes: db.changes(), records, byKey };
-    return records;
-  };
-
-  const resource = (key: ResourceKey): ResourceRecord | undefined => {
-    const unchanged = current();
-    if (unchanged !== undefined) return unchanged.byKey.get(key);
-    const row = db.all('SELECT * FROM resources WHERE kind = ? AND name = ?', ...splitKey(key))[0];
-    return row === undefined ? undefined : resourceOf(row);
-  };
+  const cache = new RecordCache(db, names);
+  const write = cache.write.bind(cache);
+  const writeResource = (key: ResourceKey, sql: string, ...values: Value[]) =>
+    write({ resources: [splitKey(key)] }, sql, ...values);
+  const writeSnapshot = (ref: LayerRef, sql: string, ...values: Value[]) =>
+    write({ snapshot: [ref.chainId, ref.format] }, sql, ...values);
+  const writeMount = (volumeGuid: VolumeGuid, sql: string, ...values: Value[]) =>
+    write({ mount: [volumeGuid] }, sql, ...values);
+  const resource: State['resource'] = (key) => cache.resource(key);
 
   return {
     resource,
-    records: () => current()?.records ?? readRecords(),
+    records: () => cache.records(),
 
     intendResource: (intent) => {
       const { kind, name } = intent;
-      db.run(
+      writeResource(
+        `${kind}/${name}`,
         `INSERT INTO resources (kind, name, source_id, spec, spec_digest, dependencies, revision, prune,
            deletion_policy, generation, facts, conditions, created_at, updated_at)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, '{}', '[]', ?, ?)
@@ -159,7 +148,8 @@ function createState(db: Database): State {
       return record;
     },
     recordApplied: (key, facts) =>
-      db.run(
+      writeResource(
+        key,
         `UPDATE resources SET applied_digest = spec_digest, applied_revision = revision, facts = ?, updated_at = ?
          WHERE kind = ? AND name = ?`,
         JSON.stringify(facts),
@@ -167,7 +157,8 @@ function createState(db: Database): State {
         ...splitKey(key),
       ),
     recordFacts: (key, facts) =>
-      db.run(
+      writeResource(
+        key,
         'UPDATE resources SET facts = ?, updated_at = ? WHERE kind = ? AND name = ?',
         JSON.stringify(facts),
         now(),
@@ -175,7 +166,8 @@ function createState(db: Database): State {
       ),
     setConditions: (key, conditions) => {
       const text = JSON.stringify(conditions);
-      db.run(
+      writeResource(
+        key,
         'UPDATE resources SET conditions = ?, updated_at = ? WHERE kind = ? AND name = ? AND conditions <> ?',
         text,
         now(),
@@ -184,15 +176,30 @@ function createState(db: Database): State {
       );
     },
     setHistory: (key, history) =>
-      db.run(
+      writeResource(
+        key,
         'UPDATE resources SET history = ? WHERE kind = ? AND name = ?',
         JSON.stringify(history),
         ...splitKey(key),
       ),
-    forgetResource: (key) => db.run('DELETE FROM resources WHERE kind = ? AND name = ?', ...splitKey(key)),
+    recordUnchanged: (keys, revision) =>
+      write(
+        {
+          resources: keys.map(splitKey),
+          change: (record) => ({ ...record, revision, appliedRevision: revision }),
+        },
+        `UPDATE resources SET revision = ?, applied_revision = ?
+         WHERE kind || '/' || name IN (SELECT value FROM json_each(?))`,
+        revision,
+        revision,
+        JSON.stringify(keys),
+      ),
+    forgetResource: (key) =>
+      writeResource(key, 'DELETE FROM resources WHERE kind = ? AND name = ?', ...splitKey(key)),
 
     intendSnapshot: (intent) =>
-      db.run(
+      writeSnapshot(
+        intent,
         `INSERT INTO snapshots (chain_id, format, parent, diff_id, state, needed_by, bytes, created_at)
          VALUES (?, ?, ?, ?, 'intended', ?, 0, ?)
          ON CONFLICT (chain_id, format) DO UPDATE SET state = 'intended', parent = excluded.parent,
@@ -205,7 +212,8 @@ function createState(db: Database): State {
         now(),
       ),
     recordSnapshot: (layer) =>
-      db.run(
+      writeSnapshot(
+        layer,
         `INSERT INTO snapshots (chain_id, format, parent, diff_id, state, bytes, builder, created_at, committed_at)
          VALUES (?, ?, ?, ?, 'committed', ?, ?, ?, ?)
          ON CONFLICT (chain_id, format) DO UPDATE SET state = 'committed', parent = excluded.parent,
@@ -221,16 +229,18 @@ function createState(db: Database): State {
         now(),
       ),
     intendSnapshotRemoval: (ref) =>
-      db.run(
+      writeSnapshot(
+        ref,
         "UPDATE snapshots SET state = 'removing' WHERE chain_id = ? AND format = ?",
         ref.chainId,
         ref.format,
       ),
     forgetSnapshot: (ref) =>
-      db.run('DELETE FROM snapshots WHERE chain_id = ? AND format = ?', ref.chainId, ref.format),
+      writeSnapshot(ref, 'DELETE FROM snapshots WHERE chain_id = ? AND format = ?', ref.chainId, ref.format),
 
     intendMount: (intent) =>
-      db.run(
+      writeMount(
+        intent.volumeGuid,
         `INSERT INTO mounts (volume_guid, name, path, chain_id, format, view, access, state, since)
          VALUES (?, ?, ?, ?, ?, ?, ?, 'intended', ?)
          ON CONFLICT (volume_guid) DO UPDATE SET name = excluded.name, path = excluded.path,
@@ -246,7 +256,8 @@ function createState(db: Database): State {
         now(),
       ),
     recordMount: (view) =>
-      db.run(
+      writeMount(
+        view.volumeGuid,
         `UPDATE mounts SET path = ?, chain_id = ?, format = ?, view = ?, access = ?, state = 'mounted',
            since = CASE state WHEN 'mounted' THEN since ELSE ? END
          WHERE volume_guid = ?`,
@@ -259,14 +270,21 @@ function createState(db: Database): State {
         view.volumeGuid,
       ),
     intendDismount: (volumeGuid) =>
-      db.run("UPDATE mounts SET state = 'removing', since = ? WHERE volume_guid = ?", now(), volumeGuid),
-    forgetMount: (volumeGuid) => db.run('DELETE FROM mounts WHERE volume_guid = ?', volumeGuid),
+      writeMount(
+        volumeGuid,
+        "UPDATE mounts SET state = 'removing', since = ? WHERE volume_guid = ?",
+        now(),
+        volumeGuid,
+      ),
+    forgetMount: (volumeGuid) =>
+      writeMount(volumeGuid, 'DELETE FROM mounts WHERE volume_guid = ?', volumeGuid),
 
     names,
 
     suspensions: () => db.all('SELECT * FROM suspensions ORDER BY key').map(suspensionOf),
     suspend: ({ key, reason, by }) =>
-      db.run(
+      write(
+        'other',
         'INSERT OR REPLACE INTO suspensions (key, reason, by, since) VALUES (?, ?, ?, ?)',
         key,
         reason,
@@ -276,12 +294,13 @@ function createState(db: Database): State {
     resume: (key) =>
       db.transaction(() => {
         const known = db.all('SELECT key FROM suspensions WHERE key = ?', key).length > 0;
-        db.run('DELETE FROM suspensions WHERE key = ?', key);
+        write('other', 'DELETE FROM suspensions WHERE key = ?', key);
         return known;
       }),
 
     recordEvent: (event) => {
-      db.run(
+      write(
+        'other',
         `INSERT INTO events (key, type, reason, message, count, first_time, last_time, seq)
          VALUES (?, ?, ?, ?, 1, ?, ?, ?)
          ON CONFLICT (key, type, reason, message) DO UPDATE SET count = count + 1, last_time = excluded.last_time,
@@ -298,7 +317,8 @@ function createState(db: Database): State {
       for (const listener of listeners) listener();
       if (++eventsSinceTrim < EVENTS_TRIM_EVERY) return;
       eventsSinceTrim = 0;
-      db.run(
+      write(
+        'other',
         'DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY last_time DESC, id DESC LIMIT -1 OFFSET ?)',
         EVENTS_KEPT,
       );
@@ -322,7 +342,7 @@ function createState(db: Database): State {
       return row === undefined ? latest() : Number(row.told);
     },
     recordTold: (receiver, seq) =>
-      db.run('INSERT OR REPLACE INTO receivers (name, told) VALUES (?, ?)', receiver, seq),
+      write('other', 'INSERT OR REPLACE INTO receivers (name, told) VALUES (?, ?)', receiver, seq),
 
     transaction: db.transaction,
     close: db.close,

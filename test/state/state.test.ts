@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { ChainId, CommittedLayer, DiffId, VolumeGuid } from '../../src/hosts/host.ts';
 import { nextConditions } from '../../src/reconciler/conditions.ts';
@@ -83,6 +84,54 @@ describe('records', () => {
     vi.setSystemTime(2000);
     expect(say()).toEqual(first);
     expect(state.intendResource({ ...intent, prune: false }).updatedAt).toBe(new Date(2000).toISOString());
+    state.close();
+  });
+
+  it('are as the database has them, whatever was written, taken back, or written past them', () => {
+    const state = openState(root, { readOnly: false });
+    const name = fc.constantFrom('a', 'b', 'c');
+    const of = (text: string) => ({ chainId: text as ChainId, format: layer.format });
+    const write = fc.oneof(
+      fc.record({ does: fc.constant('intend'), name, revision: fc.constantFrom('r1', 'r2') }),
+      fc.record({ does: fc.constantFrom('apply', 'forget', 'snapshot', 'forgetSnapshot', 'mount'), name }),
+      fc.record({ does: fc.constantFrom('forgetMount', 'event', 'named', 'unchanged', 'read'), name }),
+    );
+    const carryOut = (step: { does: string; name: string; revision?: string }) => {
+      const key = `Mount/${step.name}` as const;
+      const { name } = step;
+      const volumeGuid = name as VolumeGuid;
+      if (step.does === 'intend') state.intendResource({ ...intent, name, revision: step.revision! });
+      if (step.does === 'apply') state.recordApplied(key, { chain: { format: layer.format, chainIds: [] } });
+      if (step.does === 'forget') state.forgetResource(key);
+      if (step.does === 'snapshot') state.recordSnapshot({ ...layer, ...of(name) });
+      if (step.does === 'forgetSnapshot') state.forgetSnapshot(of(name));
+      if (step.does === 'mount') state.intendMount({ ...view, volumeGuid, name });
+      if (step.does === 'forgetMount') state.forgetMount(volumeGuid);
+      if (step.does === 'event') state.recordEvent({ key, type: 'Normal', reason: 'Seen', message: 'it' });
+      if (step.does === 'named')
+        state.names.put({ name, kind: 'view', format: layer.format, chain: [], labels: {}, state: 'ready' });
+      if (step.does === 'unchanged') state.recordUnchanged(['Mount/a', 'Mount/b'], `of ${name}`);
+      state.records();
+      expect(state.resource(key)).toEqual(state.records().resources.find((record) => record.name === name));
+    };
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.array(write), fc.boolean())), (transactions) => {
+        for (const [steps, isTakenBack] of transactions) {
+          for (const step of steps) carryOut(step);
+          const inOne = () =>
+            state.transaction(() => {
+              for (const step of steps) carryOut(step);
+              if (isTakenBack) throw new Error('taken back');
+            });
+          if (isTakenBack) expect(inOne).toThrow('taken back');
+          else inOne();
+          const fresh = openState(root, { readOnly: true });
+          expect(state.records()).toEqual(fresh.records());
+          fresh.close();
+        }
+      }),
+      { numRuns: 30 },
+    );
     state.close();
   });
 
