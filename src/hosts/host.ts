@@ -288,6 +288,23 @@ export interface HostState {
   freeBytes?: number | undefined;
 }
 
+export interface ObserveOptions {
+  signal: AbortSignal;
+  /** Mount points to look at as well. */
+  paths?: readonly string[] | undefined;
+  /** At least this; a host may look at more. What isn't looked at is left out, which says nothing of it. Default: everything. */
+  focus?: Focus | undefined;
+}
+
+/** A part of what is under a root. Leftovers are in none. */
+export interface Focus {
+  /** In every format, and the merged CIMs on them. With each, all layers below it. */
+  layers: readonly ChainId[];
+  mounts: readonly VolumeGuid[];
+  /** Keys. */
+  snapshots: readonly string[];
+}
+
 /** Where an active snapshot's writes go. */
 export interface ScratchOptions {
   /** The most it can hold. Default: what the host's formats have by custom; without custom, what the file system holds. */
@@ -344,8 +361,8 @@ export interface Host {
   /** Probed once; never throws for what is merely missing. */
   capabilities(): Promise<Capabilities>;
 
-  /** Looks, changes nothing at all (not even an empty directory). `paths`: mount points to look at as well. */
-  observe(options: { signal: AbortSignal; paths?: readonly string[] }): Promise<HostState>;
+  /** Looks, changes nothing at all (not even an empty directory). */
+  observe(options: ObserveOptions): Promise<HostState>;
 
   /**
    * Decodes, verifies (digest and diff ID) and writes one layer under temporary names, durable but not visible.

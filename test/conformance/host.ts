@@ -615,6 +615,27 @@ export const hostCases: readonly ConformanceCase[] = [
     },
   },
   {
+    name: 'who looks at a part sees of it what who looks at everything sees',
+    needs: MOUNTS,
+    run: async (fixture) => {
+      const { host } = fixture;
+      const requests = await stack(fixture, BASE, UPPER);
+      await buildShown(host, requests);
+      const views = [mountOf(fixture, requests, 'one'), mountOf(fixture, requests, 'two')];
+      for (const view of views) await host.mount(view, context);
+      const whole = await look(host);
+      const [layers, mounts] = [[first(requests).chainId], [first(views).volumeGuid]];
+      const part = await host.observe({ ...context, focus: { layers, mounts, snapshots: ['none'] } });
+      const isOf = (state: HostState) => ({
+        layers: state.layers.filter(({ chainId }) => layers.includes(chainId)),
+        mounts: state.mounts.filter(({ volumeGuid }) => mounts.includes(volumeGuid)),
+      });
+      assert.deepEqual(isOf(part), isOf(whole));
+      assert.equal(isOf(part).layers.length, 1);
+      for (const { volumeGuid } of views) await host.dismount(volumeGuid, context);
+    },
+  },
+  {
     name: 'dismount leaves an empty directory that was there before',
     needs: MOUNTS,
     run: async (fixture) => {

@@ -26,6 +26,7 @@ import type {
   MergeRequest,
   MountedView,
   MountRequest,
+  ObserveOptions,
   SnapshotMount,
   SnapshotRequest,
   UnpackRequest,
@@ -42,6 +43,7 @@ import { checkSnapshotRequest } from '../snapshot-request.ts';
 import { exportSnapshotTar, withLayerPlan } from './commit-snapshot.ts';
 import { noteDamage } from './damage.ts';
 import { exportLayerTar } from './export-layer.ts';
+import { readRecordsOf } from './focus.ts';
 import { requireDisks } from './layer-disks.ts';
 import {
   adoptLayer,
@@ -102,13 +104,13 @@ class EmbeddedHost implements Host {
     return structuredClone((await this.#probe()).capabilities);
   }
 
-  async observe(options: { signal: AbortSignal; paths?: readonly string[] }): Promise<HostState> {
-    throwIfAborted(options.signal, 'observe');
-    const records = await this.#readRecords();
+  async observe(options: ObserveOptions): Promise<HostState> {
+    const { signal, focus } = options;
+    throwIfAborted(signal, 'observe');
+    const records = await (focus === undefined ? this.#readRecords() : readRecordsOf(this.#layout, focus));
     const table = readMountInfo();
     const paths: HostState['paths'] = {};
     for (const path of options.paths ?? []) paths[path] = await pathStateOf(path, table, records.mounts);
-    const { signal } = options;
     const layers = await observeLayers(this.#layout, records.layers, signal);
     return {
       formatVersion: 1,
@@ -125,7 +127,7 @@ class EmbeddedHost implements Host {
       mounts: await observeMounts(records.mounts, table),
       snapshots: await observeSnapshots(this.#layout, records.snapshots, layers),
       paths,
-      leftovers: await findLeftovers(this.#layout, records, this.#running),
+      leftovers: focus === undefined ? await findLeftovers(this.#layout, records, this.#running) : [],
       freeBytes: await freeBytesAt(this.root),
     };
   }

@@ -23,6 +23,7 @@ import type {
   MergeRequest,
   MountedView,
   MountRequest,
+  ObserveOptions,
   PathState,
   SnapshotMount,
   SnapshotRequest,
@@ -183,20 +184,23 @@ export class MemoryHost implements Host {
     return this.#log.run('capabilities', '', undefined, () => structuredClone(this.#capabilities));
   }
 
-  async observe(options: { signal: AbortSignal; paths?: readonly string[] }): Promise<HostState> {
-    return this.#log.run('observe', '', options.signal, () => ({
+  async observe({ signal, paths = [], focus }: ObserveOptions): Promise<HostState> {
+    const isIn = (among: readonly string[] | undefined, name: string | undefined) =>
+      among === undefined || (name !== undefined && among.includes(name));
+    return this.#log.run('observe', '', signal, () => ({
       formatVersion: 1 as const,
       host: { kind: this.kind, platform: 'memory', osVersion: '10.0.26100.1', architecture: 'amd64' },
       root: this.root,
       capabilities: structuredClone(this.#capabilities),
-      layers: this.#layers.all(),
+      layers: this.#layers.all().filter(({ chainId }) => isIn(focus?.layers, chainId)),
       merges: this.#merges
         .all()
+        .filter(({ chain }) => isIn(focus?.layers, chain.at(-1)))
         .sort((a, b) => compareText(`${a.format} ${a.chain.at(-1)}`, `${b.format} ${b.chain.at(-1)}`)),
-      mounts: this.#mounts.all(),
-      snapshots: this.#snapshots.all(),
-      paths: Object.fromEntries((options.paths ?? []).map((path) => [path, this.#mounts.pathState(path)])),
-      leftovers: this.#layers.leftovers(this.root),
+      mounts: this.#mounts.all().filter(({ volumeGuid }) => isIn(focus?.mounts, volumeGuid)),
+      snapshots: this.#snapshots.all().filter(({ key }) => isIn(focus?.snapshots, key)),
+      paths: Object.fromEntries(paths.map((path) => [path, this.#mounts.pathState(path)])),
+      leftovers: focus === undefined ? this.#layers.leftovers(this.root) : [],
     }));
   }
 

@@ -26,6 +26,7 @@ import type {
   MergeRequest,
   MountedView,
   MountRequest,
+  ObserveOptions,
   SnapshotMount,
   SnapshotRequest,
   UnpackRequest,
@@ -124,13 +125,8 @@ class WindowsHost implements Host {
     return structuredClone((await this.#probe()).capabilities);
   }
 
-  async observe({
-    signal,
-    paths = [],
-  }: {
-    signal: AbortSignal;
-    paths?: readonly string[];
-  }): Promise<HostState> {
+  /** Looks at everything, whatever the focus. */
+  async observe({ signal, paths = [] }: ObserveOptions): Promise<HostState> {
     throwIfAborted(signal, 'observe');
     const store = await this.#gallery();
     const mounts = await readMountRecords(this.#layout);
