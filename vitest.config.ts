@@ -2,8 +2,10 @@ import { resolve } from 'node:path';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
-// Hundreds of job threads and programs start from sources: their types are stripped once, not by each.
+// Hundreds of job threads and programs start from sources: stripped, looked for and compiled once, not by each.
 process.env.NODE_COMPILE_CACHE ??= resolve(import.meta.dirname, 'node_modules/.cache/cimlet-tests');
+const loader = JSON.stringify(resolve(import.meta.dirname, 'test/support/modules/load.cjs'));
+process.env.NODE_OPTIONS = `${process.env.NODE_OPTIONS ?? ''} --require ${loader}`;
 
 /** Minutes each: begun last, one of them would run alone at the end. */
 const SLOW = [
@@ -32,6 +34,7 @@ class SlowestFirst extends BaseSequencer {
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    globalSetup: 'test/support/modules/archive.ts',
     pool: 'forks',
     // One more than there are cores where CI runs: tests of other programs wait a lot.
     maxWorkers: 3,

@@ -60,6 +60,15 @@ test('the package holds emitted JavaScript and schemas, no sources', () => {
   expect(readdirSync(join(installed, 'examples'))).toEqual(['fleet', 'manifests']);
 });
 
+// Every other test's programs take their modules from an archive (support/modules).
+test.each(Object.entries(NODES))('sources run as they are, on %s', async (_name, node) => {
+  expect(await runCimlet(['--version'], { node, env: { NODE_OPTIONS: '' } })).toEqual({
+    code: 0,
+    stdout: 'cimlet 0.1.0\n',
+    stderr: '',
+  });
+});
+
 describe.each(Object.entries(NODES))('installed, on %s', (_name, node) => {
   const run = (args: string[]) =>
     runCimlet(args, { node, launcher: join(installed, 'bin/cimlet.cjs'), cwd: work });

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { resolve } from 'node:path';
 
 export const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
-/** A third of a short run is the stripping of types: done once for all tests. */
+/** What V8 compiled, kept for all programs of all tests. */
 export const COMPILE_CACHE = resolve(import.meta.dirname, '../../node_modules/.cache/cimlet-tests');
 
 export interface ProgramResult {

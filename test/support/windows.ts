@@ -9,6 +9,8 @@ import { join } from 'node:path';
 import { COMPILE_CACHE } from './program.ts';
 import { DOUBLES, WINE, WINE_SERVER, windowsTools, wineEnvironment } from './windows-tools.ts';
 
+const MODULE_LOADER = join(import.meta.dirname, 'modules/load.cjs');
+
 export interface WorldOptions {
   /** What the system says it is. Default: 27800.1000, a build on which every format works. */
   build?: number;
@@ -193,6 +195,9 @@ class World implements WindowsWorld {
             ...wineEnvironment(this.#prefix),
             NODE_PATH: windowsPath(this.#modules),
             NODE_COMPILE_CACHE: windowsPath(COMPILE_CACHE),
+            // Not an argument: threads have arguments of their own.
+            NODE_OPTIONS: `--require ${windowsPath(MODULE_LOADER)}`,
+            CIMLET_TEST_MODULES: process.env.CIMLET_TEST_MODULES ?? '',
             NO_COLOR: '1',
             ...env,
           },
