@@ -69,13 +69,13 @@ async function hashLevel(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   let [current, next] = [allocate(), allocate()];
-  const load = (buffer: Buffer, first: number) =>
-    handle.read(
-      buffer,
-      0,
-      Math.max(0, Math.min(CHUNK_BLOCKS, blocks - first)) * BLOCK_SIZE,
-      offset + first * BLOCK_SIZE,
-    );
+  const load = (buffer: Buffer, first: number) => {
+    const length = Math.max(0, Math.min(CHUNK_BLOCKS, blocks - first)) * BLOCK_SIZE;
+    const read = handle.read(buffer, 0, length, offset + first * BLOCK_SIZE);
+    // What fails is told when its turn comes.
+    read.catch(() => undefined);
+    return read;
+  };
   let loading = load(current, 0);
   try {
     for (let first = 0; first < blocks; first += CHUNK_BLOCKS) {

@@ -62,8 +62,8 @@ export async function* decodeFile(
     handle = await open(file, 'r');
     const source = new BlobSource(handle, { offset: 0, size }, operation, signal, onStored);
     const compression = detectCompression(await source.peek(4));
-    // One buffer for all of a plain tar: many that wait to be collected would be most of the memory used.
-    if (compression === 'none') yield* source.read(Buffer.allocUnsafeSlow(CHUNK_BYTES));
+    // Always the same buffers for a plain tar: many that wait to be collected would be most of the memory used.
+    if (compression === 'none') yield* source.read([allocate(), allocate()]);
     else yield* decode(compression, source, operation);
   } catch (error) {
     throw classify(error, operation);
@@ -105,6 +105,10 @@ async function* decodeAndVerify(
       hint: "the image's configuration doesn't describe this layer; ask whoever built it",
     });
   }
+}
+
+function allocate(): Buffer {
+  return Buffer.allocUnsafeSlow(CHUNK_BYTES);
 }
 
 export type Compression = 'none' | 'gzip' | 'zstd';
@@ -149,28 +153,45 @@ class BlobSource {
     return buffer.subarray(0, bytesRead);
   }
 
-  /** With `reused`, every chunk is in that buffer. */
-  async *read(reused?: Buffer): AsyncGenerator<Buffer, void, undefined> {
-    const { offset, size } = this.#blob;
-    let done = 0;
-    while (done < size) {
-      throwIfAborted(this.#signal, this.#operation);
-      const length = Math.min(CHUNK_BYTES, size - done);
-      // Else a new buffer each time: the decompressor and the consumer may still hold the last one.
-      const buffer = reused ?? Buffer.allocUnsafeSlow(length);
-      const { bytesRead } = await this.#handle.read(buffer, 0, length, offset + done);
-      if (bytesRead === 0) {
-        throw new CimletError(
-          'corrupt',
-          `${this.#operation}: the blob ends after ${done} bytes, it should have ${size}`,
-          { hint: DAMAGED },
-        );
+  /** The next chunk is read while one is used. With `reused`, chunks are in these two buffers by turns. */
+  async *read(reused?: readonly [Buffer, Buffer]): AsyncGenerator<Buffer, void, undefined> {
+    const { size } = this.#blob;
+    let next = this.#loadAhead(0, reused?.[0]);
+    try {
+      for (let [done, number] = [0, 1]; done < size; number++) {
+        throwIfAborted(this.#signal, this.#operation);
+        const chunk = await next;
+        if (chunk.length === 0)
+          throw new CimletError(
+            'corrupt',
+            `${this.#operation}: the blob ends after ${done} bytes, it should have ${size}`,
+            { hint: DAMAGED },
+          );
+        done += chunk.length;
+        next = this.#loadAhead(done, reused?.[number % 2]);
+        this.#onRead(chunk, done);
+        yield chunk;
       }
-      const chunk = buffer.subarray(0, bytesRead);
-      done += bytesRead;
-      this.#onRead(chunk, done);
-      yield chunk;
+    } finally {
+      // The file must not be closed under a read.
+      await Promise.allSettled([next]);
     }
+  }
+
+  /** What fails is told to whoever awaits it, which may be later. */
+  #loadAhead(done: number, reused: Buffer | undefined): Promise<Buffer> {
+    const loading = this.#load(done, reused);
+    loading.catch(() => undefined);
+    return loading;
+  }
+
+  /** Without `reused` into a new buffer each time: the decompressor and the consumer may still hold the last one. */
+  async #load(done: number, reused: Buffer | undefined): Promise<Buffer> {
+    const { offset, size } = this.#blob;
+    const length = Math.min(CHUNK_BYTES, size - done);
+    const buffer = reused ?? Buffer.allocUnsafeSlow(length);
+    const { bytesRead } = await this.#handle.read(buffer, 0, length, offset + done);
+    return buffer.subarray(0, bytesRead);
   }
 }
 
