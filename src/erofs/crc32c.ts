@@ -1,4 +1,4 @@
-/** CRC-32C (Castagnoli, reflected polynomial 0x82f63b78) as EROFS uses it: seeded by the caller, not inverted. */
+/** CRC-32C (Castagnoli, reflected polynomial 0x82f63b78) as EROFS and VHDX use it: seeded by the caller, not inverted. */
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let value = byte;

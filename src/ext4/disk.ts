@@ -3,7 +3,7 @@
 import { appendFileSync, closeSync, fsyncSync, openSync } from 'node:fs';
 import { decodeVhdFooter, encodeVhdFooter, VHD_FOOTER_SIZE, type VhdFooter } from '../vhd/footer.ts';
 import { attempt, corruptAt } from './faults.ts';
-import { ImageFile } from './image-file.ts';
+import { type DiskImage, openImage } from './image-file.ts';
 import { Ext4Reader } from './reader.ts';
 import { type FoundVerity, findVerity } from './verity-tree.ts';
 
@@ -11,15 +11,15 @@ const COOKIE = 'conectix';
 
 /** An open disk image. Close it. */
 export class Disk {
-  readonly file: ImageFile;
+  readonly file: DiskImage;
   readonly files: Ext4Reader;
   readonly verity: FoundVerity | undefined;
-  /** Undefined for an image that is no VHD. */
+  /** Undefined for an image that is no fixed VHD. */
   readonly footer: VhdFooter | undefined;
 
   /** Throws `corrupt` for a footer or a dm-verity superblock that isn't what it must be, and as Ext4Reader does. */
   constructor(path: string) {
-    this.file = new ImageFile(path);
+    this.file = openImage(path);
     try {
       this.files = new Ext4Reader(this.file);
       this.footer = readFooter(this.file);
@@ -41,7 +41,7 @@ export class Disk {
 }
 
 /** The footer of a file that ends in one. */
-function readFooter(file: ImageFile): VhdFooter | undefined {
+function readFooter(file: DiskImage): VhdFooter | undefined {
   const offset = file.size - VHD_FOOTER_SIZE;
   if (offset < 0) return undefined;
   const bytes = file.read(offset, VHD_FOOTER_SIZE);

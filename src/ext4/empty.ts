@@ -79,24 +79,35 @@ export function writeEmptyExt4(
   first: readonly FirstDirectory[] = [],
 ): void {
   const operation = `make an ext4 file system in ${file}`;
+  const { size, pieces } = emptyExt4(bytes, uuid, operation, first);
+  attempt(operation, () => {
+    const descriptor = openSync(file, 'wx', 0o600);
+    try {
+      ftruncateSync(descriptor, size);
+      for (const { at, content } of pieces)
+        for (let done = 0; done < content.length; )
+          done += writeSync(descriptor, content, done, content.length - done, at + done);
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+  });
+}
+
+/** The same file system as the pieces of it that aren't zeros. Throws `invalid-manifest` for a size out of range. */
+export function emptyExt4(
+  bytes: number,
+  uuid: Uint8Array,
+  operation: string,
+  first: readonly FirstDirectory[] = [],
+): { size: number; pieces: Iterable<{ at: number; content: Buffer }> } {
   if (!(bytes >= SMALLEST_EMPTY && bytes <= LARGEST_EMPTY))
     throw new CimletError('invalid-manifest', `${operation}: ${bytes} bytes`, {
       hint: `choose a size from ${SMALLEST_EMPTY / 2 ** 20} MiB to ${Math.ceil(LARGEST_EMPTY / 2 ** 40)} TiB`,
     });
   const directories = place(first);
   const geometry = layOut(Math.floor(bytes / BLOCK_SIZE), directories.length);
-  attempt(operation, () => {
-    const descriptor = openSync(file, 'wx', 0o600);
-    try {
-      ftruncateSync(descriptor, geometry.blocks * BLOCK_SIZE);
-      for (const { block, content } of blocksOfEmpty(geometry, directories, uuid))
-        for (let done = 0; done < content.length; )
-          done += writeSync(descriptor, content, done, content.length - done, block * BLOCK_SIZE + done);
-      fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
-    }
-  });
+  return { size: geometry.blocks * BLOCK_SIZE, pieces: piecesOfEmpty(geometry, directories, uuid) };
 }
 
 /** The root and lost+found, and what is wanted besides. */
@@ -134,7 +145,15 @@ function layOut(blocks: number, directories: number): EmptyGeometry {
   };
 }
 
-/** What isn't zeros anyway. */
+function* piecesOfEmpty(
+  geometry: EmptyGeometry,
+  directories: readonly PlacedDirectory[],
+  uuid: Uint8Array,
+): Generator<{ at: number; content: Buffer }> {
+  for (const { block, content } of blocksOfEmpty(geometry, directories, uuid))
+    yield { at: block * BLOCK_SIZE, content };
+}
+
 function* blocksOfEmpty(
   geometry: EmptyGeometry,
   directories: readonly PlacedDirectory[],

@@ -1,9 +1,38 @@
-/** Positioned reads of an image's file. */
+/** Positioned reads of disk images. */
 
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { VHDX_COOKIE } from '../vhd/vhdx.ts';
+import { VhdxFile } from '../vhd/vhdx-file.ts';
 import { attempt, corruptAt } from './faults.ts';
 
-export class ImageFile {
+/** What a disk is read from. Close it. */
+export interface DiskImage {
+  /** Of its file. */
+  readonly path: string;
+  /** Bytes of the disk, and of the footer of one that ends in such. */
+  readonly size: number;
+  /** Fills `target`; what lies beyond the end is `corrupt`. */
+  readInto(target: Uint8Array, position: number): void;
+  read(position: number, length: number): Buffer;
+  close(): void;
+}
+
+/** A raw image or a fixed VHD, which is one with a footer, or a VHDX. */
+export function openImage(path: string): DiskImage {
+  const file = new ImageFile(path);
+  try {
+    const isVhdx =
+      file.size >= VHDX_COOKIE.length && file.read(0, VHDX_COOKIE.length).toString('latin1') === VHDX_COOKIE;
+    if (!isVhdx) return file;
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+  file.close();
+  return new VhdxFile(path);
+}
+
+class ImageFile implements DiskImage {
   readonly path: string;
   readonly size: number;
   readonly #descriptor: number;
@@ -14,7 +43,6 @@ export class ImageFile {
     this.size = fstatSync(this.#descriptor).size;
   }
 
-  /** Fills `target`; what lies beyond the end of the file is `corrupt`. */
   readInto(target: Uint8Array, position: number): void {
     attempt(`read ${this.path}`, () => {
       for (let done = 0; done < target.length; ) {

@@ -11,7 +11,7 @@ import { decodeEntries, type StoredEntry } from './directory.ts';
 import { type Extent, readExtents } from './extents.ts';
 import { corruptAt } from './faults.ts';
 import { INODE_DATA, InodeFlag, MAX_SYMLINK, ModeType, ROOT_INODE } from './format.ts';
-import type { ImageFile } from './image-file.ts';
+import type { DiskImage } from './image-file.ts';
 import { decodeDevice, decodeInode, type Inode, typeOf } from './inode.ts';
 import { decodeSuperblock, type FoundSuperblock, SUPERBLOCK_AT, SUPERBLOCK_SIZE } from './superblock.ts';
 import { type DecodedXattrs, decodeXattrs, type Xattr } from './xattrs.ts';
@@ -28,12 +28,12 @@ export interface Ext4File extends Inode {
 
 export class Ext4Reader {
   readonly superblock: FoundSuperblock;
-  readonly #file: ImageFile;
+  readonly #file: DiskImage;
   /** One block of group descriptors, mostly asked for again. */
   #tables: { group: number; block: number } | undefined;
 
   /** The file system at the beginning of `file`, which stays the caller's to close. */
-  constructor(file: ImageFile) {
+  constructor(file: DiskImage) {
     this.#file = file;
     this.superblock = decodeSuperblock(
       file.read(SUPERBLOCK_AT, SUPERBLOCK_SIZE),

@@ -121,7 +121,8 @@ const READABLE =
   Incompat.flexGroups |
   Incompat.checksumSeed |
   Incompat.largeDirectories |
-  Incompat.inlineData;
+  Incompat.inlineData |
+  Incompat.xattrInodes;
 
 /** Reads a superblock. `fail` is called with an offset in it for what is malformed, `unsupported` for what this reader doesn't know; both must throw. */
 export function decodeSuperblock(

@@ -4,7 +4,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { classify } from '../errors.ts';
 import { corruptAt, type Ext4Fault } from './faults.ts';
 import { BLOCK_SIZE } from './format.ts';
-import type { ImageFile } from './image-file.ts';
+import type { DiskImage } from './image-file.ts';
 import {
   BlockDigest,
   DIGESTS_PER_BLOCK,
@@ -115,7 +115,7 @@ export interface FoundVerity extends VeritySuperblock {
 }
 
 /** The dm-verity at `offset`; undefined when there is none. */
-export function findVerity(file: ImageFile, offset: number): FoundVerity | undefined {
+export function findVerity(file: DiskImage, offset: number): FoundVerity | undefined {
   if (offset + BLOCK_SIZE > file.size) return undefined;
   const superblock = decodeVeritySuperblock(file.read(offset, BLOCK_SIZE), (at, message) => {
     throw corruptAt(file.path, offset + at, message);
@@ -134,7 +134,7 @@ export function findVerity(file: ImageFile, offset: number): FoundVerity | undef
 }
 
 /** The blocks that don't have their digests, in the tree and in what it covers; at most a hundred. */
-export function verifyVerity(file: ImageFile, verity: FoundVerity, signal?: AbortSignal): Ext4Fault[] {
+export function verifyVerity(file: DiskImage, verity: FoundVerity, signal?: AbortSignal): Ext4Fault[] {
   const faults: Ext4Fault[] = [];
   const digest = new BlockDigest(verity.salt);
   const found = Buffer.alloc(DIGEST);

@@ -66,6 +66,12 @@ async function writeDiff(
     new CimletError('failed-precondition', `export snapshot ${request.key}: ${why}`);
   if (request.kind === 'view') throw refuse('it is a view, which has no changes');
   if (request.scratch?.unformatted === true) throw refuse('this host has no file system in its scratch');
+  if (request.format === 'LCOW')
+    throw new CimletError(
+      'unsupported-host',
+      `export snapshot ${request.key}: Windows shows nobody what a Linux guest wrote`,
+      { hint: 'look into its disk with cimlet vhd ls and cat, once it is detached' },
+    );
   const { privileges } = gallery;
   return withSnapshotTrees(gallery, request, context, async (trees) => {
     // A volume has what a layer has in `Files`; the folder of a snapshot without parents is laid out as a layer.

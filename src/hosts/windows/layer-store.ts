@@ -80,7 +80,7 @@ async function writeInto(
     case 'WCIFS':
       return { written: await writeWcifsLayer(workshop, request, folder, context) };
     case 'LCOW':
-      return { written: await writeLinuxLayer(workshop.layout, request, folder, context) };
+      return { written: await writeLinuxLayer(workshop, request, folder, context) };
     default:
       return writeCimLayer(workshop, request, folder, context);
   }

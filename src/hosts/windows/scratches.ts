@@ -44,7 +44,7 @@ export interface ScratchCalls {
 }
 
 export interface NewScratch {
-  format: LayerFormat;
+  format: Exclude<LayerFormat, 'LCOW'>;
   /** Folders of the WCIFS layers below, topmost first. */
   parents: readonly string[];
   isView: boolean;

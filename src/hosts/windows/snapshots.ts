@@ -25,6 +25,7 @@ import {
 import { checkSnapshotRequest, isSameRequest, otherSnapshot } from '../snapshot-request.ts';
 import { afterFailure } from './acquire.ts';
 import { LOWER_FILE } from './cim-paths.ts';
+import { writeLinuxScratch } from './linux-layers.ts';
 import { foldPath, isWithin } from './mount-paths.ts';
 import { DISK, type Scratches } from './scratches.ts';
 import { type Size, sizeUnder } from './size-under.ts';
@@ -78,11 +79,15 @@ async function makeContents(
     scratch: { bytes, unformatted, location, shareWith, utilityVM } = {},
   } = request;
   if (chain.length === 0) return ensureDirectory(join(path, 'Files'));
-  if (shareWith !== undefined) return;
+  if (shareWith !== undefined || partsOf(request).length === 0) return;
   const folder = location === undefined ? path : locatedFolder(location, request.key, layout);
   if (location !== undefined) {
     await removeTree(folder);
     await ensureDirectory(folder);
+  }
+  if (format === 'LCOW') {
+    const id = snapshotVolumeGuid(layout.root, snapshotGuid(request.key));
+    return writeLinuxScratch(join(folder, DISK), id, { bytes, unformatted });
   }
   const parents = format === 'WCIFS' ? topmostFirst(layout, chain) : [];
   await scratches.make(folder, { format, parents, isView: kind === 'view', bytes, unformatted, utilityVM });
@@ -161,9 +166,10 @@ async function faultOf(store: SnapshotStore, request: SnapshotRequest): Promise<
   return undefined;
 }
 
-/** What holds it, in the folder of its scratch. */
-function partsOf({ chain, scratch }: SnapshotRequest): string[] {
+/** What holds it, in the folder of its scratch. A view of Linux layers is those layers. */
+function partsOf({ kind, chain, format, scratch }: SnapshotRequest): string[] {
   if (chain.length === 0) return ['Files'];
+  if (kind === 'view' && format === 'LCOW') return [];
   return scratch?.utilityVM === true ? [DISK, VM_DISK] : [DISK];
 }
 
@@ -211,8 +217,11 @@ function locatedFolder(location: string, key: string, { root }: Layout): string 
 /** Throws unless Windows can make such a scratch. */
 async function checkScratch(layout: Layout, request: SnapshotRequest, operation: string): Promise<void> {
   const { chain, format, scratch } = request;
+  if (chain.length === 0 && format === 'LCOW')
+    throw new CimletError('unsupported-host', `${operation}: Windows has no place for the files of Linux`, {
+      hint: 'give it a parent; layers from tars come from cimlet layer import',
+    });
   if (scratch === undefined) return;
-  if (scratch.shareWith !== undefined) await requireSnapshot(layout, scratch.shareWith, operation);
   const refuse = (why: string, hint: string) =>
     new CimletError('invalid-manifest', `${operation}: ${why}`, { hint });
   if (chain.length === 0) throw refuse('a snapshot of no layers has no scratch', 'leave the scratch out');
@@ -220,8 +229,22 @@ async function checkScratch(layout: Layout, request: SnapshotRequest, operation:
     throw new CimletError('unsupported-host', `${operation}: Windows keeps no two of them in one scratch`, {
       hint: 'leave shareWith out',
     });
+  if (scratch.shareWith !== undefined) await requireSharable(layout, scratch.shareWith, operation);
   if (scratch.utilityVM === true) requireVmFormat(format, operation);
   if (scratch.location !== undefined) await checkLocation(layout, scratch.location, operation);
+}
+
+/** Throws `not-found`, and `failed-precondition` for what has no Linux scratch. */
+async function requireSharable(layout: Layout, key: string, operation: string): Promise<void> {
+  const { request } = await requireSnapshot(layout, key, operation);
+  if (request.format === 'LCOW' && partsOf(request).length > 0) return;
+  throw new CimletError(
+    'failed-precondition',
+    `${operation}: snapshot ${key} has no scratch of Linux layers`,
+    {
+      hint: 'share that of an active snapshot of Linux layers',
+    },
+  );
 }
 
 async function checkLocation({ root }: Layout, location: string, operation: string): Promise<void> {

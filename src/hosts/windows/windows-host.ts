@@ -337,8 +337,9 @@ class WindowsHost implements Host {
 
   async #workshop(): Promise<Workshop> {
     const { build } = await this.#probe();
-    const { advapi32: privileges, vmcompute } = this.#layers;
-    return { layout: this.#layout, build, volumes: this.#volumes, locks: this.#locks, privileges, vmcompute };
+    const { advapi32: privileges, vmcompute, computecore } = this.#layers;
+    const [layout, volumes, locks] = [this.#layout, this.#volumes, this.#locks];
+    return { layout, build, volumes, locks, privileges, vmcompute, computecore };
   }
 
   async #gallery(): Promise<Gallery> {

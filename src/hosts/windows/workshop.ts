@@ -1,4 +1,5 @@
 import type { Advapi32 } from '../../native/windows/advapi32.ts';
+import type { ComputeCore } from '../../native/windows/computecore.ts';
 import type { VmCompute } from '../../native/windows/vmcompute.ts';
 import type { KeyedLock } from '../keyed-lock.ts';
 import type { Store } from './store.ts';
@@ -11,4 +12,5 @@ export interface Workshop extends Store {
   locks: KeyedLock;
   privileges: Pick<Advapi32, 'withPrivileges'>;
   vmcompute: VmCompute;
+  computecore: Pick<ComputeCore, 'grantVmGroupAccess'>;
 }
