@@ -38,6 +38,8 @@ interface Recorded {
 }
 
 export default async function setup(project: TestProject): Promise<void> {
+  // Nor does cimlet itself run on a Node that old.
+  if (stripTypeScriptTypes === undefined) return;
   await useArchive();
   project.onTestsRerun(useArchive);
 }
