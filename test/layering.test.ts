@@ -60,7 +60,7 @@ const OWNERS: Record<string, RegExp> = {
   pino: /^cli\/run-agent\.ts$/,
   fastify: /^server\//,
   'prom-client': /^server\/metrics\.ts$/,
-  'log-update': /^cli\/progress[a-z-]*\.ts$/,
+  'log-update': /^cli\/live-area\.ts$/,
   'string-width': /^cli\//,
   xstate: /^(machines|reconciler)\//,
   'p-limit': /^reconciler\//,

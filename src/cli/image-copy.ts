@@ -4,7 +4,8 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { CimletError } from '../errors.ts';
 import { openBundle } from '../images/bundle.ts';
-import { copyImage, readImage } from '../images/copy-image.ts';
+import { contentBytes } from '../images/content.ts';
+import { copyImage, countExported, readImage } from '../images/copy-image.ts';
 import { writeImageArchive } from '../images/image-archive.ts';
 import { describePlace, type ImagePlace, parseImagePlace } from '../images/image-place.ts';
 import { splitReference } from '../images/image-source.ts';
@@ -64,7 +65,8 @@ export function addSave(image: Command, context: CliContext): void {
           const { content } = await readImage({ kind: 'store', reference }, choice, services, effect);
           images.push({ reference, content });
         }
-        await writeImageArchive(file, images, effect.signal);
+        const total = images.reduce((sum, { content }) => sum + contentBytes(content), 0);
+        await writeImageArchive(file, images, effect.signal, countExported(total, effect));
       });
       context.terminal.print(printable(`Wrote ${file}: ${plural(references.length, 'image')}.`));
     });

@@ -13,6 +13,7 @@ import type { GlobalOptions } from './options.ts';
 import { registrySettings } from './registry-settings.ts';
 import { interruptible } from './signals.ts';
 import { printable } from './text.ts';
+import { openTransferProgress } from './transfer-progress.ts';
 
 export interface ImageOptions extends GlobalOptions {
   platform?: PlatformWish;
@@ -51,19 +52,26 @@ export async function withRegistries<T>(
   }
 }
 
-/** Work that takes long: can be interrupted, and says what is worth knowing. */
-export function working<T>(
+/** Work that takes long: can be interrupted, shows how far it is, and says what is worth knowing. */
+export async function working<T>(
   context: CliContext,
   options: GlobalOptions,
   mode: 'read' | 'write',
   work: (services: CopyServices, effect: EffectContext) => Promise<T>,
 ): Promise<T> {
   const { terminal } = context;
+  const shown = openTransferProgress(terminal);
   const warn = (message: string) =>
-    terminal.printError(`${terminal.paintError('yellow', 'warning:')} ${printable(message)}`);
-  return interruptible(context, (signal) =>
-    withRegistries(context, options, mode, (services) => work(services, { signal, warn })),
-  );
+    shown.say(`${terminal.paintError('yellow', 'warning:')} ${printable(message)}`);
+  const run = (signal: AbortSignal) =>
+    withRegistries(context, options, mode, (services) =>
+      work(services, { signal, warn, progress: shown.handle }),
+    );
+  try {
+    return await interruptible(context, run, shown.say);
+  } finally {
+    shown.close();
+  }
 }
 
 function parsePlatform(text: string): PlatformWish {

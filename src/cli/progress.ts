@@ -1,8 +1,9 @@
-/** Shows a running plan: a live tree on a terminal, plain lines anywhere else. Owns log-update. */
+/** Shows a running plan: a live tree on a terminal, plain lines anywhere else. */
 
-import { createLogUpdate } from 'log-update';
 import type { ExecutionEvent, PlannedAction } from '../reconciler/types.ts';
-import { createProgress, liveLines, plainLine, recordEvent } from './progress-model.ts';
+import { openLiveArea } from './live-area.ts';
+import { liveLines } from './progress-lines.ts';
+import { createProgress, plainLine, recordEvent } from './progress-model.ts';
 import type { Terminal } from './terminal.ts';
 
 export interface ProgressView {
@@ -12,8 +13,6 @@ export interface ProgressView {
   /** Draws the last state and gives the terminal back. */
   close(): void;
 }
-
-const FRAME_MS = 100;
 
 /** `toStandardError` is for `-o json` and `-o yaml`: standard output is left to the data. */
 export function openProgress(
@@ -39,19 +38,12 @@ function plainView(print: (line: string) => void): ProgressView {
 
 function liveView(terminal: Terminal, actions: readonly PlannedAction[]): ProgressView {
   const model = createProgress(actions);
-  const update = createLogUpdate(terminal.stdout as NodeJS.WriteStream);
-  const draw = () => {
+  const area = openLiveArea(terminal, () => {
     const { width, rows, paint } = terminal;
-    update(liveLines(model, { width, rows, paint }, performance.now()).join('\n'));
-  };
-  const say = (line: string) => {
-    update.clear();
-    terminal.print(line);
-    draw();
-  };
+    return liveLines(model, { width, rows, paint }, performance.now());
+  });
+  const say = (line: string) => area.aside(() => terminal.print(line));
   const steps = new Map<string, string>();
-  draw();
-  const timer = setInterval(draw, FRAME_MS);
   return {
     handle(event) {
       recordEvent(model, event, performance.now());
@@ -59,10 +51,6 @@ function liveView(terminal: Terminal, actions: readonly PlannedAction[]): Progre
       if (line !== undefined) say(line);
     },
     say,
-    close() {
-      clearInterval(timer);
-      draw();
-      update.done();
-    },
+    close: area.close,
   };
 }

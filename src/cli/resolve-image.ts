@@ -10,7 +10,7 @@ import { RequiredSignatures } from '../images/signatures/required-signatures.ts'
 import type { HostPlatform, ImageSource } from '../images/types.ts';
 import { parseDuration } from '../manifests/quantities.ts';
 import type { ImageResource } from '../manifests/resources.ts';
-import type { DiscardDamaged, FetchLayer, RecordImage, ResolveImage } from '../reconciler/perform.ts';
+import type { DiscardDamaged, FetchLayer, RecordImage, ResolveImage } from '../reconciler/perform-context.ts';
 import type { RegistrySettings } from './registry-settings.ts';
 
 export interface ImageAccess {

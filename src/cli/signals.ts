@@ -40,8 +40,9 @@ export function listenForInterruption(announce: (message: string) => void): Inte
 export async function interruptible<T>(
   context: CliContext,
   run: (signal: AbortSignal) => Promise<T>,
+  announce = (message: string) => context.terminal.printError(message),
 ): Promise<T> {
-  const interruption = listenForInterruption((message) => context.terminal.printError(message));
+  const interruption = listenForInterruption(announce);
   try {
     return await run(interruption.signal);
   } finally {

@@ -9,7 +9,7 @@ export interface Terminal {
   readonly stderr: Writable;
   /** Somebody can be asked: standard input is a terminal. */
   readonly interactive: boolean;
-  /** Standard output is a terminal that can move its cursor. */
+  /** Standard output is a terminal that can move its cursor, and somebody looks at it: CI keeps what is printed. */
   readonly live: boolean;
   /** Columns to format for; 80 where the output is no terminal. */
   readonly width: number;
@@ -52,7 +52,7 @@ export function openTerminal(options: TerminalOptions): Terminal {
     stdout,
     stderr,
     interactive: stdin.isTTY === true,
-    live: stdout.isTTY === true && env.TERM !== 'dumb',
+    live: stdout.isTTY === true && env.TERM !== 'dumb' && !env.CI,
     get width() {
       const forced = Number(env.COLUMNS);
       if (stdout.isTTY) return stdout.columns || 80;

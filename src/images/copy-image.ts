@@ -169,7 +169,7 @@ async function writeImage(
     return;
   }
   if (place.kind === 'archive') {
-    const onBytes = counter(contentBytes(content), effect);
+    const onBytes = countExported(contentBytes(content), effect);
     await writeImageArchive(place.path, [{ reference, content }], effect.signal, onBytes);
     return;
   }
@@ -183,7 +183,7 @@ async function addToLayout(
   effect: EffectContext,
 ): Promise<void> {
   const { signal } = effect;
-  const onBytes = counter(contentBytes(content), effect);
+  const onBytes = countExported(contentBytes(content), effect);
   for (const { descriptor, range } of content.blobs) {
     await layout.addBlob(
       descriptor,
@@ -238,7 +238,8 @@ function toLayerBlob({ descriptor, range }: ImageContent['blobs'][number]): Laye
   return { ...range, digest: descriptor.digest, mediaType: descriptor.mediaType };
 }
 
-function counter(total: number, { progress }: EffectContext): (bytes: number) => void {
+/** Told of the bytes of each step, reports how many of `total` there are. */
+export function countExported(total: number, { progress }: EffectContext): (bytes: number) => void {
   let done = 0;
   return (bytes) => {
     done += bytes;

@@ -13,7 +13,7 @@ import { resolveArchives } from './archives.ts';
 import { canonicalJson } from './canonical.ts';
 import type { Obstacle } from './desired.ts';
 import { type ExecuteOptions, type Execution, executePlan } from './execute.ts';
-import type { DiscardDamaged, FetchLayer, RecordImage, ResolveImage } from './perform.ts';
+import type { DiscardDamaged, FetchLayer, RecordImage, ResolveImage } from './perform-context.ts';
 import { planApply, planDelete } from './plan.ts';
 import { selectTargets } from './resource-graph.ts';
 import type { Concurrency } from './schedule.ts';

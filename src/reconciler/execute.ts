@@ -7,13 +7,8 @@ import type { Clock } from '../machines/drive-machine.ts';
 import { resourceKey } from '../manifests/resources.ts';
 import type { State } from '../state/state.ts';
 import type { Backoffs } from './backoff.ts';
-import {
-  type DiscardDamaged,
-  type FetchLayer,
-  performAction,
-  type RecordImage,
-  type ResolveImage,
-} from './perform.ts';
+import { performAction } from './perform.ts';
+import type { DiscardDamaged, FetchLayer, RecordImage, ResolveImage } from './perform-context.ts';
 import { retryPolicyOf, timeoutMsOf } from './retry-policy.ts';
 import { RootHashes } from './root-hashes.ts';
 import {

@@ -4,6 +4,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { Agent, Round } from '../agent/agent.ts';
 import type { ExecutionEvent } from '../reconciler/types.ts';
 import type { State } from '../state/state.ts';
+import { TransferredBytes } from './transferred-bytes.ts';
 
 /** How often the event loop's lag is sampled: by custom every 10 ms, which alone keeps an idle agent awake. */
 const LAG_SAMPLED_MS = 1000;
@@ -48,6 +49,13 @@ export function createMetrics(state: State, sources: () => ReturnType<Agent['sou
     labelNames: ['kind'],
     registers,
   });
+  const transferred = new Counter({
+    name: 'cimlet_transferred_bytes_total',
+    help: 'Bytes of layers, compressed, that were downloaded and unpacked.',
+    labelNames: ['phase'],
+    registers,
+  });
+  const bytes = new TransferredBytes();
   const planned = new Gauge({
     name: 'cimlet_plan_actions',
     help: 'Actions of the last plan.',
@@ -94,7 +102,13 @@ export function createMetrics(state: State, sources: () => ReturnType<Agent['sou
   });
   return {
     onEvent: (event) => {
-      const { kind, verb, drift: isDrift } = event.action;
+      const { id, kind, verb, drift: isDrift } = event.action;
+      if (event.type === 'action.progressed') {
+        const { phase } = event;
+        if (phase === 'downloading' || phase === 'unpacking') transferred.inc({ phase }, bytes.since(event));
+        return;
+      }
+      if (event.type === 'action.succeeded' || event.type === 'action.failed') bytes.forget(id);
       if (event.type === 'action.failed') failures.inc({ kind, verb });
       if (event.type !== 'action.succeeded') return;
       actions.observe({ kind, verb }, event.durationMs / 1000);

@@ -70,7 +70,9 @@ describe.runIf(canRunRegistry && hasSkopeo)('images of a root', () => {
 
   it('come from a registry, go to an archive, and from there into another root, unchanged', async () => {
     const one = newRoot();
-    await one.cimlet(['image', 'copy', `docker://${source}`, source]);
+    const copied = await one.cimlet(['image', 'copy', `docker://${source}`, source]);
+    expect(copied.stdout).toMatch(/^Copied [^\n]*\n$/);
+    expect(copied.stderr).toMatch(/^(downloading \d{1,2}%\n)*downloading 100%\n(exporting 100%\n)?$/);
     const listed = JSON.parse((await one.cimlet(['image', 'ls', '-o', 'json'])).stdout);
     expect(listed.items).toMatchObject([
       { reference: source, digest, platforms: [{ isWhole: true, platform: { os: 'windows' } }] },

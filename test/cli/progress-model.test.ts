@@ -1,6 +1,10 @@
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { createProgress, liveLines, plainLine, recordEvent } from '../../src/cli/progress-model.ts';
+import { liveLines } from '../../src/cli/progress-lines.ts';
+import { createProgress, plainLine, recordEvent } from '../../src/cli/progress-model.ts';
+import { Rate } from '../../src/cli/rate.ts';
 import { createPaint, widthOf } from '../../src/cli/text.ts';
+import { transferText } from '../../src/cli/transfer-text.ts';
 import { CimletError } from '../../src/errors.ts';
 import type { ExecutionEvent, PlannedAction } from '../../src/reconciler/types.ts';
 import { firstPlan, mergedPlan, messyPlan, planOf } from './plans.ts';
@@ -100,12 +104,45 @@ describe('the live tree', () => {
         600,
       ],
     ]);
-    const lines = liveLines(model, { width: 120, rows: 24, paint }, 1100);
+    const lines = liveLines(model, { width: 120, rows: 24, paint }, 700);
     expect(lines[2]).toBe('✓    ├─ Image/app              0.1 s');
     expect(lines[3]).toBe(
-      '▸    ├─ Snapshot/1a2b3c4d5e6f  unpacking █████░░░░░░░░░░░░░░░ 25%  1.0 MiB/4.0 MiB  1.0 MiB/s',
+      '▸    ├─ Snapshot/1a2b3c4d5e6f  unpacking █████░░░░░░░░░░░░░░░ 25%  1.0 MiB/4.0 MiB  2.0 MiB/s  1s left',
     );
-    expect(lines.at(-1)).toBe('1 of 5 actions done, 1 running');
+    expect(lines.slice(5)).toEqual([
+      '1 of 5 actions done, 1 running',
+      expect.stringMatching(/^unpacking █*░* \d+% {2}1\.0 MiB\/[\d.]+ MiB {2}2\.0 MiB\/s {2}\d+s left$/),
+    ]);
+  });
+
+  test('shows what is fetched for an image at the layers that wait for it, and all of it below', () => {
+    const image = action('Image/');
+    const { blob } = (base.work as Extract<PlannedAction['work'], { do: 'buildLayer' }>).request;
+    const fetched = (done: number): ExecutionEvent => ({
+      type: 'action.progressed',
+      action: image,
+      phase: 'downloading',
+      done,
+      total: 4096,
+      blob: { digest: blob.digest, done, total: 2048 },
+    });
+    const model = run([
+      [{ type: 'action.started', action: image }, 0],
+      [fetched(1024), 0],
+    ]);
+    const show = () => liveLines(model, { width: 100, rows: 24, paint }, 0);
+    expect(show().slice(2)).toEqual([
+      '▸    ├─ Image/app              downloading █████░░░░░░░░░░░░░░░ 25%  1.0 KiB/4.0 KiB',
+      '↓    ├─ Snapshot/1a2b3c4d5e6f  downloading ██████████░░░░░░░░░░ 50%  1.0 KiB/2.0 KiB',
+      // Of the same blob.
+      '↓    └─ Snapshot/99887766aabb  downloading ██████████░░░░░░░░░░ 50%  1.0 KiB/2.0 KiB',
+      '0 of 5 actions done, 1 running',
+      'downloading █████░░░░░░░░░░░░░░░ 25%  1.0 KiB/4.0 KiB',
+    ]);
+    recordEvent(model, fetched(2048), 10);
+    expect(show()[3]).toBe('·    ├─ Snapshot/1a2b3c4d5e6f  downloaded');
+    recordEvent(model, { type: 'action.started', action: base }, 20);
+    expect(show()[3]).toBe('▸    ├─ Snapshot/1a2b3c4d5e6f  create');
   });
 
   test.each([20, 40, 80, 200])('fits %d columns', (width) => {
@@ -140,4 +177,38 @@ describe('the live tree', () => {
     expect(lines).toHaveLength(4);
     expect(lines.at(-1)).toBe('0 of 500 actions done, 3 running');
   });
+});
+
+test('a transfer is told in as much as there is room for', () => {
+  const transfer = fc.record({
+    phase: fc.constantFrom('downloading', 'unpacking', 'exporting'),
+    done: fc.nat(),
+    total: fc.nat(),
+    rate: fc.option(fc.nat(), { nil: undefined }),
+  });
+  fc.assert(
+    fc.property(transfer, fc.integer({ min: 1, max: 120 }), (each, columns) => {
+      expect(widthOf(transferText(each, columns))).toBeLessThanOrEqual(columns);
+    }),
+  );
+  const half = { phase: 'downloading', done: 5 << 20, total: 10 << 20, rate: 1 << 20 };
+  expect([100, 60, 50, 40, 28, 15, 3].map((columns) => transferText(half, columns))).toEqual([
+    'downloading ██████████░░░░░░░░░░ 50%  5.0 MiB/10.0 MiB  1.0 MiB/s  5s left',
+    'downloading █████░░░░░ 50%  1.0 MiB/s  5s left',
+    'downloading █████░░░░░ 50%  1.0 MiB/s  5s left',
+    'downloading █████░░░░░ 50%  5s left',
+    'downloading ███░░ 50%',
+    'downloading 50%',
+    '50%',
+  ]);
+});
+
+test('a rate follows what came in the last seconds, and falls when nothing comes', () => {
+  const rate = new Rate();
+  expect(rate.perSecond(0)).toBeUndefined();
+  for (let second = 0; second <= 20; second++) rate.observe(second * 1000, second * 1000);
+  expect(rate.perSecond(20_000)).toBeCloseTo(1000);
+  for (let second = 1; second <= 20; second++) rate.observe(20_000 + second * 5000, (20 + second) * 1000);
+  expect(rate.perSecond(40_000)).toBeGreaterThan(4900);
+  expect(rate.perSecond(60_000)).toBeLessThan(50);
 });

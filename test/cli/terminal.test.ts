@@ -51,7 +51,7 @@ describe.runIf(requireOrSkip('tmux', hasTool('tmux')))('on a terminal', () => {
   function onScreen(command: string, keys: string[], columns: number): string {
     // A server of its own: one that is going away may still hold the socket.
     sessions++;
-    const line = `cd '${work}'; ${command}; echo "exit $?"; tmux wait-for -S ended; read -r _`;
+    const line = `unset CI; cd '${work}'; ${command}; echo "exit $?"; tmux wait-for -S ended; read -r _`;
     tmux('new-session', '-d', '-x', String(columns), '-y', '50', '-s', 'test', 'sh', '-c', line);
     for (const key of keys) tmux('send-keys', '-t', 'test', key);
     tmux('wait-for', 'ended');

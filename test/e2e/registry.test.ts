@@ -99,6 +99,7 @@ describe.runIf(canRunRegistry)('images from a registry', () => {
     const at = (pattern: RegExp) => lines.findIndex((line) => pattern.test(line));
     expect(at(/^Snapshot\/\w+ done/)).toBeLessThan(at(/^Image\/app done/));
     expect(statSync(join(world.mountPoint, 'last')).size).toBeGreaterThan(50_000);
+    expect((await world.run(['events', 'Image/app'])).stdout).toMatch(/Fetched +\S+ +[^\n]*sha256:/);
   });
 
   it('are fetched again when a layer has to be built and its blob is gone or damaged', async () => {

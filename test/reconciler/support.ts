@@ -13,7 +13,7 @@ import type {
   Resource,
 } from '../../src/manifests/resources.ts';
 import { createEngine, type Engine, type PlanRequest } from '../../src/reconciler/engine.ts';
-import type { FetchLayer } from '../../src/reconciler/perform.ts';
+import type { FetchLayer } from '../../src/reconciler/perform-context.ts';
 import type {
   DeclaredSource,
   ExecutionEvent,

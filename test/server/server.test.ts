@@ -172,6 +172,7 @@ describe('the API', () => {
     expect(body).toContain('cimlet_action_duration_seconds_count{kind="Mount",verb="create"} 1');
     expect(body).toContain('cimlet_resource_conditions{kind="Mount",condition="Ready"} 1');
     expect(body).toContain('cimlet_source_ready{source="here"} 1');
+    expect(body).toContain('cimlet_transferred_bytes_total{phase="unpacking"} 200');
     expect(body).toContain('process_resident_memory_bytes');
   });
 
