@@ -3,11 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'vitest';
 import { createEmbeddedHost } from '../../src/hosts/embedded/embedded-host.ts';
-import type { Capabilities, Host, LayerFormat } from '../../src/hosts/host.ts';
-import { mountVolumeGuid } from '../../src/hosts/identity.ts';
+import type { Capabilities, ChainId, Host, LayerFormat } from '../../src/hosts/host.ts';
+import { chainIdOn, mountVolumeGuid } from '../../src/hosts/identity.ts';
 import { BLOCK_CAPABILITIES, MemoryHost, SNAPSHOT_CAPABILITIES } from '../../src/hosts/memory/memory-host.ts';
 import { Snapshotter, snapshotKeyOf } from '../../src/snapshots/snapshotter.ts';
 import { openState } from '../../src/state/state.ts';
+import { type LayerItem, layerItems, writeLayerBlob } from '../support/host-layers.ts';
 import { unmountBelow } from '../support/mounts.ts';
 import { requireOrSkip } from '../support/requirements.ts';
 import { context, type Holds, type SnapshotterFixture, snapshotterCases } from './snapshotter.ts';
@@ -91,10 +92,35 @@ async function withFixture(
         return path;
       },
       unmount: (name) => host.dismount(mountVolumeGuid(name), context),
+      unpack: async (layers) => {
+        const chain: ChainId[] = [];
+        for (const files of layers) {
+          const items = layerItems(files);
+          const { blob, diffId } = await writeLayerBlob(
+            directory,
+            format === 'LCOW' ? asLinux(items) : items,
+          );
+          const chainId = chainIdOn(chain.at(-1), diffId);
+          const request = { chainId, diffId, parents: [...chain], format, blob };
+          await host.unpackLayer(request, context);
+          await host.commitLayer(request, context);
+          chain.push(chainId);
+        }
+        return chain.at(-1) as ChainId;
+      },
     });
   } finally {
     state.close();
     unmountBelow(directory);
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+/** The same entries as a Linux layer has them: not below `Files`. */
+function asLinux(items: readonly LayerItem[]): LayerItem[] {
+  return items.map((item) => ({
+    ...item,
+    name: item.name.replace(/^Files\//, './'),
+    mode: item.type === 'directory' ? 0o755 : 0o644,
+  }));
 }

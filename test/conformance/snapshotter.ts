@@ -18,7 +18,7 @@ import {
   symlink,
   writeFile,
 } from 'node:fs/promises';
-import type { EffectContext } from '../../src/hosts/host.ts';
+import type { ChainId, EffectContext } from '../../src/hosts/host.ts';
 import type { NamedSnapshot, Snapshotter } from '../../src/snapshots/snapshotter.ts';
 
 export const context: EffectContext = { signal: new AbortController().signal };
@@ -30,6 +30,8 @@ export interface SnapshotterFixture {
   /** Mounts a view, an active or a committed snapshot. Its path. */
   mount(name: string): Promise<string>;
   unmount(name: string): Promise<void>;
+  /** Has the host unpack a layer on the one before for each of these: files with what they say, null for what is taken away. The topmost. */
+  unpack(layers: readonly Record<string, string | null>[]): Promise<ChainId>;
 }
 
 /** What a format must be able to hold for a case. */
@@ -442,6 +444,36 @@ export const snapshotterCases: readonly SnapshotterCase[] = [
       }
       const tree = { [`file-${many - 1}`]: String(many - 1), same: String(many - 1) };
       assert.deepEqual(await look(fixture, `layer-${many - 1}`, treeOf), tree);
+    },
+  },
+  {
+    name: '128 layers are mounted, to be read and to be written to',
+    needs: ['files'],
+    run: async (fixture) => {
+      const below = await fixture.unpack(
+        Array.from({ length: 127 }, (_, index) => ({
+          [`file-${index}`]: String(index),
+          same: String(index),
+          [`dir/file-${index}`]: String(index),
+          ...(index === 0 ? {} : { [`file-${index - 1}`]: null }),
+        })),
+      );
+      await layer(fixture, 'top', below, async (root) => {
+        await rm(`${root}/file-126`);
+        await writeFile(`${root}/file-127`, '127');
+      });
+      const { snapshotter } = fixture;
+      assert.equal(snapshotter.stat('top').chain.length, 128);
+      await snapshotter.view('view', 'top', {}, context);
+      const shown = await look(fixture, 'view', treeOf);
+      assert.equal(Object.keys(shown).filter((name) => name.startsWith('dir/file-')).length, 127);
+      assert.deepEqual([shown.same, shown['file-127'], shown['file-126']], ['126', '127', undefined]);
+      await snapshotter.prepare('active', 'top', {}, context);
+      const root = await fixture.mount('active');
+      await writeFile(`${root}/dir/file-0`, 'changed');
+      assert.deepEqual(await treeOf(root), { ...shown, 'dir/file-0': 'changed' });
+      await fixture.unmount('active');
+      assert.deepEqual(await look(fixture, 'view', treeOf), shown);
     },
   },
 ];
