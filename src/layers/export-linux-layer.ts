@@ -1,20 +1,56 @@
 /** A Linux layer's disk back as the tar it can be made from again. Source: OCI image-spec layer.md. */
 
+import { CimletError } from '../errors.ts';
 import { ModeType } from '../ext4/format.ts';
 import { typeOf } from '../ext4/inode.ts';
 import type { Ext4File, Ext4Reader } from '../ext4/reader.ts';
+import type { Xattr } from '../ext4/xattrs.ts';
 import { type TarEntry, TarWriter } from '../tar/tar-writer.ts';
 
 const OPAQUE = 'trusted.overlay.opaque';
 /** As GNU tar and containerd write them. */
 const XATTR_RECORD = 'SCHILY.xattr.';
 const LOST_AND_FOUND = 'lost+found';
+const ROOT = 2;
+/** Overlayfs' own, for which a tar has no words. */
+const OVERLAY = 'trusted.overlay.';
+/** By which it says that a file is elsewhere; LCOW's guests have these features off. */
+const ELSEWHERE = [`${OVERLAY}redirect`, `${OVERLAY}metacopy`];
 
 /**
  * Yields an uncompressed layer tar, directories before what is in them, names in the order of their bytes. What the image says by overlayfs'
  * means (device 0:0, an attribute) are whiteouts there. Throws as the reader does.
  */
-export function* exportLinuxLayer(files: Ext4Reader): Generator<Uint8Array> {
+export function exportLinuxLayer(files: Ext4Reader): Generator<Uint8Array> {
+  const xattrs = (file: Ext4File) => files.xattrs(file).filter(({ name }) => name !== OPAQUE);
+  return exportBelow(files, files.inode(ROOT), xattrs);
+}
+
+/**
+ * The same of what overlayfs wrote to an upper directory; without one, nothing was written. Throws `failed-precondition` for what is
+ * somewhere else than it is shown.
+ */
+export function exportLinuxUpper(files: Ext4Reader, upper: Ext4File | undefined): Generator<Uint8Array> {
+  const xattrs = (file: Ext4File) => {
+    const all = files.xattrs(file);
+    const elsewhere = all.find(({ name }) => ELSEWHERE.includes(name));
+    if (elsewhere === undefined) return all.filter(({ name }) => !name.startsWith(OVERLAY));
+    throw new CimletError(
+      'failed-precondition',
+      `inode ${file.number} has attribute ${elsewhere.name}: its content is elsewhere`,
+      {
+        hint: 'mount overlays with redirect_dir=off,metacopy=off',
+      },
+    );
+  };
+  return exportBelow(files, upper, xattrs);
+}
+
+function* exportBelow(
+  files: Ext4Reader,
+  top: Ext4File | undefined,
+  xattrsOf: (file: Ext4File) => Xattr[],
+): Generator<Uint8Array> {
   const chunks: Uint8Array[] = [];
   const tar = new TarWriter((bytes) => chunks.push(bytes), { text: 'bytes' });
   const written = new Map<number, string>();
@@ -27,7 +63,7 @@ export function* exportLinuxLayer(files: Ext4Reader): Generator<Uint8Array> {
       tar.file({ name: `${above}.wh.${name}` }, new Uint8Array());
       return;
     }
-    const common = entryOf(files, file, path);
+    const common = entryOf(file, path, xattrsOf(file));
     if (type === ModeType.directory) {
       const isRoot = path === '';
       tar.entry({ ...common, name: isRoot ? './' : `${path}/`, type: 'directory' });
@@ -58,11 +94,11 @@ export function* exportLinuxLayer(files: Ext4Reader): Generator<Uint8Array> {
       });
   }
 
-  const root = files.inode(2);
   const all = function* (): Generator<void> {
-    yield* write('', '', root);
-    for (const { path, name, file } of files.walk(root)) {
-      if (path !== LOST_AND_FOUND) yield* write(path, name, file);
+    if (top === undefined) return;
+    yield* write('', '', top);
+    for (const { path, name, file } of files.walk(top)) {
+      if (path !== LOST_AND_FOUND || top.number !== ROOT) yield* write(path, name, file);
       yield;
     }
   };
@@ -71,8 +107,7 @@ export function* exportLinuxLayer(files: Ext4Reader): Generator<Uint8Array> {
   yield* chunks.splice(0);
 }
 
-function entryOf(files: Ext4Reader, file: Ext4File, name: string): Omit<TarEntry, 'type'> {
-  const xattrs = files.xattrs(file).filter((xattr) => xattr.name !== OPAQUE);
+function entryOf(file: Ext4File, name: string, xattrs: readonly Xattr[]): Omit<TarEntry, 'type'> {
   return {
     name,
     mode: file.mode & 0o7777,

@@ -1,5 +1,6 @@
 /** The work done in a worker thread: plain data in, plain data out, so that it crosses the thread's border. */
 
+import type { ExportDiskJob } from '../disk-tar.ts';
 import type { ChainId, DiffId, LayerBlob } from '../host.ts';
 import type { LayerDisk } from '../layer-disk.ts';
 import type { StoredFile } from '../records.ts';
@@ -123,16 +124,6 @@ export interface VerifyJob {
 /** Writes the disk of a Linux layer. */
 export interface UnpackDiskJob extends UnpackInput, LinuxDiskTarget {
   kind: 'unpack-disk';
-}
-
-/** Writes a Linux layer as a tar, as an export does. */
-export interface ExportDiskJob {
-  kind: 'export-disk';
-  disk: string;
-  file: string;
-  temporary: string;
-  /** About how many bytes there are to write, for progress. */
-  bytes: number;
 }
 
 /** Looks whether a disk with dm-verity still has its root hash. */

@@ -3,14 +3,12 @@
 import { createHash } from 'node:crypto';
 import { type CimReader, openCim } from '../../cim/reader.ts';
 import { classify } from '../../errors.ts';
-import { Disk } from '../../ext4/disk.ts';
 import { exportLayer } from '../../layers/export-layer.ts';
-import { exportLinuxLayer } from '../../layers/export-linux-layer.ts';
 import type { DiffId } from '../host.ts';
 import type { JobControl } from '../job-thread.ts';
 import { writeTarFile } from '../tar-file.ts';
 import { readingSealed } from './containers.ts';
-import type { DiffJob, ExportDiskJob, ExportJob, JobResults } from './jobs.ts';
+import type { DiffJob, ExportJob, JobResults } from './jobs.ts';
 import { withUpperTar } from './layer-source.ts';
 
 export async function writeLayerTar(job: ExportJob, control: JobControl): Promise<JobResults['export']> {
@@ -20,18 +18,6 @@ export async function writeLayerTar(job: ExportJob, control: JobControl): Promis
     return { bytes };
   } catch (error) {
     throw classify(error, `export layer to ${file}`);
-  }
-}
-
-/** The same of a Linux layer. */
-export async function writeDiskTar(job: ExportDiskJob, control: JobControl): Promise<{ bytes: number }> {
-  const disk = new Disk(job.disk);
-  try {
-    return { bytes: writeTarFile(job, exportLinuxLayer(disk.files), control) };
-  } catch (error) {
-    throw classify(error, `export layer to ${job.file}`);
-  } finally {
-    disk.close();
   }
 }
 

@@ -1,12 +1,13 @@
 /** Entry of the worker thread: runs one job and ends. Imported by nothing; `run-job.ts` starts it. */
 
+import { writeDiskTar } from '../disk-tar.ts';
 import type { JobControl } from '../job-thread.ts';
 import { serveJob } from '../serve-job.ts';
 import { writeLinuxDisk } from '../unpack-linux.ts';
 import { extractView, writeView } from './build-view.ts';
 import type { Job, JobResults } from './jobs.ts';
 import { withLayerTar } from './layer-source.ts';
-import { writeDiskTar, writeLayerTar, writeSnapshotTar } from './layer-tar.ts';
+import { writeLayerTar, writeSnapshotTar } from './layer-tar.ts';
 import { mergeLayers } from './merge-layers.ts';
 import { verifyContainerSeal, verifyDiskSeal } from './seal-check.ts';
 import { unpackBlockLayer } from './unpack-block.ts';

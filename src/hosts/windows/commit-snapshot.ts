@@ -16,8 +16,9 @@ import { chainIdOn, snapshotGuid } from '../identity.ts';
 import { snapshotPath } from '../layout.ts';
 import { completeBaseLayer } from './base-layer-folder.ts';
 import { runJob } from './jobs.ts';
+import { DISK } from './scratches.ts';
 import { withSnapshotTrees } from './snapshot-trees.ts';
-import { DIFF_FILE } from './snapshots.ts';
+import { DIFF_FILE, refuseMounted, scratchFolder, sharersOf } from './snapshots.ts';
 import type { Gallery } from './views.ts';
 
 const TAR = 'application/vnd.oci.image.layer.v1.tar';
@@ -66,12 +67,7 @@ async function writeDiff(
     new CimletError('failed-precondition', `export snapshot ${request.key}: ${why}`);
   if (request.kind === 'view') throw refuse('it is a view, which has no changes');
   if (request.scratch?.unformatted === true) throw refuse('this host has no file system in its scratch');
-  if (request.format === 'LCOW')
-    throw new CimletError(
-      'unsupported-host',
-      `export snapshot ${request.key}: Windows shows nobody what a Linux guest wrote`,
-      { hint: 'look into its disk with cimlet vhd ls and cat, once it is detached' },
-    );
+  if (request.format === 'LCOW') return writeLinuxDiff(gallery, request, target, context);
   const { privileges } = gallery;
   return withSnapshotTrees(gallery, request, context, async (trees) => {
     // A volume has what a layer has in `Files`; the folder of a snapshot without parents is laid out as a layer.
@@ -82,4 +78,20 @@ async function writeDiff(
     const { diffId } = await privileges.withPrivileges(['SeBackupPrivilege'], () => runJob(job, context));
     return diffId;
   });
+}
+
+/** Guests have to have let go of the disk: Windows shows nothing of it, so that it is read as it lies there. */
+async function writeLinuxDiff(
+  { layout }: Gallery,
+  request: SnapshotRequest,
+  target: { file: string; temporary: string },
+  context: EffectContext,
+): Promise<DiffId> {
+  const { key, scratch } = request;
+  await refuseMounted(layout, key, `export snapshot ${key}`);
+  const disk = join(await scratchFolder(layout, request), DISK);
+  const isShared = scratch?.shareWith !== undefined || (await sharersOf(layout, key)).length > 0;
+  const job = { kind: 'export-scratch', disk, place: snapshotGuid(key), isShared, bytes: 0 } as const;
+  const { diffId } = await runJob<'export-scratch'>({ ...job, ...target }, context);
+  return diffId;
 }

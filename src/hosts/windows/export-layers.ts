@@ -3,6 +3,7 @@
  * layer shows is compared with what the layers below it show.
  */
 
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import { volumePath } from '../../native/windows/guid.ts';
@@ -11,6 +12,7 @@ import { exportFolder, findExportLeftovers, whileRecorded } from '../exports.ts'
 import type { ChainId, EffectContext, LayerRef, VolumeGuid } from '../host.ts';
 import { exportVolumeGuids } from '../identity.ts';
 import { type Layout, layerFolder } from '../layout.ts';
+import { layerDiskPath } from '../unpack-linux.ts';
 import { holding, type Resource, together } from './acquire.ts';
 import { runJob } from './jobs.ts';
 import { shownLayers } from './lower-layers.ts';
@@ -34,11 +36,8 @@ export async function exportLayerTar(
 ): Promise<void> {
   const { layout } = workshop;
   const operation = `export layer ${ref.chainId}`;
-  if (ref.format === 'LCOW')
-    throw new CimletError('unsupported-host', `${operation}: Windows reads no Linux disks`, {
-      hint: 'export it where it was built, or look into it with `cimlet vhd`',
-    });
   const layers = await chainOf(workshop, ref, operation);
+  if (ref.format === 'LCOW') return exportLinux(workshop, ref, file, context);
   const folder = exportFolder(layout, layerFolder(ref));
   await leaveExport(workshop, layerFolder(ref));
   await whileRecorded(layout, layerFolder(ref), file, async (temporary) => {
@@ -50,6 +49,19 @@ export async function exportLayerTar(
       await removeTree(folder);
     }
   });
+}
+
+async function exportLinux(
+  { layout }: Workshop,
+  ref: LayerRef,
+  file: string,
+  context: EffectContext,
+): Promise<void> {
+  const disk = layerDiskPath(layout, ref.chainId);
+  const { size: bytes } = await stat(disk);
+  await whileRecorded(layout, layerFolder(ref), file, (temporary) =>
+    runJob<'export-disk'>({ kind: 'export-disk', disk, file, temporary, bytes }, context),
+  );
 }
 
 /** Takes away the volumes and files of an export of a layer that died. Nothing is fine. */

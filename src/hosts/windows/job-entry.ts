@@ -1,5 +1,6 @@
 /** Entry of the job thread. Imported by nothing; jobs.ts starts it. */
 
+import { writeDiskTar, writeScratchTar } from '../disk-tar.ts';
 import type { JobControl } from '../job-thread.ts';
 import { serveJob } from '../serve-job.ts';
 import { unpackLinux } from '../unpack-linux.ts';
@@ -26,6 +27,10 @@ async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['ki
       return writeTreeTar(job, control);
     case 'export-folder':
       return writeFolderTar(job, control);
+    case 'export-disk':
+      return writeDiskTar(job, control);
+    case 'export-scratch':
+      return writeScratchTar(job, control);
   }
 }
 

@@ -1,6 +1,7 @@
 /** The work done in a thread: plain data in, plain data out. Cimfs' calls on entries block, and there are many. */
 
 import type { CimImagePath } from '../../native/windows/cimfs.ts';
+import type { ExportDiskJob, ExportScratchJob } from '../disk-tar.ts';
 import type { DiffId, EffectContext, LayerBlob } from '../host.ts';
 import { runInThread, threadEntry } from '../job-thread.ts';
 import type { LayerDisk } from '../layer-disk.ts';
@@ -93,6 +94,8 @@ export interface JobResults {
   'unpack-linux': LayerDisk;
   'export-tree': { diffId: DiffId };
   'export-folder': undefined;
+  'export-disk': { bytes: number };
+  'export-scratch': { diffId: DiffId };
 }
 
 export type Job =
@@ -103,6 +106,8 @@ export type Job =
   | CompleteWcifsJob
   | ExportTreeJob
   | ExportFolderJob
+  | ExportDiskJob
+  | ExportScratchJob
   | ({ kind: 'unpack-linux' } & UnpackLinuxJob);
 
 /** What was written. */

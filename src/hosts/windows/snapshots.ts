@@ -123,11 +123,25 @@ async function deleteOrLeave(layout: Layout, path: string, context: EffectContex
 
 /** Throws `failed-precondition` while a mount writes to a snapshot, or another is kept in its scratch. */
 export async function refuseUsed(layout: Layout, key: string, operation: string): Promise<void> {
-  const refuse = (user: string) => new CimletError('failed-precondition', `${operation}: ${user} needs it`);
+  await refuseMounted(layout, key, operation);
+  const [sharer] = await sharersOf(layout, key);
+  if (sharer !== undefined) throw neededBy(`snapshot ${sharer}, which is in its scratch,`, operation);
+}
+
+/** Throws `failed-precondition` while a mount writes to a snapshot. */
+export async function refuseMounted(layout: Layout, key: string, operation: string): Promise<void> {
   for (const { request } of await readMountRecords(layout))
-    if (request.snapshot === key) throw refuse(`the mount at ${request.path}`);
-  for (const { request } of await readSnapshotRecords(layout))
-    if (request.scratch?.shareWith === key) throw refuse(`snapshot ${request.key}, which is in its scratch,`);
+    if (request.snapshot === key) throw neededBy(`the mount at ${request.path}`, operation);
+}
+
+/** Keys of the snapshots that are kept in another's scratch. */
+export async function sharersOf(layout: Layout, key: string): Promise<string[]> {
+  const records = await readSnapshotRecords(layout);
+  return records.flatMap(({ request }) => (request.scratch?.shareWith === key ? [request.key] : []));
+}
+
+function neededBy(user: string, operation: string): CimletError {
+  return new CimletError('failed-precondition', `${operation}: ${user} needs it`);
 }
 
 /** Where a snapshot's scratch is, or its `Files`. */

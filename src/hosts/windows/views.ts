@@ -12,6 +12,7 @@ import { BindFlag } from '../../native/windows/bindfltapi.ts';
 import type { Kernel32 } from '../../native/windows/kernel32.ts';
 import { ensureDirectory, missingDirectories, removeEmptyDirectories } from '../directories.ts';
 import type { MountedView, MountRequest } from '../host.ts';
+import { snapshotGuid } from '../identity.ts';
 import {
   changeMountRecord,
   type MountRecord,
@@ -55,8 +56,9 @@ export async function showView(gallery: Gallery, request: MountRequest): Promise
   const { utilityVM } = request;
   if (utilityVM !== undefined) {
     const folder = request.access === 'ReadWrite' ? await requireScratch(gallery, request) : undefined;
-    const disk = folder === undefined ? undefined : join(folder, DISK);
-    return attachView(gallery, { ...request, utilityVM }, disk);
+    const place = snapshotGuid(request.snapshot ?? '');
+    const scratch = folder === undefined ? undefined : { disk: join(folder, DISK), place };
+    return attachView(gallery, { ...request, utilityVM }, scratch);
   }
   const operation = `mount ${request.path}`;
   const view = viewOf(request);

@@ -37,8 +37,8 @@ export interface VmView {
   /** In the guest. */
   path: string;
   layers: VmLayers;
-  /** The disk that takes the writes. */
-  scratch: string | undefined;
+  /** The disk that takes the writes, and the part of it that does where others may have parts. */
+  scratch: { disk: string; place: string } | undefined;
 }
 
 /** No device of a VM has more; most have fewer, and HCS says when there is none. */
@@ -153,10 +153,9 @@ function planDisks(
     return linuxMountPath(slot);
   });
   if (scratch === undefined) return [...changes, linuxLayers(volumeGuid, path, layers, undefined)];
-  const disk = places.linuxDisk(scratch, false);
+  const disk = places.linuxDisk(scratch.disk, false);
   const slot = slotOf(disk);
-  // Others may be kept in the same scratch.
-  const upper = `${linuxMountPath(slot)}/scratch/${volumeGuid}`;
+  const upper = `${linuxMountPath(slot)}/scratch/${scratch.place}`;
   return [
     ...changes,
     disk,
@@ -168,7 +167,7 @@ function planDisks(
 /** Mounted where the view is to be: the layers are shown under it. */
 function windowsScratch({ path, scratch }: VmView, places: VmPlaces): Change[] {
   if (scratch === undefined) throw new Error(`attach ${path}: a Windows guest's view without a scratch`);
-  const disk = places.windowsDisk(scratch, false);
+  const disk = places.windowsDisk(scratch.disk, false);
   return [disk, windowsDiskMount(slotOf(disk), path)];
 }
 

@@ -8,6 +8,7 @@ import { isSameView, viewOf } from '../mounted-view.ts';
 import type { Store } from './store.ts';
 import type { AttachedRecord, VmAttachments } from './vm-attachments.ts';
 import { requireVmLayers } from './vm-layers.ts';
+import type { VmView } from './vm-plan.ts';
 
 /** What attaching views takes. */
 export interface VmGallery extends Store {
@@ -15,11 +16,11 @@ export interface VmGallery extends Store {
   vmcompute: Pick<VmCompute, 'nameToGuid'>;
 }
 
-/** `scratch`: the disk that takes the writes. The caller holds the volume GUID's lock and has checked capabilities. */
+/** `scratch`: what takes the writes. The caller holds the volume GUID's lock and has checked capabilities. */
 export async function attachView(
   gallery: VmGallery,
   request: MountRequest & { utilityVM: string },
-  scratch: string | undefined,
+  scratch: VmView['scratch'],
 ): Promise<MountedView> {
   const { layout, vms, vmcompute } = gallery;
   const { volumeGuid, path, utilityVM, expectedRootHash } = request;

@@ -1,9 +1,10 @@
 /** Scratches of Linux layers as a Windows process makes them; and `cimlet vhd` as a Windows process, on its own disks and on those of others. */
 
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { snapshotGuid } from '../../../src/hosts/identity.ts';
 import { hasTool, requireOrSkip } from '../../support/requirements.ts';
 import { openWindowsWorld, runWindowsProcess, type WindowsWorld } from '../../support/windows.ts';
 import { canRunWindows } from '../../support/windows-tools.ts';
@@ -60,6 +61,50 @@ describe.runIf(canRunWindows())('Linux disks on Windows', () => {
     ]);
     const attached = (await world.calls()).filter(({ call }) => call === 'GrantVmAccess');
     expect(attached.map(({ args }) => args.file)).toContain(disks.usual);
+  });
+
+  it.runIf(canCheck)('become layers: what a guest wrote over overlayfs, as OCI has it', async () => {
+    const [raw, script] = [join(world.drive, 'guest.raw'), join(world.drive, 'guest.debugfs')];
+    const upper = `scratch/${snapshotGuid('small')}/upper`;
+    writeFileSync(join(world.drive, 'content'), 'written by a guest\n');
+    const commands = [
+      ...['scratch', dirname(upper), `${dirname(upper)}/work`, upper, `${upper}/etc`, `${upper}/opt`].map(
+        (path) => `mkdir ${path}`,
+      ),
+      `cd ${upper}`,
+      `write ${join(world.drive, 'content')} new`,
+      'ln new again',
+      'set_inode_field new links_count 2',
+      'set_inode_field new uid 1000',
+      'ea_set new user.note kept',
+      'ea_set new trusted.overlay.origin of-overlayfs',
+      'ea_set opt trusted.overlay.opaque y',
+      'cd etc',
+      'mknod os-release c 0 0',
+    ];
+    writeFileSync(script, commands.join('\n'));
+    run('qemu-img', 'convert', '-O', 'raw', here(disks.small), raw);
+    run('debugfs', '-w', '-f', script, raw);
+    run('qemu-img', 'convert', '-O', 'vhdx', '-o', 'subformat=dynamic', raw, here(disks.small));
+
+    const commit = join(import.meta.dirname, 'linux-commit.ts');
+    const { stdout, stderr } = await runWindowsProcess(world, { script: commit });
+    expect({ stdout, stderr }).toEqual({ stdout: 'done\n', stderr: '' });
+    const listed = run('tar', '--numeric-owner', '-tvf', join(world.drive, 'blobs/committed.tar'))
+      .trimEnd()
+      .split('\n');
+    expect(listed.map((line) => line.replace(/ +\d+ \d{4}-\d\d-\d\d \d\d:\d\d /, ' '))).toEqual([
+      'drwxr-xr-x 0/0 ./',
+      '-rw-r--r-- 1000/0 again',
+      'drwxr-xr-x 0/0 etc/',
+      'h--------- 0/0 new link to again',
+      'drwxr-xr-x 0/0 opt/',
+      '---------- 0/0 opt/.wh..wh..opq',
+      '---------- 0/0 etc/.wh.os-release',
+    ]);
+    const records = readFileSync(join(world.drive, 'blobs/committed.tar'), 'latin1');
+    expect(records).toContain('SCHILY.xattr.user.note=kept');
+    expect(records).not.toContain('trusted.overlay');
   });
 
   it.runIf(canCheck)(

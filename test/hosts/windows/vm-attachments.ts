@@ -58,7 +58,8 @@ function recordOf(name: string, request: Partial<MountRequest>): MountRecord {
   return { formatVersion: 1, request: { ...base, utilityVM: 'vm', ...request }, created: [] };
 }
 
-async function attach(record: MountRecord, layers: VmLayers, scratch: string | undefined): Promise<void> {
+async function attach(record: MountRecord, layers: VmLayers, disk: string | undefined): Promise<void> {
+  const scratch = disk === undefined ? undefined : { disk, place: mountVolumeGuid('place') };
   const { volumeGuid, path, utilityVM = '', format } = record.request;
   const vm = await vms.require(utilityVM, format, 'attach');
   await vms.attach(record, vm, { volumeGuid, path, layers, scratch }, 'attach');

@@ -1,0 +1,49 @@
+/** Commits of Linux snapshots in a Windows process, after linux-scratch.ts and what a guest has written meanwhile. Prints `done`. */
+
+import assert from 'node:assert/strict';
+import { copyFile, open } from 'node:fs/promises';
+import { snapshotGuid } from '../../../src/hosts/identity.ts';
+import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
+import { context, look, rejects } from '../../conformance/host.ts';
+
+const host = createWindowsHost({ root: 'C:\\store' });
+const diskOf = (key: string) => `C:\\store\\snapshots\\${snapshotGuid(key)}\\sandbox.vhdx`;
+
+// A disk that something still writes to is left alone.
+await copyFile(diskOf('small'), 'C:\\kept.vhdx');
+const file = await open(diskOf('small'), 'r+');
+try {
+  // The file system says that its journal is in use.
+  await markUnclean();
+} finally {
+  await file.close();
+}
+await rejects(host.exportSnapshot('small', 'C:\\x.tar', context), 'failed-precondition', /journal/);
+await copyFile('C:\\kept.vhdx', diskOf('small'));
+
+const diffId = await host.exportSnapshot('small', 'C:\\blobs\\small.tar', context);
+const { chain } = (await look(host)).snapshots.find(({ key }) => key === 'small') ?? { chain: [] };
+const layer = await host.commitSnapshot('small', {}, context);
+assert.deepEqual([layer.format, layer.diffId, layer.parent], ['LCOW', diffId, chain.at(-1)]);
+await host.exportLayer(layer, 'C:\\blobs\\committed.tar', context);
+
+// Nothing was written: a layer that changes nothing.
+const empty = await host.commitSnapshot('elsewhere', {}, context);
+assert.equal(empty.parent, chain.at(-1));
+const { snapshots, leftovers } = await look(host);
+assert.deepEqual([snapshots.map(({ key }) => key), leftovers], [['bare', 'shared', 'usual'], []]);
+console.log('done');
+
+/** Sets `needs_recovery` in the superblock, which is in the first block that the disk's file holds. */
+async function markUnclean(): Promise<void> {
+  const { size } = await file.stat();
+  const chunk = Buffer.alloc(4096);
+  for (let at = 2 ** 20; at < size; at += 2 ** 20) {
+    await file.read(chunk, 0, chunk.length, at);
+    if (chunk.readUInt16LE(1024 + 0x38) !== 0xef53) continue;
+    chunk.writeUInt32LE(chunk.readUInt32LE(1024 + 0x60) | 4, 1024 + 0x60);
+    await file.write(chunk, 0, chunk.length, at);
+    return;
+  }
+  assert.fail('no superblock');
+}
