@@ -12,9 +12,7 @@ import { fileURLToPath } from 'node:url';
 import type { ServiceSupport, Services } from './cli/context.ts';
 import { runCli } from './cli/program.ts';
 import { CimletError, classify } from './errors.ts';
-import { createEmbeddedHost } from './hosts/embedded/embedded-host.ts';
 import { areEffectsHung } from './hosts/windows/hung-effects.ts';
-import { createWindowsHost } from './hosts/windows/windows-host.ts';
 import { architectureName } from './images/platform.ts';
 import type { HostPlatform } from './images/types.ts';
 import { agentPipe, agentSocket } from './server/address.ts';
@@ -27,13 +25,14 @@ const services: Services = {
     'cimlet.dev/arch': architectureName(process.arch),
     'cimlet.dev/hostname': hostname(),
   },
-  openHost(choice, root) {
+  async openHost(choice, root) {
     const kind = choice === 'auto' ? nativeHost() : choice;
     if (kind === 'embedded') {
       requireLinux();
-      return createEmbeddedHost({ root });
+      return (await import('./hosts/embedded/embedded-host.ts')).createEmbeddedHost({ root });
     }
-    if (process.platform === 'win32') return createWindowsHost({ root });
+    if (process.platform === 'win32')
+      return (await import('./hosts/windows/windows-host.ts')).createWindowsHost({ root });
     throw new CimletError('unsupported-host', 'the windows host runs on Windows only', {
       hint: 'use --host embedded on Linux',
     });

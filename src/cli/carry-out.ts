@@ -51,7 +51,7 @@ async function execute(context: CliContext, options: CarryOutOptions): Promise<v
   const asData = isDataFormat(output);
   if (!asData) terminal.print('');
   const started = performance.now();
-  const progress = openProgress(terminal, plan.actions, { toStandardError: asData });
+  const progress = await openProgress(terminal, plan.actions, { toStandardError: asData });
   const interruption = listenForInterruption((message) => progress.say(message));
   let result: ExecutionResult;
   try {

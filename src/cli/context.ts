@@ -27,8 +27,8 @@ export interface Services {
   readonly platform: HostPlatform;
   /** Labels that every host has: its system, architecture and name. */
   readonly hostLabels: HostLabels;
-  /** Throws `unsupported-host` when this build has no such host. */
-  openHost(choice: HostChoice, root: string): Host;
+  /** Loaded by the commands that look at one only. Throws `unsupported-host` when this build has no such host. */
+  openHost(choice: HostChoice, root: string): Promise<Host>;
   /** Where the agent of a root listens: a unix socket, or a named pipe. */
   agentAddress(root: string): string;
   /** Absent where cimlet knows no service manager. */

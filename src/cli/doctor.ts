@@ -22,7 +22,7 @@ export const addDoctor: AddCommand = (program, context) => {
     .addHelpText('after', HELP)
     .action(async (_options, command) => {
       const { root, host: choice, output } = command.optsWithGlobals() as GlobalOptions;
-      const host = services.openHost(choice, root);
+      const host = await services.openHost(choice, root);
       const findings = await examineHost(host, AbortSignal.timeout(60_000));
       const works = findings.every((finding) => finding.ok || !finding.needed);
       context.exitCode = works ? 0 : 1;

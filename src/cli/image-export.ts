@@ -31,7 +31,7 @@ export function addExport(image: Command, context: CliContext): void {
         });
       const directory = resolve(options.output);
       await withReader(context, options, async ({ engine }) => {
-        const host = context.services.openHost(options.host, options.root);
+        const host = await context.services.openHost(options.host, options.root);
         const { digest, layers } = await carryOut(context, async (effect) => {
           const top = findLayer(await engine.status(effect.signal), name, undefined);
           return exportImage(host, top, directory, options.tag, effect);

@@ -35,7 +35,7 @@ export function addDiff(layer: Command, context: CliContext): void {
         });
       const file = resolve(options.output);
       await withReader(context, options, async ({ state }) => {
-        const host = context.services.openHost(options.host, options.root);
+        const host = await context.services.openHost(options.host, options.root);
         const { diffId, bytes } = await carryOut(context, (effect) =>
           writeDiff(host, state, name, options.parent, file, effect),
         );

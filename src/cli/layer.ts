@@ -3,7 +3,7 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { CimletError } from '../errors.ts';
-import type { EffectContext, Host, LayerFormat, LayerRef } from '../hosts/host.ts';
+import type { EffectContext, LayerFormat, LayerRef } from '../hosts/host.ts';
 import { importLayer, LAYER_FORMATS } from '../reconciler/import-layer.ts';
 import type { Status } from '../reconciler/status.ts';
 import { itemsOf } from '../server/items.ts';
@@ -62,7 +62,7 @@ function addExport(layer: Command, context: CliContext): void {
       }
       const file = resolve(options.output);
       await withReader(context, options, async ({ engine }) => {
-        const host = context.services.openHost(options.host, options.root);
+        const host = await context.services.openHost(options.host, options.root);
         const ref = await carryOut(context, async (effect) => {
           const found = findLayer(await engine.status(effect.signal), name, options.format);
           await host.exportLayer(found, file, effect);
@@ -87,7 +87,7 @@ function addImport(layer: Command, context: CliContext): void {
     .action(async (file: string, _options, command: Command) => {
       const options = command.optsWithGlobals<LayerOptions & { parent?: string; seal?: boolean }>();
       await withWriter(context, options, 'layer import', async ({ engine }) => {
-        const host = context.services.openHost(options.host, options.root);
+        const host = await context.services.openHost(options.host, options.root);
         const layer = await carryOut(context, async (effect) => {
           const { parent: name, format, seal } = options;
           const parent =
@@ -112,7 +112,7 @@ function addRemove(layer: Command, context: CliContext): void {
     .action(async (name: string, _options, command: Command) => {
       const options = command.optsWithGlobals<LayerOptions>();
       await withWriter(context, options, 'layer remove', async ({ engine }) => {
-        const host: Host = context.services.openHost(options.host, options.root);
+        const host = await context.services.openHost(options.host, options.root);
         const ref = await carryOut(context, async (effect) => {
           const status = await engine.status(effect.signal);
           const found = findLayer(status, name, options.format);

@@ -32,7 +32,8 @@ export const addObserve: AddCommand = (program, context) => {
         const paths = loaded?.resources.flatMap((resource) =>
           resource.kind === 'Mount' ? [resource.spec.path] : [],
         );
-        return services.openHost(options.host, options.root).observe({ signal, paths: paths ?? [] });
+        const host = await services.openHost(options.host, options.root);
+        return host.observe({ signal, paths: paths ?? [] });
       });
       if (isDataFormat(options.output)) terminal.print(formatData(state, options.output));
       else terminal.print(renderHostState(state, terminal.paint));

@@ -15,11 +15,11 @@ export interface ProgressView {
 }
 
 /** `toStandardError` is for `-o json` and `-o yaml`: standard output is left to the data. */
-export function openProgress(
+export async function openProgress(
   terminal: Terminal,
   actions: readonly PlannedAction[],
   options: { toStandardError: boolean },
-): ProgressView {
+): Promise<ProgressView> {
   if (options.toStandardError) return plainView((line) => terminal.printError(line));
   return terminal.live ? liveView(terminal, actions) : plainView((line) => terminal.print(line));
 }
@@ -36,7 +36,8 @@ function plainView(print: (line: string) => void): ProgressView {
   };
 }
 
-function liveView(terminal: Terminal, actions: readonly PlannedAction[]): ProgressView {
+async function liveView(terminal: Terminal, actions: readonly PlannedAction[]): Promise<ProgressView> {
+  const { createLogUpdate } = await import('log-update');
   const model = createProgress(actions);
   const area = openLiveArea(terminal, () => {
     const { width, rows, paint } = terminal;

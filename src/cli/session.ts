@@ -55,7 +55,7 @@ async function withState<T>(
     registry: registrySettings(context, options),
   });
   try {
-    const host = services.openHost(options.host, options.root);
+    const host = await services.openHost(options.host, options.root);
     const concurrency = { ...DEFAULT_CONCURRENCY, ...options.concurrency };
     return await use({ engine: createEngine({ host, state, ...images, concurrency }), state, images });
   } finally {

@@ -208,7 +208,7 @@ async function change(
   const warn = (message: string) =>
     terminal.printError(`${terminal.paintError('yellow', 'warning:')} ${printable(message)}`);
   const result = await withWriter(context, options, `snapshot ${verb}`, async ({ state }) => {
-    const snapshotter = new Snapshotter(services.openHost(options.host, options.root), state);
+    const snapshotter = new Snapshotter(await services.openHost(options.host, options.root), state);
     return interruptible(context, async (signal) => {
       const effect = { signal, warn };
       await snapshotter.repair(effect);
@@ -232,7 +232,7 @@ async function look<T>(
   ask: (snapshotter: Snapshotter, effect: EffectContext) => Promise<T>,
 ): Promise<T> {
   return withReader(context, options, async ({ state }) => {
-    const snapshotter = new Snapshotter(context.services.openHost(options.host, options.root), state);
+    const snapshotter = new Snapshotter(await context.services.openHost(options.host, options.root), state);
     return interruptible(context, (signal) => ask(snapshotter, { signal }));
   });
 }

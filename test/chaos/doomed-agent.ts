@@ -38,7 +38,7 @@ process.exitCode = await runCli({
   services: {
     defaultRoot: '/nowhere',
     platform: { os: 'windows', architecture: process.arch },
-    openHost: (_choice, root) => doomed(createEmbeddedHost({ root })),
+    openHost: async (_choice, root) => doomed(createEmbeddedHost({ root })),
     hostLabels: {},
     agentAddress: agentSocket,
     readStandardInput: () => text(process.stdin),

@@ -177,7 +177,7 @@ spec: { integrity: Verified, layers: [${chain}] }
           platform: { os: 'windows', architecture: 'amd64' },
           hostLabels: {},
           agentAddress: (root: string) => root,
-          openHost: () => host,
+          openHost: async () => host,
           readStandardInput: async () => manifest,
         },
       });

@@ -6,7 +6,7 @@ import { parseReference } from '../registry/reference.ts';
 import type { Registries } from '../registry/registries.ts';
 import type { ResolvedImage } from '../types.ts';
 import type { SignatureManifest } from './evidence.ts';
-import { type VerificationSpec, verifyImage } from './verify-image.ts';
+import type { VerificationSpec } from './verify-image.ts';
 
 /** Of images, so that an agent that follows tags for months keeps no more. */
 const MOST_BELIEVED = 1000;
@@ -44,6 +44,7 @@ export class RequiredSignatures {
     const digests = [digest, ...indexes];
     const signatures = await this.#find(reference, digests, signal);
     const { registry, repository } = parseReference(reference);
+    const { verifyImage } = await import('./verify-image.ts');
     const { warnings } = await verifyImage({
       spec,
       baseDirectory,
