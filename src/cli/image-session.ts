@@ -60,7 +60,7 @@ export async function working<T>(
   work: (services: CopyServices, effect: EffectContext) => Promise<T>,
 ): Promise<T> {
   const { terminal } = context;
-  const shown = openTransferProgress(terminal);
+  const shown = await openTransferProgress(terminal);
   const warn = (message: string) =>
     shown.say(`${terminal.paintError('yellow', 'warning:')} ${printable(message)}`);
   const run = (signal: AbortSignal) =>

@@ -1,7 +1,6 @@
 /** Lines at the bottom of a terminal that are drawn over again and again. Owns log-update. */
 
 import { clearScreenDown, moveCursor } from 'node:readline';
-import { createLogUpdate } from 'log-update';
 import type { Terminal } from './terminal.ts';
 import { widthOf } from './text.ts';
 
@@ -17,7 +16,8 @@ export interface LiveArea {
 const FRAME_MS = 100;
 
 /** `lines` is asked for every frame; none of them may be wider than the terminal. */
-export function openLiveArea(terminal: Terminal, lines: () => readonly string[]): LiveArea {
+export async function openLiveArea(terminal: Terminal, lines: () => readonly string[]): Promise<LiveArea> {
+  const { createLogUpdate } = await import('log-update');
   const update = createLogUpdate(terminal.stdout as NodeJS.WriteStream);
   let drawn: { width: number; lines: readonly string[] } = { width: terminal.width, lines: [] };
 

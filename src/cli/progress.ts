@@ -37,9 +37,8 @@ function plainView(print: (line: string) => void): ProgressView {
 }
 
 async function liveView(terminal: Terminal, actions: readonly PlannedAction[]): Promise<ProgressView> {
-  const { createLogUpdate } = await import('log-update');
   const model = createProgress(actions);
-  const area = openLiveArea(terminal, () => {
+  const area = await openLiveArea(terminal, () => {
     const { width, rows, paint } = terminal;
     return liveLines(model, { width, rows, paint }, performance.now());
   });

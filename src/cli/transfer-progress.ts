@@ -15,7 +15,7 @@ export interface TransferProgress {
   close(): void;
 }
 
-export function openTransferProgress(terminal: Terminal): TransferProgress {
+export async function openTransferProgress(terminal: Terminal): Promise<TransferProgress> {
   return terminal.live ? liveProgress(terminal) : plainProgress(terminal);
 }
 
@@ -36,10 +36,10 @@ function plainProgress(terminal: Terminal): TransferProgress {
 
 type Moving = Omit<Transfer, 'rate'> & { rate: Rate };
 
-function liveProgress(terminal: Terminal): TransferProgress {
+async function liveProgress(terminal: Terminal): Promise<TransferProgress> {
   const blobs = new Map<string, Moving>();
   let all: Moving | undefined;
-  const area = openLiveArea(terminal, () =>
+  const area = await openLiveArea(terminal, () =>
     transferLines(blobs, all, { width: terminal.width, rows: terminal.rows }, performance.now()),
   );
   const moved = (before: Moving | undefined, now: Omit<Transfer, 'rate'>): Moving => {
