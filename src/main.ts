@@ -51,10 +51,14 @@ async function readStandardInput(signal?: AbortSignal): Promise<string> {
 }
 
 function serviceSupport(): ServiceSupport | undefined {
-  if (process.platform !== 'linux') return undefined;
+  const program = [process.execPath, fileURLToPath(new URL('../bin/cimlet.cjs', import.meta.url))] as const;
+  if (process.platform === 'linux')
+    return { program, open: async () => (await import('./service/systemd.ts')).createSystemd() };
+  if (process.platform !== 'win32') return undefined;
   return {
-    program: [process.execPath, fileURLToPath(new URL('../bin/cimlet.cjs', import.meta.url))],
-    open: async () => (await import('./service/systemd.ts')).createSystemd(),
+    program,
+    open: async () => (await import('./service/windows-services.ts')).createWindowsServices(),
+    enter: async (name) => (await import('./service/windows-service-process.ts')).enterWindowsService(name),
   };
 }
 

@@ -35,7 +35,7 @@ const ALLOWED: Record<string, string[]> = {
   state: ['reconciler/types.ts', 'manifests/resources.ts', ...PORT],
   manifests: [],
   sources: ['manifests'],
-  service: [],
+  service: ['native'],
   images: ['tar', ...PORT],
   layers: ['cim', 'ext4', 'hive', 'tar', ...PORT],
   hosts: ['images', 'layers', 'tar', 'cim', 'ext4', 'vhd', 'erofs', 'native'],

@@ -3,19 +3,72 @@
  * time they are used, and once before anything is done, so that a missing one is said at the start.
  */
 
+import { join, resolve } from 'node:path';
+import type { FollowedSource } from '../agent/declared-sources.ts';
 import type { Receiver } from '../agent/notifications/notifier.ts';
 import { CimletError } from '../errors.ts';
-import type { LoadedConfig } from '../manifests/agent-config.ts';
-import type { FieldPath } from '../manifests/field-path.ts';
+import { type LoadedConfig, loadAgentConfig } from '../manifests/agent-config.ts';
+import { type FieldPath, formatField } from '../manifests/field-path.ts';
 import { readSecret, type Secret, type SecretPlace } from '../manifests/secrets.ts';
+import { sourceIdOf } from '../reconciler/sources.ts';
 import type { Hook } from '../server/hooks.ts';
 import type { ServerOptions } from '../server/server.ts';
+import { createFolderSource } from '../sources/folder-source.ts';
+import { createGitSource } from '../sources/git-source.ts';
+
+export interface AgentSettings {
+  tcp: ServerOptions['tcp'];
+  hooks: Map<string, Hook>;
+  receivers: Receiver[];
+  /** Closed by whoever opened the settings. */
+  sources: FollowedSource[];
+}
 
 /** `file` is undefined when it is made up from flags. */
 export type Configuration = Omit<LoadedConfig, 'file'> & { file: string | undefined };
 
-/** Throws, with the place in cimlet.yaml, when the token can't be read. */
-export async function openListener(configuration: Configuration): Promise<ServerOptions['tcp']> {
+export interface FollowOptions {
+  config?: string;
+  filename?: string;
+}
+
+/** What the options of `agent` name: a configuration, or a folder. */
+export async function openConfiguration({ config, filename }: FollowOptions): Promise<Configuration> {
+  if (config !== undefined) return loadAgentConfig(config);
+  if (filename === undefined) {
+    throw new CimletError('failed-precondition', 'nothing to follow', {
+      hint: 'name a folder with -f, or a configuration with --config',
+    });
+  }
+  const source = { name: 'manifests', folder: { path: resolve(filename) } };
+  const locate = formatField;
+  return { config: { sources: [source] }, file: undefined, baseDirectory: process.cwd(), locate };
+}
+
+/** Throws, with the place in cimlet.yaml, what keeps an agent from starting with them. Touches nothing. */
+export async function openSettings(configuration: Configuration, root: string): Promise<AgentSettings> {
+  const tcp = await openListener(configuration);
+  const hooks = await openHooks(configuration);
+  const receivers = await openReceivers(configuration);
+  return { tcp, hooks, receivers, sources: openSources(configuration, root) };
+}
+
+/** Sources keep what is theirs in `<root>/sources/<name>`. What `-f` names is the source that it is for `apply -f`. */
+function openSources({ config, file, baseDirectory }: Configuration, root: string): FollowedSource[] {
+  return (config.sources ?? []).map(({ name, folder, git, interval, prune = true, suspend = false }) => {
+    const options = { cacheDirectory: join(root, 'sources', name), baseDirectory };
+    const isSuspended = suspend !== false;
+    if (folder !== undefined) {
+      const id = file === undefined ? sourceIdOf([folder.path]) : name;
+      return { source: createFolderSource({ name, folder, interval }, options), id, prune, isSuspended };
+    }
+    if (git !== undefined)
+      return { source: createGitSource({ name, git, interval }, options), id: name, prune, isSuspended };
+    throw new CimletError('invalid-manifest', `source ${name}: it has neither folder nor git`);
+  });
+}
+
+async function openListener(configuration: Configuration): Promise<ServerOptions['tcp']> {
   const { listen } = configuration.config;
   if (listen === undefined) return undefined;
   const { address, tokenFile, tokenVariable } = listen;
@@ -26,8 +79,8 @@ export async function openListener(configuration: Configuration): Promise<Server
   return { host: host.replace(/^\[(.*)\]$/, '$1'), port: Number(port), token };
 }
 
-/** By source. Throws, with the place in cimlet.yaml, when a secret can't be read. */
-export async function openHooks(configuration: Configuration): Promise<Map<string, Hook>> {
+/** By source. */
+async function openHooks(configuration: Configuration): Promise<Map<string, Hook>> {
   const hooks = new Map<string, Hook>();
   for (const [index, { name, git }] of (configuration.config.sources ?? []).entries()) {
     if (git?.webhook === undefined) continue;
@@ -41,8 +94,7 @@ export async function openHooks(configuration: Configuration): Promise<Map<strin
   return hooks;
 }
 
-/** Throws, with the place in cimlet.yaml, when an address or key can't be read. */
-export async function openReceivers(configuration: Configuration): Promise<Receiver[]> {
+async function openReceivers(configuration: Configuration): Promise<Receiver[]> {
   const receivers: Receiver[] = [];
   for (const [index, notification] of (configuration.config.notifications ?? []).entries()) {
     const { name, type = 'webhook', severity, kinds, names, reasons } = notification;

@@ -1,8 +1,10 @@
 /** `cimlet agent` */
 
-import { Option } from 'commander';
+import { type Command, Option } from 'commander';
+import { CimletError } from '../errors.ts';
+import type { ServiceProcess } from '../service/service-manager.ts';
 import { configOption } from './configuration.ts';
-import type { AddCommand } from './context.ts';
+import type { AddCommand, CliContext } from './context.ts';
 import type { GlobalOptions } from './options.ts';
 
 const HELP = `
@@ -23,6 +25,9 @@ export interface AgentCommandOptions extends GlobalOptions {
   config?: string;
   filename?: string;
   stopTimeout: string;
+  logFile?: string;
+  /** Which service of Windows this process is. */
+  service?: string;
 }
 
 export const addAgent: AddCommand = (program, context) => {
@@ -32,10 +37,29 @@ export const addAgent: AddCommand = (program, context) => {
     .addOption(configOption())
     .addOption(new Option('-f, --filename <folder>', 'the folder with the manifests').conflicts('config'))
     .option('--stop-timeout <duration>', 'how long to wait for what is running when stopped', '30s')
+    .option('--log-file <file>', 'log to this file, turned over at 10 MiB, rather than to standard output')
+    .addOption(new Option('--service <name>').hideHelp())
     .addHelpText('after', HELP)
-    .action(async (_options, command) => {
-      // What only the agent needs takes a while to load.
-      const { runAgent } = await import('./run-agent.ts');
-      await runAgent(context, command);
+    .action(async (_options, command: Command) => {
+      const service = await enterService(context, command.opts<AgentCommandOptions>());
+      let exitCode = 1;
+      try {
+        // What only the agent needs takes a while to load.
+        const { runAgent } = await import('./run-agent.ts');
+        await runAgent(context, command, service);
+        exitCode = 0;
+      } finally {
+        service?.end(exitCode);
+      }
     });
 };
+
+/** First of all: the service manager gives up on a process that doesn't answer soon. */
+async function enterService(
+  { services }: CliContext,
+  { service }: AgentCommandOptions,
+): Promise<ServiceProcess | undefined> {
+  if (service === undefined) return undefined;
+  if (services.service?.enter !== undefined) return services.service.enter(service);
+  throw new CimletError('unsupported-host', 'agent: --service is for services of Windows');
+}

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import type { Host } from '../hosts/host.ts';
 import type { HostPlatform } from '../images/types.ts';
 import type { HostLabels } from '../reconciler/host-labels.ts';
-import type { ServiceManager } from '../service/service-manager.ts';
+import type { ServiceManager, ServiceProcess } from '../service/service-manager.ts';
 import type { HostChoice } from './options.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -41,6 +41,8 @@ export interface ServiceSupport {
   /** How this program is started: absolute path of what runs it, then its own. */
   readonly program: readonly [string, ...string[]];
   open(): Promise<ServiceManager>;
+  /** Makes this process the service of that name. Absent where services are programs like any other. */
+  enter?(name: string): Promise<ServiceProcess>;
 }
 
 /** Each command file exports one of these: it declares the command's flags and runs it. */

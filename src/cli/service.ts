@@ -3,9 +3,10 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { CimletError } from '../errors.ts';
-import { loadAgentConfig } from '../manifests/agent-config.ts';
 import { timerMs } from '../reconciler/retry-policy.ts';
 import type { ServiceDefinition } from '../service/service-manager.ts';
+import type { Configuration } from './agent-settings.ts';
+import { applyConfig } from './configuration.ts';
 import type { AddCommand, CliContext, ServiceSupport } from './context.ts';
 import type { GlobalOptions } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
@@ -60,7 +61,7 @@ function addInstall(service: Command, context: CliContext): void {
     .action(async (_options, command: Command) => {
       const options = command.optsWithGlobals<InstallOptions>();
       const { program, open } = requireSupport(context);
-      const definition = await defineService(options, program, command);
+      const definition = await defineService(options, program, command, context);
       const manager = await open();
       if (options.dryRun === true) return terminal.print(manager.describe(definition).replace(/\n$/, ''));
       terminal.print(await interruptible(context, (signal) => manager.install(definition, signal)));
@@ -106,24 +107,35 @@ async function defineService(
   options: InstallOptions,
   program: readonly [string, ...string[]],
   command: Command,
+  context: CliContext,
 ): Promise<ServiceDefinition> {
-  const { name, config, filename, stopTimeout, root, host, registryConfig } = options;
-  // Before it fails again and again where nobody looks.
-  if (config !== undefined) await loadAgentConfig(config);
-  const follows = config !== undefined ? ['--config', resolve(config)] : followsFolder(filename);
+  const { name, config, filename, stopTimeout, registryConfig } = options;
+  const { openConfiguration } = await import('./agent-settings.ts');
+  const loaded = await openConfiguration(options);
+  const applied = applyConfig(options, loaded, command, context);
+  await refuseUnusable(applied, loaded, context);
+  const { root, host } = applied;
   const isGiven = (option: string) => command.getOptionValueSourceWithGlobals(option) !== 'default';
   const flags = [
+    ...(config !== undefined ? ['--config', resolve(config)] : ['-f', resolve(filename ?? '')]),
     ...(isGiven('root') || config === undefined ? ['--root', root] : []),
     ...(isGiven('host') ? ['--host', host] : []),
     ...(registryConfig === undefined ? [] : ['--registry-config', registryConfig]),
     ...(isGiven('stopTimeout') ? ['--stop-timeout', stopTimeout] : []),
   ];
-  return { name, command: [...program, 'agent', ...follows, ...flags], stopTimeoutMs: timerMs(stopTimeout) };
+  return { name, command: [...program, 'agent', ...flags], root, stopTimeoutMs: timerMs(stopTimeout) };
 }
 
-function followsFolder(folder: string | undefined): string[] {
-  if (folder !== undefined) return ['-f', resolve(folder)];
-  throw new CimletError('failed-precondition', 'service install: nothing to follow', {
-    hint: 'name a configuration with --config, or a folder with -f',
-  });
+/** What would keep the agent from starting is said here rather than again and again where nobody looks. */
+async function refuseUnusable(
+  options: GlobalOptions,
+  loaded: Configuration,
+  context: CliContext,
+): Promise<void> {
+  const { openSettings } = await import('./agent-settings.ts');
+  const { services } = context;
+  services.openHost(options.host, options.root);
+  services.agentAddress(options.root);
+  const { sources } = await openSettings(loaded, options.root);
+  await Promise.all(sources.map(({ source }) => source.close()));
 }

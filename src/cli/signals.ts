@@ -12,14 +12,24 @@ export interface Interruption {
 /** SIGBREAK is Ctrl-Break of Windows, which reaches process groups of their own, where Ctrl-C doesn't. */
 const NUMBERS = { SIGINT: 2, SIGTERM: 15, SIGBREAK: 21 } as const;
 
-/** Listens until `stop`. `announce` is called once, at the first signal. */
-export function listenForInterruption(announce: (message: string) => void): Interruption {
+/** Listens until `stop`, to what the service manager says as well. `announce` is called once, at the first of all. */
+export function listenForInterruption(
+  announce: (message: string) => void,
+  service?: AbortSignal,
+): Interruption {
   const controller = new AbortController();
   let exitCode: number | undefined;
+  const onServiceStop = () => {
+    if (controller.signal.aborted) return;
+    announce('The service manager: finishing what is running, then stopping.');
+    controller.abort();
+  };
+  service?.addEventListener('abort', onServiceStop, { once: true });
   const onSignal = (name: NodeJS.Signals) => {
     const code = 128 + NUMBERS[name as keyof typeof NUMBERS];
     if (exitCode !== undefined) process.exit(code);
     exitCode = code;
+    if (controller.signal.aborted) return;
     announce(`${name}: finishing what is running, then stopping; once more quits at once.`);
     controller.abort();
   };
@@ -31,6 +41,7 @@ export function listenForInterruption(announce: (message: string) => void): Inte
       return exitCode;
     },
     stop() {
+      service?.removeEventListener('abort', onServiceStop);
       for (const name of names) process.off(name, onSignal);
     },
   };

@@ -74,7 +74,14 @@ export interface Alias<Name extends string = string> {
   readonly of: CType;
 }
 
-export type CType = (typeof C)[keyof typeof C] | Struct | Derived | Alias;
+/** A pointer to a function that C calls. Give what `callable` made for it. */
+export interface Callback {
+  readonly kind: 'callback';
+  readonly result: CType;
+  readonly parameters: readonly CType[];
+}
+
+export type CType = (typeof C)[keyof typeof C] | Struct | Derived | Alias | Callback;
 
 export function struct(name: string, fields: Readonly<Record<string, CType>>): Struct {
   return { kind: 'struct', name, fields };
@@ -101,6 +108,10 @@ export function alias<Name extends string>(name: Name, of: CType): Alias<Name> {
 
 /** What a thread of Windows has. koffi's own 128 KiB, which can't grow, are little for calls that go out to services. */
 const ASYNC_STACK = 1 << 20;
+
+export function callback(result: CType, parameters: readonly CType[]): Callback {
+  return { kind: 'callback', result, parameters };
+}
 
 let loaded: Koffi | undefined;
 
@@ -132,6 +143,8 @@ function typeObject(type: CType): TypeObject {
       return koffi().out(pointer(typeObject(type.of))) as unknown as TypeObject;
     case 'struct':
       return structObject(type);
+    case 'callback':
+      return pointer(koffi().proto(typeObject(type.result), type.parameters.map(typeObject)));
   }
 }
 
@@ -156,6 +169,14 @@ export function layoutOf(type: Struct): Layout {
   const names = Object.keys(type.fields);
   const offsets = names.map((name) => [name, koffi().offsetof(made, name)] as const);
   return { size: koffi().sizeof(made), offsets: Object.fromEntries(offsets) };
+}
+
+/**
+ * The address of a function for C to call, for the life of the process. Another thread that calls it waits until this one
+ * has run it: this one must not be in a call that waits for that.
+ */
+export function callable(type: Callback, run: (...args: never[]) => unknown): bigint {
+  return koffi().register(run, typeObject(type));
 }
 
 /** The NUL-terminated UTF-16 text at an address that a function returned. */

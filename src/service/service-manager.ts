@@ -4,6 +4,8 @@ export interface ServiceDefinition {
   name: string;
   /** What runs: absolute path of the program, then its arguments. */
   command: readonly [string, ...string[]];
+  /** Of the agent, absolute. */
+  root: string;
   /** How long the agent may take to stop, in milliseconds; then it is killed. */
   stopTimeoutMs: number;
 }
@@ -12,6 +14,10 @@ export interface ServiceStatus {
   state: 'absent' | 'stopped' | 'running';
   /** A sentence without a full stop. */
   detail: string;
+  /** While it has one. */
+  processId?: number;
+  /** Of the last run, once that ended. */
+  exitCode?: number;
 }
 
 /** Every operation may be repeated. Throws `access-denied` without the privilege, `unavailable` where nothing manages services. */
@@ -23,4 +29,14 @@ export interface ServiceManager {
   /** Stops and removes it. What the agent mounted stays. */
   uninstall(name: string, signal: AbortSignal): Promise<string[]>;
   status(name: string, signal: AbortSignal): Promise<ServiceStatus>;
+}
+
+/** This process as one that the service manager started, and stops. */
+export interface ServiceProcess {
+  /** Aborted when the manager tells it to stop. */
+  readonly signal: AbortSignal;
+  /** Told once, when it has started. */
+  ready(): void;
+  /** Told last. Anything but 0, unless it was told to stop, is a failure, after which it is started again. */
+  end(exitCode: number): void;
 }

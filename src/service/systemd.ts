@@ -70,7 +70,7 @@ export function createSystemd(options: SystemdOptions = {}): ServiceManager {
       if (!existsSync(fileOf(name))) return { state: 'absent', detail: `there is no ${fileOf(name)}` };
       if (!isRunning())
         return { state: 'stopped', detail: `${fileOf(name)} is installed; systemd doesn't run here` };
-      const properties = 'ActiveState,SubState,MainPID,Result';
+      const properties = 'ActiveState,SubState,MainPID,Result,ExecMainStatus';
       return readStatus(await control(signal, 'show', unitOf(name), `--property=${properties}`));
     },
   };
@@ -80,12 +80,14 @@ export function createSystemd(options: SystemdOptions = {}): ServiceManager {
 function readStatus(text: string): ServiceStatus {
   const value = (name: string) => new RegExp(`^${name}=(.*)$`, 'm').exec(text)?.[1] ?? '';
   const state = `${value('ActiveState')} (${value('SubState')})`;
+  const processId = Number(value('MainPID'));
   if (value('ActiveState') === 'active')
-    return { state: 'running', detail: `${state}, process ${value('MainPID')}` };
+    return { state: 'running', detail: `${state}, process ${processId}`, processId };
   const result = value('Result');
   return {
     state: 'stopped',
     detail: result === '' || result === 'success' ? state : `${state}, result ${result}`,
+    exitCode: Number(value('ExecMainStatus')),
   };
 }
 

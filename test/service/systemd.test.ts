@@ -20,6 +20,7 @@ import { hasTool, requireOrSkip } from '../support/requirements.ts';
 const service: ServiceDefinition = {
   name: 'cimlet',
   command: [process.execPath, '/opt/cimlet/bin/cimlet.cjs', 'agent', '--config', '/etc/cimlet/cimlet.yaml'],
+  root: '/var/lib/cimlet',
   stopTimeoutMs: 30_000,
 };
 const { signal } = new AbortController();
@@ -93,11 +94,15 @@ describe('where systemd runs', () => {
     expect(await running.status('cimlet', signal)).toEqual({
       state: 'running',
       detail: 'active (running), process 12',
+      processId: 12,
     });
-    const failed = systemctl('echo "ActiveState=failed\nSubState=failed\nMainPID=0\nResult=exit-code"');
+    const failed = systemctl(
+      'echo "ActiveState=failed\nSubState=failed\nMainPID=0\nResult=exit-code\nExecMainStatus=1"',
+    );
     expect(await failed.status('cimlet', signal)).toEqual({
       state: 'stopped',
       detail: 'failed (failed), result exit-code',
+      exitCode: 1,
     });
   });
 
@@ -154,6 +159,10 @@ describe('on the command line', () => {
     const wrong = await runProgram(['service', 'install', '--config', config, '--dry-run']);
     expect(wrong.code).toBe(1);
     expect(wrong.stderr).toMatch(/cimlet\.yaml:1:1: sauces/);
+    writeFileSync(config, 'sources: []\nlisten: {address: 127.0.0.1:9180, tokenFile: none}\n');
+    const secretless = await runProgram(['service', 'install', '--config', config, '--dry-run']);
+    expect(secretless.stderr).toMatch(/cimlet\.yaml:2:.*listen\.tokenFile/);
+    expect(secretless.code).toBe(1);
     const name = await runProgram(['service', 'status', '--name', '../x']);
     expect(name).toMatchObject({ code: 1, stderr: expect.stringContaining('letters, digits') });
   });

@@ -17,6 +17,8 @@ export interface WorldOptions {
   revision?: number;
   /** DLLs to put into System32, without `.dll`. Default: every double. */
   doubles?: readonly string[];
+  /** Services run Node too: whatever starts them gives them the system's environment alone. */
+  services?: boolean;
 }
 
 export interface NativeCall {
@@ -128,7 +130,11 @@ async function furnish(prefix: string, options: WorldOptions): Promise<void> {
     await copyFile(join(tools.prefix, name), join(prefix, name));
   const registry = await readFile(join(tools.prefix, 'system.reg'), 'utf8');
   const { build = 27800, revision = 1000 } = options;
-  await writeFile(join(prefix, 'system.reg'), withBuild(registry, build, revision));
+  const ofServices = options.services === true ? nodeEnvironment(tools.modules) : {};
+  await writeFile(
+    join(prefix, 'system.reg'),
+    `${withEnvironment(withBuild(registry, build, revision), ofServices)}\n${SERVICES_TIMEOUT}`,
+  );
   await mkdir(join(prefix, 'drive_c/doubles'));
   const wanted = options.doubles?.map((name) => `${name}.dll`) ?? (await readdir(tools.doubles));
   const dlls = new Set([...wanted, 'volumes.dll']);
@@ -153,6 +159,31 @@ function withBuild(registry: string, build: number, revision: number): string {
       `"CurrentBuildNumber"="${build}"\n"UBR"=dword:${revision.toString(16).padStart(8, '0')}`,
     );
   return registry.slice(0, start) + changed + registry.slice(end);
+}
+
+/** For a service to answer: Wine gives it 10 s, Windows 30. In milliseconds. */
+const SERVICES_TIMEOUT = `[System\\\\CurrentControlSet\\\\Control]
+"ServicesPipeTimeout"="600000"
+`;
+
+/** Variables of the system, which processes have that nobody of ours started. */
+function withEnvironment(registry: string, variables: Record<string, string>): string {
+  const section = /^\[System\\\\CurrentControlSet\\\\Control\\\\Session Manager\\\\Environment\].*\n/m;
+  if (!section.test(registry)) throw new Error('the Wine prefix has no system environment');
+  const lines = Object.entries(variables).map(
+    ([name, value]) => `"${name}"="${value.replaceAll('\\', '\\\\')}"\n`,
+  );
+  return registry.replace(section, (found) => found + lines.join(''));
+}
+
+/** What Node and its modules need in any process of a world. */
+function nodeEnvironment(modules: string): Record<string, string> {
+  return {
+    NODE_PATH: windowsPath(modules),
+    NODE_COMPILE_CACHE: windowsPath(COMPILE_CACHE),
+    NODE_SKIP_PLATFORM_CHECK: '1',
+    NODE_OPTIONS: `--disable-warning=ExperimentalWarning --require ${windowsPath(join(DOUBLES, 'preload.cjs')).replaceAll('\\', '/')}`,
+  };
 }
 
 class World implements WindowsWorld {

@@ -14,6 +14,8 @@ import { fileFacts } from '../../../src/native/windows/file-info.ts';
 import * as fltlib from '../../../src/native/windows/fltlib.ts';
 import * as ntdll from '../../../src/native/windows/ntdll.ts';
 import * as rstrtmgr from '../../../src/native/windows/rstrtmgr.ts';
+import * as serviceDispatcher from '../../../src/native/windows/service-dispatcher.ts';
+import * as services from '../../../src/native/windows/services.ts';
 import * as virtdisk from '../../../src/native/windows/virtdisk.ts';
 import * as vmcompute from '../../../src/native/windows/vmcompute.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
@@ -139,8 +141,13 @@ const recorded = new RecordedDlls(() => []);
 openWindowsApi(recorded);
 backupFiles(recorded);
 fileFacts(recorded);
+new services.ServiceControlManager(recorded);
+new serviceDispatcher.ServiceDispatcher(recorded);
 
-const MODULES = [advapi32, bindfltapi, cimCalls, cimfs, ctypes, fltlib, ntdll, rstrtmgr, virtdisk, vmcompute];
+const MODULES = [
+  ...[advapi32, bindfltapi, cimCalls, cimfs, ctypes, fltlib, ntdll, rstrtmgr],
+  ...[serviceDispatcher, services, virtdisk, vmcompute],
+];
 const STRUCTS = MODULES.flatMap((module) => Object.values(module) as unknown[]).filter(
   (value): value is Struct => (value as Struct | undefined)?.kind === 'struct',
 );
@@ -215,7 +222,7 @@ function leaves(type: Struct): { field: string; offset: number }[] {
 }
 
 /** A call with arguments of exactly the declared types, and a claim about the type of what it gives. */
-function callOf(name: string, [result, parameters]: Signature, number = 0): string {
+function callOf(row: string, [result, parameters, name = row]: Signature, number = 0): string {
   const call = `${name}(${parameters.map((type) => `(${cType(type)})0`).join(', ')})`;
   const given = `__builtin_types_compatible_p(__typeof__(${call}), ${cType(result)})`;
   return `${claim(given, `${name} gives something else`)} void call_${name}_${number}(void) { (void)${call}; }`;
@@ -246,6 +253,7 @@ function cType(type: CType): string {
     case 'struct':
       return type.name;
     case 'array':
-      throw new Error('C passes no arrays');
+    case 'callback':
+      throw new Error(`C passes no ${type.kind} without a name`);
   }
 }

@@ -2,13 +2,21 @@
 
 import { C } from '../../../src/native/library.ts';
 import { BOOL } from '../../../src/native/windows/ctypes.ts';
-import { Dlls, systemFolders } from '../../../src/native/windows/dll.ts';
+import { Dlls, systemFolders, type Table } from '../../../src/native/windows/dll.ts';
+import { ServiceControlManager, type ServiceHandle } from '../../../src/native/windows/services.ts';
 import { AttachFlag } from '../../../src/native/windows/virtdisk.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
 import { printCases } from './print-cases.ts';
 
 const STAND_INS = 'C:\\stand-ins';
 const REG_SZ = 1;
+
+/** Wine itself takes any DLL of that name for its own. */
+class ServiceDlls extends Dlls {
+  override open<Name extends string>(_file: string, table: Table<Name>) {
+    return super.open('services.dll', table);
+  }
+}
 
 const api = openWindowsApi(new Dlls((file) => [STAND_INS, ...systemFolders(file)]));
 const { computecore, offreg, restartManager, virtdisk, dlls } = api;
@@ -87,6 +95,16 @@ await printCases({
     return { type: value?.type, data: Buffer.from(value?.data ?? []).toString('hex'), absent };
   },
   brokenHive: async () => offreg.openHive('C:\\broken'),
+
+  configureService: () =>
+    new ServiceControlManager(new ServiceDlls(() => [STAND_INS])).configure(7 as ServiceHandle, 'x', {
+      displayName: 'X é',
+      description: 'does x',
+      commandLine: '"C:\\a b\\x.exe" y',
+      restartAfterMs: [5000, 60_000],
+      failuresForgottenAfter: 3600,
+      preshutdownMs: 45_000,
+    }),
 
   holders: () => restartManager.processesHolding(['C:\\a', 'C:\\b é']),
 });

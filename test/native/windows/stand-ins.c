@@ -1,5 +1,5 @@
 /*
- * One DLL under several names: functions of computecore.dll, virtdisk.dll, offreg.dll and rstrtmgr.dll, declared
+ * One DLL under several names: functions of computecore.dll, virtdisk.dll, offreg.dll, rstrtmgr.dll and advapi32.dll, declared
  * by mingw-w64's headers where they are there. They write down what they are given and answer something fixed; what the
  * DLLs do is none of their business.
  */
@@ -274,4 +274,40 @@ EXPORT DWORD WINAPI RmGetList(DWORD session, UINT *needed, UINT *count, RM_PROCE
 EXPORT DWORD WINAPI RmEndSession(DWORD session) {
   note("RmEndSession %lu", session);
   return ERROR_SUCCESS;
+}
+
+/* advapi32.dll */
+
+EXPORT BOOL WINAPI ChangeServiceConfigW(SC_HANDLE service, DWORD type, DWORD start, DWORD control, LPCWSTR path,
+                                        LPCWSTR group, LPDWORD tag, LPCWSTR dependencies, LPCWSTR account,
+                                        LPCWSTR password, LPCWSTR display) {
+  note("ChangeServiceConfigW %p 0x%lx %lu %lu %ls %d %d %d %d %d %ls", service, type, start, control, path, group != NULL,
+       tag != NULL, dependencies != NULL, account != NULL, password != NULL, display);
+  return TRUE;
+}
+
+EXPORT BOOL WINAPI ChangeServiceConfig2W(SC_HANDLE service, DWORD level, LPVOID info) {
+  const SERVICE_FAILURE_ACTIONSW *actions = info;
+  char waits[256] = "";
+  switch (level) {
+    case SERVICE_CONFIG_DESCRIPTION:
+      note("description %p %ls", service, ((SERVICE_DESCRIPTIONW *)info)->lpDescription);
+      return TRUE;
+    case SERVICE_CONFIG_FAILURE_ACTIONS:
+      for (DWORD at = 0; at < actions->cActions; at++)
+        snprintf(waits + strlen(waits), sizeof waits - strlen(waits), " %s %lu",
+                 actions->lpsaActions[at].Type == SC_ACTION_RESTART ? "restart" : "?", actions->lpsaActions[at].Delay);
+      note("failure actions %lu %d %d%s", actions->dwResetPeriod, actions->lpRebootMsg != NULL, actions->lpCommand != NULL,
+           waits);
+      return TRUE;
+    case SERVICE_CONFIG_FAILURE_ACTIONS_FLAG:
+      note("failure flag %d", ((SERVICE_FAILURE_ACTIONS_FLAG *)info)->fFailureActionsOnNonCrashFailures);
+      return TRUE;
+    case SERVICE_CONFIG_PRESHUTDOWN_INFO:
+      note("preshutdown %lu", ((SERVICE_PRESHUTDOWN_INFO *)info)->dwPreshutdownTimeout);
+      return TRUE;
+    default:
+      SetLastError(ERROR_INVALID_LEVEL);
+      return FALSE;
+  }
 }

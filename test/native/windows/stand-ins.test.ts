@@ -48,6 +48,7 @@ describe.runIf(canRunWindows())('calls into stand-ins', () => {
     const built = join(folder, 'built.dll');
     execFileSync(COMPILER, [...FLAGS, '-o', built, source]);
     for (const file of FILES) await copyFile(built, join(folder, file));
+    await copyFile(built, join(folder, 'services.dll'));
     await plant(world.drive, folder);
     const names = [
       ...[
@@ -63,7 +64,7 @@ describe.runIf(canRunWindows())('calls into stand-ins', () => {
         'modifyFails',
         'grant',
       ],
-      ...['disks', 'diskExists', 'detach', 'hives', 'brokenHive', 'holders'],
+      ...['disks', 'diskExists', 'detach', 'hives', 'brokenHive', 'configureService', 'holders'],
     ];
     const script = join(import.meta.dirname, 'stand-ins-child.ts');
     results = await runCases(world, script, names, { WINEPATH: 'C:\\path' });
@@ -168,6 +169,20 @@ describe.runIf(canRunWindows())('calls into stand-ins', () => {
       'OROpenHive C:\\broken',
     ]);
     expect(results.brokenHive?.error).toMatchObject({ code: 'corrupt', win32: 1009 });
+  });
+
+  it('tells the service control manager all of a service, and what it does not know of it', () => {
+    expect(results.configureService).toEqual({ value: ['delayed start'] });
+    const begin = calls.findIndex((line) => line.startsWith('ChangeServiceConfigW'));
+    expect(calls.slice(begin, begin + 5)).toEqual([
+      expect.stringMatching(
+        /^ChangeServiceConfigW 0+7 0x10 2 1 "C:\\a b\\x\.exe" y 0 0 0 0 0 X (é|\xe9)/,
+      ) as unknown,
+      expect.stringMatching(/^description 0+7 does x$/) as unknown,
+      'failure actions 3600 0 0 restart 5000 restart 60000',
+      'failure flag 1',
+      'preshutdown 45000',
+    ]);
   });
 
   it('lists processes that hold files, however many', () => {
