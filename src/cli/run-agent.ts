@@ -139,7 +139,10 @@ async function serve(
   service?.ready();
   const stop = new AbortController();
   const ended = AbortSignal.any([signal, stop.signal]);
-  const parts = [agent.run(ended), runNotifier({ state, receivers, host: hostname(), log }, ended)];
+  const parts = [
+    agent.run(ended),
+    runNotifier({ state, receivers, host: hostname(), log, onTold: (told) => server.onTold(told) }, ended),
+  ];
   try {
     await Promise.all(parts);
   } finally {

@@ -5,9 +5,10 @@ import { readFileSync } from 'node:fs';
 export interface Operation {
   id: string;
   method: 'GET' | 'POST';
+  /** As fastify writes it: `/hooks/:source`. */
   url: string;
-  /** Answered without a token. */
-  isPublic: boolean;
+  /** What it is answered for. */
+  needs: 'nothing' | 'token' | 'signature';
   /** JSON Schemas. */
   input: { querystring?: object; body?: object };
 }
@@ -16,15 +17,15 @@ const CONTRACT = new URL('../../schemas/openapi.json', import.meta.url);
 
 interface Parameter {
   name: string;
-  in: 'query' | 'header';
+  in: 'query' | 'header' | 'path';
   schema: object;
 }
 
 interface Described {
   operationId: string;
-  security?: object[];
+  security?: readonly Record<string, unknown>[];
   parameters?: object[];
-  requestBody?: { content: { 'application/json': { schema: object } } };
+  requestBody?: { content: { 'application/json'?: { schema: object } } };
 }
 
 export function readOperations(): Operation[] {
@@ -33,12 +34,12 @@ export function readOperations(): Operation[] {
     Object.entries(methods).map(([method, operation]: [string, Described]): Operation => {
       const parameters = resolve(operation.parameters ?? [], contract) as Parameter[];
       const queried = parameters.filter((parameter) => parameter.in === 'query');
-      const body = operation.requestBody?.content['application/json'].schema;
+      const body = operation.requestBody?.content['application/json']?.schema;
       return {
         id: operation.operationId,
         method: method.toUpperCase() as Operation['method'],
-        url,
-        isPublic: operation.security?.length === 0,
+        url: url.replace(/\{(\w+)\}/g, ':$1'),
+        needs: needsOf(operation),
         input: {
           querystring: {
             type: 'object',
@@ -49,6 +50,14 @@ export function readOperations(): Operation[] {
       };
     }),
   );
+}
+
+/** The contract says of all but these that they need the token. */
+function needsOf({ security }: Described): Operation['needs'] {
+  if (security === undefined) return 'token';
+  const [scheme] = security;
+  if (scheme === undefined) return 'nothing';
+  return 'signature' in scheme ? 'signature' : 'token';
 }
 
 /** With what `#/...` stands for in the place of each reference. */

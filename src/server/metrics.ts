@@ -2,8 +2,10 @@
 
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Agent, Round } from '../agent/agent.ts';
+import type { Told } from '../agent/notifications/notifier.ts';
 import type { ExecutionEvent } from '../reconciler/types.ts';
 import type { State } from '../state/state.ts';
+import type { HookResult } from './hooks.ts';
 import { TransferredBytes } from './transferred-bytes.ts';
 
 /** How often the event loop's lag is sampled: by custom every 10 ms, which alone keeps an idle agent awake. */
@@ -14,6 +16,8 @@ const SECONDS = [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800];
 export interface Metrics {
   onEvent(event: ExecutionEvent): void;
   onRound(round: Round): void;
+  onHook(source: string, result: HookResult): void;
+  onTold(told: Told): void;
   /** In Prometheus' text format. What is counted in the records is counted now. */
   render(): Promise<string>;
   readonly contentType: string;
@@ -100,7 +104,30 @@ export function createMetrics(state: State, sources: () => ReturnType<Agent['sou
         this.set({ source: name }, revision !== undefined && trouble === undefined ? 1 : 0);
     },
   });
+  const hooks = new Counter({
+    name: 'cimlet_webhooks_total',
+    help: 'Webhooks by what became of them: accepted, ignored, unsigned, too-long, unknown-source.',
+    labelNames: ['source', 'result'],
+    registers,
+  });
+  const notifications = new Counter({
+    name: 'cimlet_notifications_total',
+    help: 'Events for receivers of notifications, by what became of them: sent, refused, expired.',
+    labelNames: ['receiver', 'result'],
+    registers,
+  });
+  const notificationFailures = new Counter({
+    name: 'cimlet_notification_failures_total',
+    help: 'Messages that a receiver did not take, each attempt counted.',
+    labelNames: ['receiver'],
+    registers,
+  });
   return {
+    onHook: (source, result) => hooks.inc({ source, result }),
+    onTold: ({ receiver, result, events }) => {
+      if (result === 'failed') notificationFailures.inc({ receiver });
+      else notifications.inc({ receiver, result }, events);
+    },
     onEvent: (event) => {
       const { id, kind, verb, drift: isDrift } = event.action;
       if (event.type === 'action.progressed') {

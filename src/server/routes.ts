@@ -42,14 +42,14 @@ export function createHandlers(services: RouteServices): Handlers {
   };
 }
 
-/** Adds those that need no token, or those that do. Throws for an operation without a handler. */
+/** Adds those that need nothing, or a token. Throws for an operation without a handler. */
 export function addOperations(
   server: FastifyInstance,
   handlers: Handlers,
-  which: 'public' | 'private',
+  needing: 'nothing' | 'token',
 ): void {
-  for (const { id, method, url, isPublic, input } of readOperations()) {
-    if (isPublic !== (which === 'public')) continue;
+  for (const { id, method, url, needs, input } of readOperations()) {
+    if (needs !== needing) continue;
     const handler = handlers[id];
     if (handler === undefined) throw new Error(`nothing handles ${id} of the API`);
     // Only an async handler's errors are fastify's to answer.

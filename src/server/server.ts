@@ -9,6 +9,7 @@ import { chmod, rm } from 'node:fs/promises';
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
 import type { Agent, Round } from '../agent/agent.ts';
 import type { AgentLog } from '../agent/log.ts';
+import type { Told } from '../agent/notifications/notifier.ts';
 import { CimletError, classify, describeError, disposition } from '../errors.ts';
 import { readQuietly, type Secret } from '../manifests/secrets.ts';
 import type { Engine } from '../reconciler/engine.ts';
@@ -60,6 +61,11 @@ export class AgentServer {
   onRound(round: Round): void {
     this.#metrics.onRound(round);
     this.#refresher?.changed();
+  }
+
+  /** Given to the notifier as its `onTold`. */
+  onTold(told: Told): void {
+    this.#metrics.onTold(told);
   }
 
   /** Listens from now on. Throws when an address can't be had; then it listens nowhere. */
@@ -134,11 +140,12 @@ export class AgentServer {
       if (status >= 500) log.error({ method, url, status, cause: String(cause ?? '') }, describeError(error));
       return reply;
     });
-    addOperations(server, this.#handlers, 'public');
-    addHooks(server, hooks, (source) => this.#running().look(source), log);
+    addOperations(server, this.#handlers, 'nothing');
+    const look = (source: string) => this.#running().look(source);
+    addHooks(server, hooks, { look, log, onHook: this.#metrics.onHook });
     server.register(async (scope) => {
       if (token !== undefined) requireToken(scope, token);
-      addOperations(scope, this.#handlers, 'private');
+      addOperations(scope, this.#handlers, 'token');
     });
     await listen(server);
   }

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type Receiver, runNotifier } from '../../src/agent/notifications/notifier.ts';
+import { type Receiver, runNotifier, type Told } from '../../src/agent/notifications/notifier.ts';
 import { isAuthenticWebhook } from '../../src/sources/webhooks.ts';
 import type { EventRecord } from '../../src/state/records.ts';
 import { openState, type State } from '../../src/state/state.ts';
@@ -28,6 +28,7 @@ let requests: Request[];
 let answers: ((response: ServerResponse) => void)[];
 let onRequest: () => void;
 let notifying: { stop(): Promise<void> } | undefined;
+let counted: Told[];
 let logged: { fields: Record<string, unknown>; message: string }[];
 
 beforeEach(async () => {
@@ -36,6 +37,7 @@ beforeEach(async () => {
   requests = [];
   answers = [];
   logged = [];
+  counted = [];
   onRequest = () => undefined;
   server = createServer(async (request, response) => {
     requests.push({ path: request.url, headers: request.headers, body: await text(request) });
@@ -68,7 +70,7 @@ function notify(...receivers: Receiver[]): void {
   const write = (fields: Record<string, unknown>, message: string) => void logged.push({ fields, message });
   const log = { debug: write, info: write, warn: write, error: write };
   const ended = runNotifier(
-    { state, receivers, host: 'web-1', log, gatherMs: 0, retryMs: 1 },
+    { state, receivers, host: 'web-1', log, onTold: (told) => counted.push(told), gatherMs: 0, retryMs: 1 },
     stopping.signal,
   );
   notifying = {
@@ -143,6 +145,9 @@ describe('a receiver', () => {
       'the receiver could not be notified; trying again',
     ]);
     expect(JSON.stringify(logged)).not.toContain('secret-path');
+    expect(counted.slice(0, 4)).toEqual(
+      ['failed', 'failed', 'failed', 'sent'].map((result) => ({ receiver: 'someone', result, events: 1 })),
+    );
   });
 
   it('that refuses one message gets the next; redirections are not followed', async () => {
@@ -157,6 +162,7 @@ describe('a receiver', () => {
       message: 'the receiver refused a notification',
       fields: { why: 'it answered 404' },
     });
+    expect(counted[0]).toEqual({ receiver: 'someone', result: 'refused', events: 1 });
   });
 
   it('is told after a restart what it was not told before, and nothing else', async () => {

@@ -107,7 +107,10 @@ beforeAll(async () => {
     { name: 'here', folder: { path: root, include: ['*.yaml'] } },
     { cacheDirectory: join(root, 'cache'), baseDirectory: root },
   );
-  const server = new AgentServer({ engine, state, version: '1.2.3', socket: agentSocket(root), log });
+  const hooks = new Map([
+    ['here', { provider: 'GitLab' as const, secret: async () => 'between us', ref: { branch: 'main' } }],
+  ]);
+  const server = new AgentServer({ engine, state, version: '1.2.3', socket: agentSocket(root), hooks, log });
   const agent = new Agent({
     engine,
     state,
@@ -140,9 +143,10 @@ async function ask(
   method: string,
   path: string,
   body?: object,
+  more: Record<string, string> = {},
 ): Promise<{ status: number; answer: unknown }> {
   return new Promise((resolveAnswer, reject) => {
-    const headers = body === undefined ? {} : { 'content-type': 'application/json' };
+    const headers = { ...more, ...(body === undefined ? {} : { 'content-type': 'application/json' }) };
     request({ method, path, headers, socketPath: agentSocket(root) }, async (response) => {
       const content = await text(response);
       const isJson = response.headers['content-type']?.includes('json') === true;
@@ -178,6 +182,21 @@ describe('answers are as the contract says', () => {
     expect(faultsOf(path, 'post', status, answer)).toEqual([]);
   });
 
+  test.each([
+    ['accepted', 'here', { ref: 'refs/heads/main' }, 'between us', 202],
+    ['ignored', 'here', { ref: 'refs/heads/other' }, 'between us', 202],
+    ['unsigned', 'here', {}, 'a guess', 401],
+    ['too-long', 'here', { text: 'x'.repeat(2 ** 20) }, 'between us', 413],
+    ['unknown-source', 'there', {}, 'between us', 404],
+  ])('a webhook that is %s, and it is counted', async (result, source, body, token, expected) => {
+    const { status, answer } = await ask('POST', `/hooks/${source}`, body, { 'x-gitlab-token': token });
+    expect(status).toBe(expected);
+    expect(faultsOf('/hooks/{source}', 'post', status, answer)).toEqual([]);
+    const { answer: metrics } = await ask('GET', '/metrics');
+    const label = source === 'here' ? source : '';
+    expect(metrics).toContain(`cimlet_webhooks_total{source="${label}",result="${result}"} 1`);
+  });
+
   test('the watched word is true or false', async () => {
     expect((await ask('GET', '/api/v1/mounts?watch=false')).status).toBe(200);
     expect((await ask('GET', '/api/v1/mounts?watch=perhaps')).status).toBe(400);
@@ -197,7 +216,7 @@ test('the contract is OpenAPI 3.1: operations have names of their own, answers a
   expect(new Set(operations.map(({ operationId }) => operationId)).size).toBe(operations.length);
   for (const { operationId, summary, responses } of operations) {
     expect(summary, operationId).toBeTruthy();
-    expect(Object.keys(responses), operationId).toContain('200');
+    expect(Object.keys(responses), operationId).toContain(operationId === 'hook' ? '202' : '200');
   }
 });
 

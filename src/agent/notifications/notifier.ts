@@ -24,12 +24,20 @@ export interface Receiver extends Destination {
   reasons?: readonly string[] | undefined;
 }
 
+/** What became of some events for a receiver; `failed`: for now, they are tried again. */
+export interface Told {
+  receiver: string;
+  result: 'sent' | 'refused' | 'expired' | 'failed';
+  events: number;
+}
+
 export interface NotifierOptions {
   state: Pick<State, 'news' | 'onEvent' | 'toldTo' | 'recordTold'>;
   receivers: readonly Receiver[];
   /** Name of this machine. */
   host: string;
   log: AgentLog;
+  onTold?: ((told: Told) => void) | undefined;
   /** Milliseconds in which what happens at about the same time becomes one message. */
   gatherMs?: number | undefined;
   /** Milliseconds before the second attempt; doubled each time, up to five minutes. */
@@ -82,19 +90,28 @@ async function serve(receiver: Receiver, options: NotifierOptions, signal: Abort
 async function tell(
   receiver: Receiver,
   events: readonly News[],
-  { host, log, retryMs = RETRY_MS }: NotifierOptions,
+  { host, log, onTold, retryMs = RETRY_MS }: NotifierOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const { name, type } = receiver;
+  const count = (result: Told['result'], number: number) =>
+    onTold?.({ receiver: name, result, events: number });
   for (let attempt = 1; ; attempt++) {
     const fresh = events.filter(({ lastTime }) => Date.now() - Date.parse(lastTime) < GIVE_UP_MS);
-    if (fresh.length < events.length)
-      log.warn({ receiver: name, events: events.length - fresh.length }, 'not told for a day, and given up');
+    const expired = events.length - fresh.length;
+    if (expired > 0) {
+      count('expired', expired);
+      log.warn({ receiver: name, events: expired }, 'not told for a day, and given up');
+    }
     if (fresh.length === 0) return;
     const delivery = await deliver(receiver, renderMessage(type, { host, events: fresh }), signal);
-    if (delivery.outcome === 'delivered') return;
+    if (delivery.outcome === 'delivered') return count('sent', fresh.length);
     const fields = { receiver: name, events: fresh.length, attempt, why: delivery.why };
-    if (delivery.outcome === 'refused') return log.error(fields, 'the receiver refused a notification');
+    if (delivery.outcome === 'refused') {
+      count('refused', fresh.length);
+      return log.error(fields, 'the receiver refused a notification');
+    }
+    count('failed', fresh.length);
     if (attempt === 1) log.warn(fields, 'the receiver could not be notified; trying again');
     const backoff = Math.min(LONGEST_RETRY_MS, retryMs * 2 ** (attempt - 1)) * (1 + Math.random() / 5);
     await wait(Math.max(backoff, delivery.waitMs ?? 0), undefined, { signal });
