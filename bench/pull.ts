@@ -1,104 +1,144 @@
-/** Pulling an image of 1 GB in 8 layers from a registry on this machine, durably, against skopeo copy to a directory. */
+/**
+ * Pulling images of 1 GB in 8 layers from a registry on this machine: into the blob store, durably, against skopeo copy to
+ * a directory; and unpacked, applied as manifests, against skopeo and umoci, and against containerd with overlayfs.
+ */
 
-import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
-import { writeOciLayout } from '../src/images/layout-writer.ts';
+import { fileURLToPath } from 'node:url';
 import { measureNode, runPipeline } from './child.ts';
-import { report } from './report.ts';
+import { hasContainerd, startContainerd } from './containerd.ts';
+import { LAYER_BYTES, LAYERS, writeFiles, writeNoise } from './pull-image.ts';
+import { type BenchRegistry, pushLayout, startRegistry } from './registry.ts';
+import { report, runsWanted } from './report.ts';
 
-const LAYERS = 8;
-const LAYER_BYTES = 125_000_000;
-const RUNS = 3;
+const LABEL = `${(LAYERS * LAYER_BYTES) / 1e6} MB, ${LAYERS} layers`;
+const CHILD = fileURLToPath(new URL('./pull-child.ts', import.meta.url));
+const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 
 export async function run(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'cimlet-bench-pull-'));
   const registry = await startRegistry(directory);
   try {
-    const reference = `${registry.host}/bench/image:v1`;
-    await pushImage(directory, reference);
-    const configPath = join(directory, 'certs.d');
-    mkdirSync(join(configPath, registry.host), { recursive: true });
-    writeFileSync(join(configPath, registry.host, 'hosts.toml'), `server = "http://${registry.host}"\n`);
-    const child = new URL('./pull-child.ts', import.meta.url).pathname;
-    const own: number[] = [];
-    const peer: number[] = [];
-    const peaks: number[] = [];
-    // In turns, so that whatever else the machine does weighs on both.
-    for (let index = 0; index < RUNS; index++) {
-      const target = join(directory, 'skopeo');
-      const start = performance.now();
-      runPipeline('skopeo copy --quiet --src-tls-verify=false "docker://$1" "dir:$2"', [reference, target]);
-      peer.push((performance.now() - start) / 1000);
-      rmSync(target, { recursive: true });
-
-      const root = join(directory, 'root');
-      const measured = measureNode(child, [reference, configPath, root]);
-      own.push(measured.seconds);
-      peaks.push(measured.peakMiB);
-      rmSync(root, { recursive: true });
-    }
-    const megabytes = (LAYERS * LAYER_BYTES) / 1e6;
-    const label = `pull: ${megabytes} MB, ${LAYERS} layers`;
-    report({
-      case: label,
-      value: middle(own),
-      unit: 's',
-      peer: 'skopeo copy to dir',
-      peerValue: middle(peer),
-    });
-    report({ case: `${label}, peak memory`, value: Math.max(...peaks), unit: 'MiB' });
+    await copyOnly(directory, registry);
+    await unpacked(directory, registry);
   } finally {
     registry.stop();
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
-function middle(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+interface Run {
+  seconds: number;
+  cpuSeconds: number;
+  peakMiB?: number;
 }
 
-/** Nothing that either program could compress, and never much of it in memory: programs started here count that as theirs. */
-function* noise(): Generator<Uint8Array> {
-  for (let done = 0; done < LAYER_BYTES; done += 1_000_000) yield randomBytes(1_000_000);
-}
-
-async function pushImage(directory: string, reference: string): Promise<void> {
+async function copyOnly(directory: string, registry: BenchRegistry): Promise<void> {
   const layout = join(directory, 'layout');
-  const layers = Array.from({ length: LAYERS }, () => ({
-    tar: noise(),
-    compression: 'none' as const,
-  }));
-  await writeOciLayout(layout, { layers, platform: { os: 'windows', architecture: 'amd64' }, ref: 'v1' });
-  const copy = 'skopeo copy --quiet --preserve-digests --dest-tls-verify=false "oci:$1:v1" "docker://$2"';
-  runPipeline(copy, [layout, reference]);
+  const reference = `${registry.host}/bench/noise:v1`;
+  await writeNoise(layout);
+  pushLayout(layout, 'v1', reference);
   rmSync(layout, { recursive: true });
+  const target = join(directory, 'copy');
+  const runs = await inTurns(target, {
+    own: () => measureNode(CHILD, [reference, registry.configPath, target]),
+    skopeo: () =>
+      timed(() =>
+        runPipeline('skopeo copy --quiet --src-tls-verify=false "docker://$1" "dir:$2"', [reference, target]),
+      ),
+  });
+  compare(`pull: ${LABEL}`, runs.own, 'skopeo copy to dir', runs.skopeo);
+  report({ case: `pull: ${LABEL}, peak memory`, value: peakOf(runs.own), unit: 'MiB' });
 }
 
-async function startRegistry(directory: string): Promise<{ host: string; stop: () => void }> {
-  const config = join(directory, 'config.yml');
-  const content = {
-    version: 0.1,
-    log: { level: 'info', accesslog: { disabled: true } },
-    storage: { filesystem: { rootdirectory: join(directory, 'data') } },
-    http: { addr: '127.0.0.1:0' },
-  };
-  // JSON is YAML.
-  writeFileSync(config, JSON.stringify(content));
-  // To a file: while other programs are measured, nobody here would read a pipe.
-  const log = join(directory, 'registry.log');
-  const descriptor = openSync(log, 'w');
-  const env = { PATH: process.env.PATH, OTEL_TRACES_EXPORTER: 'none' };
-  const child = spawn('docker-registry', ['serve', config], { stdio: ['ignore', 'ignore', descriptor], env });
-  closeSync(descriptor);
-  for (let waited = 0; waited < 200; waited++) {
-    const port = /listening on 127\.0\.0\.1:(\d+)/.exec(readFileSync(log, 'utf8'))?.[1];
-    if (port !== undefined) return { host: `127.0.0.1:${port}`, stop: () => child.kill('SIGKILL') };
-    await setTimeout(50);
+async function unpacked(directory: string, registry: BenchRegistry): Promise<void> {
+  const layout = join(directory, 'layout');
+  const image = `${registry.host}/bench/files`;
+  await writeFiles(layout);
+  for (const tag of ['v1', 'linux']) pushLayout(layout, tag, `${image}:${tag}`);
+  rmSync(layout, { recursive: true });
+  const manifest = join(directory, 'image.yaml');
+  writeFileSync(manifest, manifestOf(`${image}:v1`));
+  const target = join(directory, 'unpacked');
+  const apply = ['apply', '-f', manifest, '--yes', '--root', target];
+  const runs = await inTurns(target, {
+    own: () => measureNode(MAIN, [...apply, '--registry-config', registry.configPath]),
+    umoci: () =>
+      timed(() =>
+        runPipeline(
+          'skopeo copy --quiet --src-tls-verify=false "docker://$1" "oci:$2:v1" && umoci unpack --image "$2:v1" "$2/bundle"',
+          [`${image}:linux`, target],
+        ),
+      ),
+    ...(hasContainerd()
+      ? {
+          containerd: async () => {
+            const containerd = await startContainerd(target);
+            try {
+              return timed(() => containerd.pull(`${image}:linux`));
+            } finally {
+              await containerd.stop();
+            }
+          },
+        }
+      : {}),
+  });
+  const label = `pull, unpacked: ${LABEL}`;
+  compare(label, runs.own, 'skopeo copy + umoci unpack', runs.umoci);
+  if (runs.containerd === undefined) console.log(`${label}: no containerd and ctr here to compare with`);
+  else compare(label, runs.own, 'ctr image pull', runs.containerd);
+  report({ case: `${label}, peak memory`, value: peakOf(runs.own), unit: 'MiB' });
+}
+
+function manifestOf(reference: string): string {
+  return `apiVersion: cimlet.dev/v1alpha1
+kind: Image
+metadata: { name: bench }
+spec: { source: { registry: "${reference}" }, platform: { os: windows, architecture: amd64 } }
+---
+apiVersion: cimlet.dev/v1alpha1
+kind: LayerChain
+metadata: { name: bench }
+spec: { layers: [{ image: bench }], format: ForkedCIM }
+`;
+}
+
+/** Each in turn, several times, so that whatever else the machine does weighs on all of them. `target` is theirs. */
+async function inTurns(
+  target: string,
+  contestants: Record<string, () => Run | Promise<Run>>,
+): Promise<Record<string, Run[]>> {
+  const runs = Object.fromEntries(Object.keys(contestants).map((name) => [name, [] as Run[]]));
+  for (let index = 0; index < runsWanted(3); index++) {
+    for (const [name, run] of Object.entries(contestants)) {
+      rmSync(target, { recursive: true, force: true });
+      runs[name]?.push(await run());
+      rmSync(target, { recursive: true, force: true });
+    }
   }
-  child.kill('SIGKILL');
-  throw new Error(`docker-registry did not start: ${readFileSync(log, 'utf8')}`);
+  return runs;
+}
+
+function timed(run: () => number): Run {
+  const start = performance.now();
+  const cpuSeconds = run();
+  return { seconds: (performance.now() - start) / 1000, cpuSeconds };
+}
+
+function compare(label: string, own: readonly Run[] = [], peer: string, peers: readonly Run[] = []): void {
+  const figures = [
+    ['', 'seconds'],
+    [', processor', 'cpuSeconds'],
+  ] as const;
+  for (const [what, figure] of figures) {
+    const middle = (runs: readonly Run[]) =>
+      runs.map((run) => run[figure]).sort((a, b) => a - b)[Math.floor(runs.length / 2)] ?? Number.NaN;
+    report({ case: `${label}${what}`, value: middle(own), unit: 's', peer, peerValue: middle(peers) });
+  }
+}
+
+function peakOf(runs: readonly Run[] = []): number {
+  return Math.max(...runs.map(({ peakMiB = Number.NaN }) => peakMiB));
 }

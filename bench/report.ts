@@ -11,6 +11,12 @@ export interface Figure {
 
 const json = process.argv.includes('--json');
 
+/** How often a case is run: as `--runs=N` says. */
+export function runsWanted(byDefault: number): number {
+  const option = process.argv.find((argument) => argument.startsWith('--runs='));
+  return option === undefined ? byDefault : Number(option.slice('--runs='.length));
+}
+
 export function report(figure: Figure): void {
   const ratio = figure.peerValue === undefined ? undefined : figure.value / figure.peerValue;
   if (json) {

@@ -1,4 +1,4 @@
-/** `npm run bench [-- case ...] [--json]`: runs the cases named, or all. */
+/** `npm run bench [-- case ...] [--json] [--runs=N]`: runs the cases named, or all. */
 
 const CASES = [
   'unpack',

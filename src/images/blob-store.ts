@@ -31,7 +31,7 @@ export interface BlobStore {
   addDocument(digest: Digest, bytes: Uint8Array): Promise<void>;
   /**
    * Lets `fill` add a blob; when it returns, the blob is there. Does nothing when it already is. One at a time for each
-   * digest: others wait, and find it there.
+   * digest: others wait, each as long as its own signal lets it, and find it there.
    */
   addBlob(
     blob: { digest: Digest; size: number },
@@ -111,21 +111,17 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
       await locks.run(digest, () => writeDurably(pathOf(digest), ingestOf(digest), bytes));
     },
     async addBlob({ digest, size }, fill, signal) {
-      await locks.run(digest, async () => {
+      const add = async () => {
         if (await store.has(digest, size)) return touch(pathOf(digest));
-        const ingest = await BlobIngest.open({
-          digest,
-          size,
-          part: ingestOf(digest),
-          path: pathOf(digest),
-          signal,
-        });
+        const part = ingestOf(digest);
+        const ingest = await BlobIngest.open({ digest, size, part, path: pathOf(digest), signal });
         try {
           await fill(ingest);
         } finally {
           await ingest.close();
         }
-      });
+      };
+      await locks.run(digest, add, signal);
     },
     async discardIfDamaged(digest, signal) {
       const path = pathOf(digest);

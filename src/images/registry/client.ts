@@ -15,9 +15,10 @@ import { type RegistryServices, requestTo, sendSigned, standardHeaders } from '.
 import { firstOf } from './first-of.ts';
 import { discard, type HttpRequest } from './http.ts';
 import { guessMediaType, isKnownDocument } from './media-types.ts';
+import { nextPage } from './pages.ts';
 import type { ImageReference } from './reference.ts';
 import { WrongBytesError, withRetries } from './retry.ts';
-import { nextPage, parseTags } from './tag-list.ts';
+import { parseTags } from './tag-list.ts';
 
 export type ForeignLayers = 'registry-first' | 'urls-first' | 'never';
 
@@ -30,7 +31,8 @@ const ACCEPT = [
 
 const TAGS_PER_PAGE = 1000;
 const MOST_TAGS = 100_000;
-const MOST_PAGES = 10_000;
+const MOST_REFERRERS = 10_000;
+const MOST_PAGES = 1000;
 
 export class RegistryClient {
   readonly #reference: ImageReference;
@@ -71,17 +73,12 @@ export class RegistryClient {
     return this.#fromAny('canResolve', { signal, once }, async (endpoint) => {
       const first = this.#request(endpoint, 'GET', `tags/list?n=${TAGS_PER_PAGE}`, []);
       const tags: string[] = [];
-      let url: URL | undefined = first.url;
-      for (let pages = 0; url !== undefined; pages++) {
-        if (pages === MOST_PAGES || tags.length > MOST_TAGS)
+      for await (const page of this.#pages(endpoint, first, operation, signal)) {
+        tags.push(...parseTags(page, `tag list of ${registry}/${repository}`));
+        if (tags.length > MOST_TAGS)
           throw new CimletError('unsupported-host', `${operation}: more than ${MOST_TAGS} tags`, {
             hint: 'name a tag instead of spec.policy',
           });
-        const response = await this.#send(endpoint, { ...first, url }, signal);
-        if (response.status !== 200) throw await refuse(response, operation, signal);
-        const bytes = await readAnswer(response, operation, DOCUMENT_LIMIT, signal);
-        tags.push(...parseTags(bytes, `tag list of ${registry}/${repository}`));
-        url = nextPage(response);
       }
       return tags;
     });
@@ -106,16 +103,42 @@ export class RegistryClient {
     const operation = `list referrers of ${digest} in ${this.#reference.registry}/${this.#reference.repository}`;
     const asked = this.#fromAny('canResolve', { signal }, async (endpoint) => {
       const request = this.#request(endpoint, 'GET', `referrers/${digest}`, [['accept', ACCEPT]]);
-      const response = await this.#send(endpoint, request, signal);
+      const found: Descriptor[] = [];
       // A mirror may not know, and the registry itself all the same.
-      if (response.status !== 200) throw await refuse(response, operation, signal);
-      return parseIndex(await readAnswer(response, operation, DOCUMENT_LIMIT, signal), operation).manifests;
+      for await (const page of this.#pages(endpoint, request, operation, signal)) {
+        found.push(...parseIndex(page, operation).manifests);
+        if (found.length > MOST_REFERRERS)
+          throw new CimletError('unsupported-host', `${operation}: more than ${MOST_REFERRERS} of them`, {
+            hint: 'remove signatures and attestations that nobody needs from the registry',
+          });
+      }
+      return found;
     });
     try {
       return await asked;
     } catch (error) {
       if (isErrorCode(error, 'not-found')) return undefined;
       throw error;
+    }
+  }
+
+  /** What a list is answered with, page by page. Throws as `refuse` does, and for a list without end. */
+  async *#pages(
+    endpoint: Endpoint,
+    first: HttpRequest,
+    operation: string,
+    signal: AbortSignal,
+  ): AsyncGenerator<Buffer, void, undefined> {
+    let url: URL | undefined = first.url;
+    for (let pages = 0; url !== undefined; pages++) {
+      if (pages === MOST_PAGES)
+        throw new CimletError('unsupported-host', `${operation}: more than ${MOST_PAGES} pages`, {
+          hint: 'ask whoever runs the registry: its list has no end',
+        });
+      const response = await this.#send(endpoint, { ...first, url }, signal);
+      if (response.status !== 200) throw await refuse(response, operation, signal);
+      yield await readAnswer(response, operation, DOCUMENT_LIMIT, signal);
+      url = nextPage(response);
     }
   }
 

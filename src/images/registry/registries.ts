@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import type { Digest, EffectContext, LayerBlob } from '../../hosts/host.ts';
 import type { BlobStore } from '../blob-store.ts';
+import type { BlobIngest } from '../blob-store-ingest.ts';
 import { contentBytes, type ImageContent } from '../content.ts';
 import type { SignatureManifest } from '../signatures/evidence.ts';
 import { findSignatures } from '../signatures/find-signatures.ts';
@@ -124,14 +125,15 @@ export function openRegistries(options: RegistryOptions): Registries {
   };
   const isSlow = bytesPerSecond !== undefined && bytesPerSecond < SLOW_BOUND;
   const minimumRate = options.minimumRate ?? { ...MINIMUM_RATE, ...(isSlow ? { bytes: 0 } : {}) };
-  const layers = new Map<Digest, LayerToFetch>();
+  /** In which images a layer is, the one resolved last first. */
+  const layers = new Map<Digest, LayerToFetch[]>();
   const resolved = new Map<string, () => Promise<void>>();
   const rechecks = new Rechecks(now);
   const picked: PickedTags = new Map();
 
   const fetchLayer = async (
     { digest, size }: LayerBlob,
-    { client, descriptor, foreignLayers, image }: LayerToFetch,
+    known: readonly LayerToFetch[],
     { signal, progress }: EffectContext,
   ): Promise<void> => {
     const onProgress = (received: number) =>
@@ -139,16 +141,17 @@ export function openRegistries(options: RegistryOptions): Registries {
     if (size > layerBytes) {
       throw new CimletError(
         'failed-precondition',
-        `layer ${digest} of ${image} has ${size} bytes, allowed are ${layerBytes}`,
-        {
-          hint: 'raise registry.limits.layerSize in cimlet.yaml',
-        },
+        `layer ${digest} of ${known[0]?.image} has ${size} bytes, allowed are ${layerBytes}`,
+        { hint: 'raise registry.limits.layerSize in cimlet.yaml' },
       );
     }
-    const fill = async (ingest: Parameters<typeof downloadBlob>[0]) => {
+    const fill = async (ingest: BlobIngest) => {
       onProgress(ingest.received);
-      const places = await client.placesOf(descriptor, foreignLayers);
-      await downloadBlob(ingest, { places, image, slots, rate, backoff, minimumRate, signal, onProgress });
+      const common = { slots, rate, backoff, minimumRate, signal, onProgress };
+      await firstThatHasIt(known, ingest, async ({ client, descriptor, foreignLayers, image }) => {
+        const places = await client.placesOf(descriptor, foreignLayers);
+        await downloadBlob(ingest, { ...common, places, image });
+      });
     };
     await store.addBlob({ digest, size }, fill, signal);
     onProgress(size);
@@ -165,8 +168,11 @@ export function openRegistries(options: RegistryOptions): Registries {
           ...common,
           reference,
           client,
-          onLayer: (descriptor) =>
-            layers.set(descriptor.digest, { client, descriptor, foreignLayers, image: reference.canonical }),
+          onLayer: (descriptor) => {
+            const layer = { client, descriptor, foreignLayers, image: reference.canonical };
+            const others = layers.get(descriptor.digest)?.filter(({ image }) => image !== layer.image) ?? [];
+            layers.set(descriptor.digest, [layer, ...others]);
+          },
           onResolved: (record) => resolved.set(identityOf(image), record),
         });
       };
@@ -182,9 +188,9 @@ export function openRegistries(options: RegistryOptions): Registries {
       });
     },
     async fetchLayer(blob, effect) {
-      const layer = layers.get(blob.digest);
-      if (layer !== undefined && blob.file === store.pathOf(blob.digest))
-        await fetchLayer(blob, layer, effect);
+      const known = layers.get(blob.digest);
+      if (known !== undefined && blob.file === store.pathOf(blob.digest))
+        await fetchLayer(blob, known, effect);
     },
     async recordImage(image) {
       await resolved.get(identityOf(image))?.();
@@ -205,6 +211,26 @@ export function openRegistries(options: RegistryOptions): Registries {
     },
     close: () => http.close(),
   };
+}
+
+/** Layers are shared: where one image's registry fails, another's may have it. The first one's error is thrown. */
+async function firstThatHasIt(
+  known: readonly LayerToFetch[],
+  ingest: BlobIngest,
+  fetch: (layer: LayerToFetch) => Promise<void>,
+): Promise<void> {
+  let first: CimletError | undefined;
+  for (const layer of known) {
+    try {
+      await fetch(layer);
+      return;
+    } catch (error) {
+      const isTheirs = error instanceof CimletError && error.code !== 'cancelled';
+      if (!isTheirs || ingest.failure !== undefined) throw error;
+      first ??= error;
+    }
+  }
+  throw first;
 }
 
 function identityOf({ reference, tags }: Pick<RegistryImage, 'reference' | 'tags'>): string {

@@ -2,7 +2,7 @@
 
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { nextPage } from '../../../src/images/registry/tag-list.ts';
+import { nextPage } from '../../../src/images/registry/pages.ts';
 import { chooseTag } from '../../../src/images/registry/tag-policy.ts';
 
 describe('a range of versions', () => {

@@ -205,7 +205,7 @@ describe.runIf(canRunRegistry && canSign)('cosign', () => {
     await verify(repository, { keys: ['p256.pub'] }, { indexes: [index] });
   });
 
-  it('finds signatures by the tag that stands for referrers, and by the referrers API', async () => {
+  it('finds signatures by the tag that stands for referrers, and by all pages of the referrers API', async () => {
     const repository = await newRepository();
     const payload = payloadOf(digest);
     const artifact = {
@@ -217,11 +217,15 @@ describe.runIf(canRunRegistry && canSign)('cosign', () => {
       refused('no cosign signature'),
     );
     const proxy = await startFaultProxy(registry.host);
+    let lastPage = 2;
     proxy.fault = ({ asked, response }) => {
       if (!asked.path.includes('/referrers/')) return 'untouched';
       const mediaType = 'application/vnd.oci.image.index.v1+json';
-      response.writeHead(200, { 'content-type': mediaType });
-      response.end(JSON.stringify({ schemaVersion: 2, mediaType, manifests: [pushed] }));
+      const page = Number(/page=(\d+)/.exec(asked.path)?.[1] ?? 0);
+      const link = `<${asked.path.replace(/\?.*/, '')}?page=${page + 1}>; rel="next"`;
+      const isLast = page === lastPage;
+      response.writeHead(200, { 'content-type': mediaType, ...(isLast ? {} : { link }) });
+      response.end(JSON.stringify({ schemaVersion: 2, mediaType, manifests: isLast ? [pushed] : [] }));
       return 'spoiled';
     };
     const proxied = openRegistries({
@@ -233,6 +237,13 @@ describe.runIf(canRunRegistry && canSign)('cosign', () => {
     });
     try {
       await verify(repository, { keys: ['p256.pub'] }, {}, proxied, proxy.host);
+      lastPage = Number.POSITIVE_INFINITY;
+      await expect(verify(repository, { keys: ['p256.pub'] }, {}, proxied, proxy.host)).rejects.toMatchObject(
+        {
+          code: 'unsupported-host',
+          message: expect.stringContaining('more than 1000 pages'),
+        },
+      );
     } finally {
       await proxied.close();
       await proxy.close();
