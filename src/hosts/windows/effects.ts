@@ -6,17 +6,25 @@ import type { EffectContext, MountRequest, VolumeGuid } from '../host.ts';
 import type { KeyedLock } from '../keyed-lock.ts';
 import { unlessHung } from './hung-effects.ts';
 import { foldPath } from './mount-paths.ts';
+import type { SlowCalls } from './slow-calls.ts';
 
 export class Effects {
   /** Known to `observe`, for which it isn't left over. */
   readonly running = { folders: new Set<string>(), volumeGuids: new Set<VolumeGuid>() };
   readonly #locks: KeyedLock;
   readonly #explain: (error: unknown) => Promise<unknown>;
+  readonly #slowCalls: SlowCalls;
   readonly #patience: number | undefined;
 
   /** `explain` gives the error to throw for one that an effect threw; `patience` is that of `unlessHung`. */
-  constructor(locks: KeyedLock, explain: (error: unknown) => Promise<unknown>, patience?: number) {
+  constructor(
+    locks: KeyedLock,
+    slowCalls: SlowCalls,
+    explain: (error: unknown) => Promise<unknown>,
+    patience?: number,
+  ) {
     this.#locks = locks;
+    this.#slowCalls = slowCalls;
     this.#explain = explain;
     this.#patience = patience;
   }
@@ -55,7 +63,7 @@ export class Effects {
     throwIfAborted(context.signal, operation);
     running.add(key);
     try {
-      return await effect();
+      return await this.#slowCalls.during(operation, context, effect);
     } catch (error) {
       throw await this.#explain(classify(error, operation));
     } finally {

@@ -6,6 +6,7 @@
 import { arch } from 'node:os';
 import { join } from 'node:path';
 import { CimletError } from '../../errors.ts';
+import { Dlls, systemFolders } from '../../native/windows/dll.ts';
 import { openWindowsApi, type WindowsApi } from '../../native/windows/windows.ts';
 import { throwIfAborted } from '../abort.ts';
 import { requireCapability } from '../capability.ts';
@@ -60,6 +61,7 @@ import { checkMountPath } from './mount-paths.ts';
 import { mountedBy, replaceUnder } from './mounted-users.ts';
 import { findLeftovers, observeLayers, observeMerges, observeMounts } from './observe.ts';
 import { Scratches } from './scratches.ts';
+import { SlowCalls } from './slow-calls.ts';
 import { SnapshotEffects } from './snapshot-effects.ts';
 import { observeSnapshots } from './snapshots.ts';
 import { storeRoot } from './store-root.ts';
@@ -81,6 +83,8 @@ export interface WindowsHostOptions {
   boot?: number | undefined;
   /** How long a cancelled effect may go on, in milliseconds; only tests say. */
   patience?: number | undefined;
+  /** After how many milliseconds a call of Windows is told of that hasn't returned; only tests say. */
+  slow?: number | undefined;
 }
 
 export function createWindowsHost(options: WindowsHostOptions): Host {
@@ -91,8 +95,8 @@ class WindowsHost implements Host {
   readonly kind = 'windows';
   readonly root: string;
   readonly #layout: Layout;
-  readonly #api: WindowsApi = openWindowsApi();
-  readonly #layers = { ...this.#api, ...bearableLayerCalls(this.#api) };
+  readonly #api: WindowsApi;
+  readonly #layers: WindowsApi;
   readonly #guard: CimfsGuard;
   readonly #volumes: Volumes;
   readonly #locks = new KeyedLock();
@@ -102,12 +106,15 @@ class WindowsHost implements Host {
   readonly #snapshots: SnapshotEffects;
   #probed: Promise<WindowsCapabilities> | undefined;
 
-  constructor({ root, boot, patience }: WindowsHostOptions) {
+  constructor({ root, boot, patience, slow }: WindowsHostOptions) {
     this.root = storeRoot(root);
+    const slowCalls = new SlowCalls(slow);
+    this.#api = openWindowsApi(new Dlls(systemFolders, slowCalls.watch));
+    this.#layers = { ...this.#api, ...bearableLayerCalls(this.#api) };
     this.#layout = layoutOf(this.root);
     const explained = async (error: unknown) =>
       explain(error, { ...this.#api, version: (await this.#probe()).version });
-    this.#effects = new Effects(this.#locks, explained, patience);
+    this.#effects = new Effects(this.#locks, slowCalls, explained, patience);
     this.#guard = new CimfsGuard(join(this.root, 'cimfs-work.json'), boot);
     this.#volumes = new Volumes(this.#api.cimfs, new Limiter(VOLUME_CALLS), this.#guard);
     this.#vms = new VmAttachments(this.#api, this.#layout, this.#locks);

@@ -42,18 +42,23 @@ export interface Outcome {
   lastError: number;
 }
 
+/** Is told when a call begins that doesn't block; what it returns, when that has ended. */
+export type CallWatch = (call: { operation: string; dll: string; name: string }) => () => void;
+
 /** Opens DLLs. `folders` decides where they come from; only tests give another than `systemFolders`. */
 export class Dlls {
   readonly #folders: DllFolders;
+  readonly #watch: CallWatch | undefined;
   readonly #opened: Dll<never>[] = [];
 
-  constructor(folders: DllFolders = systemFolders) {
+  constructor(folders: DllFolders = systemFolders, watch?: CallWatch) {
     this.#folders = folders;
+    this.#watch = watch;
   }
 
   /** Nothing is loaded before the first call. */
   open<Name extends string>(file: string, table: Table<Name>): Dll<Name> {
-    const dll = new Dll(file, table, () => findFile(file, this.#folders(file)));
+    const dll = new Dll(file, table, () => findFile(file, this.#folders(file)), this.#watch);
     this.#opened.push(dll);
     return dll;
   }
@@ -72,10 +77,12 @@ export class Dll<in Name extends string> {
   readonly file: string;
   readonly #table: Table<string>;
   readonly #find: () => string | undefined;
+  readonly #watch: CallWatch | undefined;
   readonly #library: Library<string>;
 
-  constructor(file: string, table: Table<Name>, find: () => string | undefined) {
+  constructor(file: string, table: Table<Name>, find: () => string | undefined, watch?: CallWatch) {
     this.file = file;
+    this.#watch = watch;
     this.#table = table;
     this.#find = find;
     this.#library = library(() => this.#path(), table, { label: file, errno: lastError, absent: ABSENT });
@@ -86,7 +93,12 @@ export class Dll<in Name extends string> {
    * names what is being done and to what. `unsupported-host` when this build hasn't the DLL or the function.
    */
   async call(operation: string, name: Name, ...args: readonly unknown[]): Promise<number> {
-    return this.#checked(operation, name, args, await this.attempt(name, ...args));
+    const ended = this.#watch?.({ operation, dll: this.file, name });
+    try {
+      return this.#checked(operation, name, args, await this.attempt(name, ...args));
+    } finally {
+      ended?.();
+    }
   }
 
   callNow(operation: string, name: Name, ...args: readonly unknown[]): number {

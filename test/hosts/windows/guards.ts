@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
-import type { EffectContext, MountRequest } from '../../../src/hosts/host.ts';
+import type { EffectContext, MountRequest, SnapshotRequest } from '../../../src/hosts/host.ts';
 import { mountVolumeGuid } from '../../../src/hosts/identity.ts';
 import { bearableLayerCalls } from '../../../src/hosts/windows/layer-calls.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
@@ -101,6 +101,31 @@ async function hung(): Promise<void> {
   await impatient.dismount(volumeGuid, context);
 }
 
+/** Whoever waits for a call that doesn't return is told of it, more than once, and gets its result in the end. */
+async function told(): Promise<void> {
+  const watchful = createWindowsHost({ root: 'C:\\store', slow: 1 });
+  const requests = await stack({ makeLayer } as never, BASE);
+  await build(host, requests);
+  const chain = requests.map(({ chainId }) => chainId);
+  const request: SnapshotRequest = { key: 'told', kind: 'active', chain, format: 'ForkedCIM' };
+  await plan('CreateVirtualDisk 2 hang 0\n');
+  const warnings: string[] = [];
+  const { promise: warnedTwice, resolve } = Promise.withResolvers<void>();
+  const warn = (message: string) => {
+    if (message.includes('CreateVirtualDisk') && warnings.push(message) === 2) resolve();
+  };
+  const preparing = watchful.prepareSnapshot(request, { ...context, warn });
+  await warnedTwice;
+  await writeFile('C:\\doubles\\release', '');
+  await preparing;
+  assert.match(
+    warnings[0] ?? '',
+    /^prepare snapshot "told": CreateVirtualDisk of virtdisk.dll has not returned .* \(create disk C:\\Store\\/,
+  );
+  assert.equal((await look(watchful)).snapshots.length, 1);
+  await watchful.removeSnapshot('told', context);
+}
+
 /** One refusal doesn't keep all the rest from being seen. */
 async function unseen(): Promise<void> {
   const requests = await stack({ makeLayer } as never, BASE);
@@ -158,4 +183,5 @@ await spellings();
 await refusedLayerCalls();
 await unseen();
 await hung();
+await told();
 console.log('done');

@@ -28,6 +28,9 @@ describe.runIf(canRunWindows())("a utility VM's own scratch", () => {
         expect.stringMatching(/\\SystemTemplateBase\.vhdx$/),
         expect.stringMatching(/\\SystemTemplate\.vhdx$/),
       ]);
+      const bound = calls.find(({ call }) => call === 'BfSetupFilter')?.args.flags;
+      expect(Number(bound) & 1).toBe(1);
+      expect(calls.some(({ call }) => call === 'ExpandSandboxSize')).toBe(false);
     } finally {
       await world.close();
     }

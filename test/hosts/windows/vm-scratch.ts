@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import type { SnapshotRequest } from '../../../src/hosts/host.ts';
-import { snapshotGuid } from '../../../src/hosts/identity.ts';
+import { mountVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
 import { type BASE, build, context, look, rejects, stack } from '../../conformance/host.ts';
 import { type LayerItem, layerItems, writeLayerBlob } from '../../support/host-layers.ts';
@@ -68,6 +68,19 @@ const away: SnapshotRequest = {
 await host.prepareSnapshot(away, context);
 const [there = ''] = await readdir('C:\\elsewhere');
 assert.ok(existsSync(`C:\\elsewhere\\${there}\\vm\\sandbox.vhdx`));
+
+// Views have what Windows makes over a base layer, 20 GiB at most, since nothing makes that smaller; what is shown read-only writes nothing to it.
+await host.prepareSnapshot({ ...request, key: 'look', kind: 'view', scratch: undefined }, context);
+const text = await readFile(`${folderOf('look')}\\sandbox.vhdx`, 'utf8');
+assert.deepEqual(text.trim().split(' ').slice(-2).map(Number), [20 * 2 ** 30, 20 * 2 ** 30]);
+const volumeGuid = mountVolumeGuid('look');
+const view = { ...{ volumeGuid, path: 'C:\\look', chain: request.chain }, access: 'ReadOnly' as const };
+await host.mount({ ...view, format: 'WCIFS', view: 'Kernel' }, context);
+const [shown = ''] = await readdir('C:\\store\\scratches');
+assert.equal(shown, `view-${volumeGuid}`);
+await host.dismount(volumeGuid, context);
+assert.deepEqual(await readdir('C:\\store\\scratches'), []);
+await host.removeSnapshot('look', context);
 
 // Its loss is told; it goes with the snapshot.
 await rm(`${folderOf('pod')}\\vm\\sandbox.vhdx`);
