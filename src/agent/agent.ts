@@ -11,12 +11,14 @@ import type { Unfinished } from '../reconciler/execute.ts';
 import type { HostLabels } from '../reconciler/host-labels.ts';
 import { abandon } from '../reconciler/schedule.ts';
 import type { DeclaredSource, ExecutionEvent, Plan } from '../reconciler/types.ts';
+import type { Condition } from '../state/records.ts';
 import type { State } from '../state/state.ts';
 import type { Declaration } from './declaration.ts';
 import { collectSources, type FollowedSource, type SourceWarning } from './declared-sources.ts';
-import { followSource } from './follow-source.ts';
+import { followSource, type Look } from './follow-source.ts';
 import { type AgentLog, logEvent } from './log.ts';
 import { resyncMsFor } from './resync.ts';
+import { conditionsAfter, reasonOf, type SourceStatus, sourceStatus } from './source-status.ts';
 import { Wakeup } from './wakeup.ts';
 
 export interface AgentOptions {
@@ -44,23 +46,15 @@ export interface Round {
   error?: CimletError | undefined;
 }
 
-export interface SourceStatus {
-  name: string;
-  isSuspended: boolean;
-  /** In force; undefined when none is yet. */
-  revision?: string | undefined;
-  resources: number;
-  /** Why the latest revision is not in force. */
-  trouble?: { code: string; message: string; hint?: string | undefined } | undefined;
-}
-
 /** First wait after a round that failed as a whole (host can't be observed); doubled up to `resyncMs`. */
 const ROUND_RETRY_MS = 1000;
 
 export class Agent {
   readonly #options: AgentOptions;
   readonly #declared = new Map<string, Declaration>();
-  readonly #troubles = new Map<string, CimletError | undefined>();
+  /** The latest of each source. */
+  readonly #looks = new Map<string, Look>();
+  readonly #conditions = new Map<string, readonly Condition[]>();
   readonly #backoffs = new Backoffs();
   readonly #wakeup = new Wakeup();
   #told = new Set<string>();
@@ -118,16 +112,24 @@ export class Agent {
   }
 
   get #wereLookedAt(): boolean {
-    return this.#options.sources.every(({ source }) => this.#troubles.has(source.name));
+    return this.#options.sources.every(({ source }) => this.#looks.has(source.name));
+  }
+
+  /** Sources that matter and whose latest revision isn't known. */
+  get #unread(): string[] {
+    return this.#options.sources
+      .filter(({ source, isSuspended }) => !isSuspended && this.#looks.get(source.name)?.isInForce !== true)
+      .map(({ source }) => source.name);
+  }
+
+  get #isPruningHeld(): boolean {
+    return !this.#wereLookedAt || this.#unread.length > 0;
   }
 
   sourceStatuses(): SourceStatus[] {
     return this.#options.sources.map(({ source: { name }, isSuspended }) => {
-      const { revision, resources = [] } = this.#declared.get(name) ?? {};
-      const error = this.#troubles.get(name);
-      const trouble =
-        error === undefined ? undefined : { code: error.code, message: error.message, hint: error.hint };
-      return { name, isSuspended, revision, resources: resources.length, trouble };
+      const conditions = this.#conditions.get(name) ?? [];
+      return sourceStatus({ name, isSuspended, conditions }, this.#declared.get(name), this.#looks.get(name));
     });
   }
 
@@ -140,18 +142,22 @@ export class Agent {
         this.#declared.set(source.name, declaration);
         this.#wakeup.wake();
       },
-      onTrouble: (trouble) => {
-        const isKnown = this.#troubles.get(source.name)?.message === trouble?.message;
-        const wereLookedAt = this.#wereLookedAt;
-        this.#troubles.set(source.name, trouble);
-        // What could not be pruned until now, can.
-        if (this.#wereLookedAt && !wereLookedAt) this.#wakeup.wake();
-        if (trouble === undefined) return;
-        const { code, hint, message } = trouble;
-        this.#warn(`Source/${source.name}`, 'SyncFailed', message);
-        if (!isKnown) log.warn({ source: source.name, code, hint }, message);
-      },
+      onLook: (look) => this.#lookedAt(source.name, look),
     });
+  }
+
+  #lookedAt(source: string, look: Look): void {
+    const before = this.#looks.get(source);
+    const wasHeld = this.#isPruningHeld;
+    this.#looks.set(source, look);
+    this.#conditions.set(source, conditionsAfter(look, this.#conditions.get(source) ?? []));
+    // What could not be pruned until now, can.
+    if (wasHeld && !this.#isPruningHeld) this.#wakeup.wake();
+    const { trouble } = look;
+    if (trouble === undefined) return;
+    const { code, hint, message } = trouble;
+    this.#warn(`Source/${source}`, reasonOf(look), message);
+    if (before?.trouble?.message !== message) this.#options.log.warn({ source, code, hint }, message);
   }
 
   async #loop(signal: AbortSignal): Promise<void> {
@@ -244,7 +250,7 @@ export class Agent {
   #collect(): { sources: DeclaredSource[]; warnings: SourceWarning[] } {
     const { sources: followed, state, largestPrune, labels = {} } = this.#options;
     const { resources } = state.records();
-    const collected = collectSources(followed, this.#declared, resources, largestPrune, labels);
+    const collected = collectSources(followed, this.#declared, resources, largestPrune, labels, this.#unread);
     if (this.#wereLookedAt) return collected;
     // What was moved from one source to another meanwhile would look as if it were gone.
     return { ...collected, sources: collected.sources.map((source) => ({ ...source, prune: false })) };

@@ -26,7 +26,7 @@ export interface SourceWarning {
 
 /**
  * Every source that is in force and not suspended, each resource that is for a host with these labels once.
- * `largestShare`: see prune-safety.ts.
+ * `largestShare` and `unread`: see prune-safety.ts.
  */
 export function collectSources(
   followed: readonly FollowedSource[],
@@ -34,6 +34,7 @@ export function collectSources(
   records: readonly ResourceRecord[],
   largestShare: number,
   labels: HostLabels = {},
+  unread: readonly string[] = [],
 ): { sources: DeclaredSource[]; warnings: SourceWarning[] } {
   const owners = new Map<ResourceKey, string>();
   const warnings: SourceWarning[] = [];
@@ -61,8 +62,9 @@ export function collectSources(
   const isDeclared = (key: ResourceKey) => owners.has(key);
   const sources = inForce.map(({ name, prune, ...source }) => {
     const { id: sourceId, resources } = source;
+    const others = unread.filter((each) => each !== name);
     const obstacle = prune
-      ? findPruneObstacle({ sourceId, resources, isDeclared, records, largestShare })
+      ? findPruneObstacle({ sourceId, resources, isDeclared, records, largestShare, unread: others })
       : undefined;
     if (obstacle !== undefined) warnings.push({ source: name, reason: 'PruneRefused', message: obstacle });
     return { ...source, prune: prune && obstacle === undefined };

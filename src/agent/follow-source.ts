@@ -5,17 +5,25 @@ import type { Revision, Source } from '../sources/source.ts';
 import { type Declaration, describeInvalid, readDeclaration } from './declaration.ts';
 import type { AgentLog } from './log.ts';
 
+/** What came of a look at a source. */
+export interface Look {
+  /** False when the latest revision can't be had or is refused: what was in force stays, what it declares isn't known. */
+  isInForce: boolean;
+  /** Why not, or why not all of it. */
+  trouble?: CimletError | undefined;
+}
+
 export interface FollowOptions {
   signal: AbortSignal;
   onDeclared: (declaration: Declaration) => void;
-  /** The latest revision can't be had, or not all of it is in force; what was stays. Undefined when all is well again. */
-  onTrouble: (trouble: CimletError | undefined) => void;
+  /** Called after each look. */
+  onLook: (look: Look) => void;
   log: AgentLog;
 }
 
 /** Goes on until the signal aborts. Starts with what was in force last, whether the source can be reached or not. */
 export async function followSource(source: Source, options: FollowOptions): Promise<void> {
-  const { signal, onDeclared, onTrouble, log } = options;
+  const { signal, onDeclared, onLook, log } = options;
   /** Name of the revision looked at last that is in force. */
   let latest: string | undefined;
   let isInForce = false;
@@ -32,7 +40,7 @@ export async function followSource(source: Source, options: FollowOptions): Prom
   };
   const look = async () => {
     const revision = await source.sync(signal);
-    if (revision.name === latest) return onTrouble(trouble);
+    if (revision.name === latest) return onLook({ isInForce: true, trouble });
     const declaration = readDeclaration(source.name, revision);
     if (revision.manifests.length === 0 && isInForce) throw emptied(source.name, revision);
     await source.accept(revision);
@@ -43,7 +51,7 @@ export async function followSource(source: Source, options: FollowOptions): Prom
     for (const warning of revision.warnings) log.warn({ source: source.name }, warning);
     const resources = declaration.resources.length;
     log.info({ source: source.name, revision: revision.name, resources }, 'new revision');
-    onTrouble(trouble);
+    onLook({ isInForce: true, trouble });
     onDeclared(declaration);
   };
   const tell = async (attempt: () => Promise<void>, report: (error: CimletError) => void) => {
@@ -57,8 +65,9 @@ export async function followSource(source: Source, options: FollowOptions): Prom
   };
 
   await tell(restore, ({ code, hint, message }) => log.warn({ source: source.name, code, hint }, message));
-  await tell(look, onTrouble);
-  for await (const _ of source.changes(signal)) await tell(look, onTrouble);
+  const onFailed = (failure: CimletError) => onLook({ isInForce: false, trouble: failure });
+  await tell(look, onFailed);
+  for await (const _ of source.changes(signal)) await tell(look, onFailed);
 }
 
 function emptied(name: string, revision: Revision): CimletError {

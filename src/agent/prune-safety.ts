@@ -17,13 +17,19 @@ export interface PruneQuestion {
   records: readonly ResourceRecord[];
   /** The largest share of a source's resources that one revision may prune without confirmation, from 0 to 1. */
   largestShare: number;
+  /** Other sources that can't be read now: what has moved there isn't known. */
+  unread: readonly string[];
 }
 
 /** Undefined when it may; otherwise why not and what to do, as a sentence without a full stop. */
 export function findPruneObstacle(question: PruneQuestion): string | undefined {
-  const { sourceId, resources, isDeclared, records, largestShare } = question;
+  const { sourceId, resources, isDeclared, records, largestShare, unread } = question;
   const owned = records.filter((record) => record.sourceId === sourceId);
   const leaving = owned.filter(({ kind, name, prune }) => prune && !isDeclared(`${kind}/${name}`));
+  if (leaving.length > 0 && unread.length > 0) {
+    const whose = unread.length === 1 ? `source ${unread[0]}` : `sources ${unread.join(', ')}`;
+    return `nothing is pruned: what left ${sourceId} may have moved to ${whose}, which can't be read`;
+  }
   if (leaving.length <= ALWAYS_ALLOWED && resources.length > 0) return undefined;
   if (leaving.length === 0 || leaving.length <= owned.length * largestShare) return undefined;
   const revisions = new Set(leaving.map(({ revision }) => revision));

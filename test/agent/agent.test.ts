@@ -268,6 +268,51 @@ describe('the agent', () => {
     await running.until(() => world.state.resource('Mount/a')?.sourceId === 'one');
   });
 
+  it('prunes nothing while a source cannot be read: it may have moved there', async () => {
+    save('a.yaml', app('a'), 'one');
+    save('b.yaml', app('b'), 'two');
+    running = start({ sources: ['one', 'two'] });
+    await running.until(() => isReady('Mount/a') && isReady('Mount/b'));
+    renameSync(join(folder, 'two'), join(folder, 'away'));
+    running.agent.look('two');
+    await running.until(() => reasons('Source/two').includes('SyncFailed'));
+    save('c.yaml', app('c'), 'one');
+    rmSync(join(folder, 'one', 'a.yaml'));
+    await running.until(() => isReady('Mount/c') && reasons('Source/one').includes('PruneRefused'));
+    save('a.yaml', app('a'), 'away');
+    renameSync(join(folder, 'away'), join(folder, 'two'));
+    running.agent.look('two');
+    await running.until(() => world.state.resource('Mount/a')?.sourceId === 'two' && isReady('Mount/a'));
+    expect(countCalls('dismount')).toBe(0);
+    rmSync(join(folder, 'two', 'a.yaml'));
+    await running.until(() => world.state.resource('Mount/a') === undefined);
+  });
+
+  it('is not ready for what it leaves out of a revision, and says so', async () => {
+    save('a.yaml', app('a'));
+    running = start();
+    const { agent } = running;
+    await running.until(() => isReady('Mount/a'));
+    expect(agent.sourceStatuses()[0]?.conditions).toMatchObject([
+      { type: 'Ready', status: 'True', reason: 'InForce' },
+    ]);
+    save('b.yaml', app('b').replace('path:', 'pathh:'));
+    await running.until(() => reasons('Source/here').includes('PartlyValid'));
+    const because = {
+      status: 'False',
+      reason: 'PartlyValid',
+      message: expect.stringContaining('Mount/b') as unknown,
+    };
+    expect(agent.sourceStatuses()[0]).toMatchObject({
+      resources: expect.any(Number) as unknown,
+      conditions: [
+        { type: 'Ready', ...because },
+        { type: 'Stalled', ...because, status: 'True' },
+      ],
+    });
+    expect(reasons('Source/here')).not.toContain('SyncFailed');
+  });
+
   it('tries again what failed, without holding up the rest', async () => {
     world.close();
     let failures = 3;

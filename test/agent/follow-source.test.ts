@@ -35,7 +35,7 @@ async function follow(followed: Source, looks: number) {
     signal: stopping.signal,
     log: { debug: nothing, info: nothing, warn: nothing, error: nothing },
     onDeclared: ({ resources }) => declared.push(resources.map(({ metadata }) => metadata.name).join()),
-    onTrouble: (trouble) => {
+    onLook: ({ trouble }) => {
       troubles.push(trouble?.code);
       if (troubles.length < looks) source.touch();
       else stopping.abort();
