@@ -38,7 +38,7 @@ import { type Layout, layerFolder, layoutOf, mergeFolder } from '../layout.ts';
 import { checkMergeRequest } from '../merge-request.ts';
 import { readMountRecord, readMountRecords, writeMountRecord } from '../mount-records.ts';
 import { readLayerRecord, readLayerRecords, readMergeRecords } from '../records.ts';
-import { readSnapshotRecords, requireSnapshot } from '../snapshot-records.ts';
+import { readSnapshotRecord, readSnapshotRecords, requireSnapshot } from '../snapshot-records.ts';
 import { checkSnapshotRequest } from '../snapshot-request.ts';
 import { exportSnapshotTar, withLayerPlan } from './commit-snapshot.ts';
 import { noteDamage } from './damage.ts';
@@ -61,7 +61,7 @@ import { observeSnapshots } from './observe-snapshots.ts';
 import { mountStateOf, pathStateOf, type ViewRecord } from './own-mounts.ts';
 import { type EmbeddedFeatures, type ProbeOptions, probeFeatures } from './probe.ts';
 import { ensureViewImage, showView, type ViewPlace } from './show-view.ts';
-import { findMountOf } from './show-writable.ts';
+import { findMountOf, requireNoForeignMount } from './show-writable.ts';
 import { requireChain } from './shown-chain.ts';
 import {
   describeMounts,
@@ -382,6 +382,8 @@ class EmbeddedHost implements Host {
     if (path !== undefined) throw refuse(`it is mounted at ${path}`);
     const sharer = await findSharer(this.#layout, key);
     if (sharer !== undefined) throw refuse(`snapshot ${JSON.stringify(sharer)} is kept in its scratch`);
+    const record = await readSnapshotRecord(this.#layout, key);
+    if (record !== undefined) await requireNoForeignMount(this.#layout, record, operation);
   }
 
   async #probe(): Promise<EmbeddedFeatures> {

@@ -7,9 +7,13 @@ export interface MountInfoEntry {
   parentId: number;
   /** "major:minor" of the mounted file system. */
   device: string;
+  /** What of the file system is shown, as a path in it. */
+  root: string;
   mountPoint: string;
   type: string;
   source: string;
+  /** The file system's own options, as it gives them. */
+  options: string;
 }
 
 export function parseMountInfo(text: string): MountInfoEntry[] {
@@ -17,16 +21,18 @@ export function parseMountInfo(text: string): MountInfoEntry[] {
   for (const line of text.split('\n')) {
     const fields = line.split(' ');
     const separator = fields.indexOf('-', 6);
-    const [id, parentId, device, , mountPoint] = fields;
-    const [type, source] = fields.slice(separator + 1);
-    if (separator < 0 || device === undefined || mountPoint === undefined || type === undefined) continue;
+    const [id, parentId, device, root, mountPoint] = fields;
+    const [type, source, options] = fields.slice(separator + 1);
+    if (separator < 0 || !device || !root || !mountPoint || !type) continue;
     entries.push({
       id: Number(id),
       parentId: Number(parentId),
       device,
+      root: unescapeField(root),
       mountPoint: unescapeField(mountPoint),
       type,
       source: unescapeField(source ?? ''),
+      options: unescapeField(options ?? ''),
     });
   }
   return entries;

@@ -37,7 +37,7 @@ import { damageFaults } from './damage.ts';
 import type { MountInfoEntry } from './mount-info.ts';
 import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf } from './own-mounts.ts';
-import { holdsScratch, mountsBelow } from './scratch.ts';
+import { holdsScratch, isInUse, mountsBelow } from './scratch.ts';
 import { layerSealFaults, mergeSealFaults } from './seal-faults.ts';
 
 /** What the host itself is doing right now, which therefore isn't left over. */
@@ -253,7 +253,10 @@ async function findSnapshotLeftovers(
       if (!(await holdsScratch(path)))
         found.push({ path, reason: 'a snapshot folder without a readable record' });
     } else {
-      for (const point of await mountsBelow(path))
+      const mounted = await mountsBelow(path);
+      const record = snapshots.find(({ request }) => snapshotGuid(request.key) === folder);
+      if (mounted.length === 0 || (record !== undefined && (await isInUse(layout, record)))) continue;
+      for (const point of mounted)
         found.push({ path: point, reason: 'a mount that was interrupted', bytes: 0 });
     }
   }

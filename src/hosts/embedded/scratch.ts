@@ -24,8 +24,9 @@ import { readSnapshotRecord, type SnapshotRecord } from '../snapshot-records.ts'
 import { noSuchSnapshot } from '../snapshot-request.ts';
 import { readMountInfo } from './mount-info.ts';
 import { realLocation } from './own-mounts.ts';
+import { isScratchLocked, withScratchLock } from './scratch-lock.ts';
 
-/** A scratch's image is mounted at one place only, and for one task at a time. */
+/** A scratch's image is mounted at one place only, and for one task at a time: of this process by turns, of others by a lock on it. */
 const attaching = new KeyedLock();
 
 /** Its name in a snapshot's folder, or at its location. */
@@ -126,18 +127,38 @@ export async function withUpper<T>(
   task: (place: ScratchPlace) => Promise<T>,
 ): Promise<T> {
   const id = snapshotGuid(record.request.key);
+  const operation = `open snapshot ${JSON.stringify(record.request.key)}`;
   return withScratch(layout, record, async (directory) => {
     const place = { upper: join(directory, id, 'fs'), work: join(directory, id, 'work') };
     if (!(await exists(place.upper)))
-      throw new CimletError(
-        'failed-precondition',
-        `open snapshot ${JSON.stringify(record.request.key)}: ${place.upper} is gone`,
-        {
-          hint: 'what was written to it is lost; remove it',
-        },
-      );
-    return task(place);
+      throw new CimletError('failed-precondition', `${operation}: ${place.upper} is gone`, {
+        hint: 'what was written to it is lost; remove it',
+      });
+    return withScratchLock(join(directory, id), 'shared', operation, () => task(place));
   });
+}
+
+/** Runs what removes a snapshot once nobody, in this process or another, does anything with what was written to it. */
+export async function onceIdle<T>(
+  layout: Layout,
+  record: SnapshotRecord,
+  operation: string,
+  task: () => Promise<T>,
+): Promise<T> {
+  const { key, kind, scratch } = record.request;
+  // What is kept in another's is locked when it is removed from there.
+  if (kind === 'view' || scratch?.shareWith !== undefined) return task();
+  const { directory, image } = await findScratch(layout, record);
+  const held = image ?? join(directory, snapshotGuid(key));
+  return (await exists(held)) ? withScratchLock(held, 'exclusive', operation, task) : task();
+}
+
+/** Whether somebody, in this process or another, has the scratch of a snapshot mounted to do something with it. */
+export async function isInUse(layout: Layout, record: SnapshotRecord): Promise<boolean> {
+  const { kind, scratch } = record.request;
+  if (kind === 'view' || scratch?.shareWith !== undefined) return false;
+  const { image } = await findScratch(layout, record);
+  return image !== undefined && isScratchLocked(image);
 }
 
 /** Removes what a snapshot keeps outside of its own folder, which may have been renamed. */
@@ -151,7 +172,12 @@ export async function removeForeignScratch(layout: Layout, record: SnapshotRecor
   }
   if (scratch?.shareWith === undefined) return;
   const owner = await readSnapshotRecord(layout, scratch.shareWith);
-  if (owner !== undefined) await withScratch(layout, owner, (directory) => removeTree(join(directory, id)));
+  if (owner === undefined) return;
+  await withScratch(layout, owner, async (directory) => {
+    const place = join(directory, id);
+    if (!(await exists(place))) return;
+    await withScratchLock(place, 'exclusive', `remove ${place}`, () => removeTree(place));
+  });
 }
 
 /** The scratch that a snapshot is kept in, its own or another's. */
@@ -192,7 +218,7 @@ async function withScratch<T>(
 
 /** An overlay that was made meanwhile holds on to the image's file system; the mount here is gone afterwards. */
 async function attached<T>(image: string, directory: string, task: () => Promise<T>): Promise<T> {
-  return attaching.run(image, async () => {
+  const attach = async () => {
     await ensureDirectory(directory);
     await unmountBelow(directory);
     await mountExt4(image, directory);
@@ -201,7 +227,8 @@ async function attached<T>(image: string, directory: string, task: () => Promise
     } finally {
       await unmountOnceIdle(directory);
     }
-  });
+  };
+  return attaching.run(image, () => withScratchLock(image, 'exclusive', `open ${image}`, attach));
 }
 
 /** Somebody looking around may be in it. */

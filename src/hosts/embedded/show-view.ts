@@ -153,7 +153,7 @@ async function planRecord(
 function sourceOf(layout: Layout, request: MountRequest, shown: Shown | undefined): string {
   if (request.view === 'Extracted') return extractedPath(layout, request.volumeGuid);
   if (request.access === 'ReadWrite' || shown === undefined || 'disks' in shown)
-    return overlayName(request.volumeGuid);
+    return overlayName(layout, request);
   return viewPath(layout, { chainId: shown.top, format: request.format });
 }
 

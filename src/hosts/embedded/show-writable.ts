@@ -13,14 +13,15 @@ import { readSnapshotRecord, type SnapshotRecord } from '../snapshot-records.ts'
 import { writableSnapshot } from '../snapshot-request.ts';
 import { withDisks } from './layer-disks.ts';
 import { readMountInfo } from './mount-info.ts';
+import { findForeignMount, overlaySuffix } from './mounted-elsewhere.ts';
 import type { ViewImage } from './mounting.ts';
 import { mountStateOf, type ViewRecord } from './own-mounts.ts';
 import type { EmbeddedFeatures } from './probe.ts';
 import { unmountBelow, withUpper } from './scratch.ts';
 
-/** By which the kernel's mount table shows whose an overlay is. */
-export function overlayName(volumeGuid: VolumeGuid): string {
-  return `cimlet:${volumeGuid}`;
+/** By which the kernel's mount table shows whose an overlay is, and what is written to. */
+export function overlayName(layout: Layout, { volumeGuid, snapshot }: MountRequest): string {
+  return `cimlet:${volumeGuid}${snapshot === undefined ? '' : overlaySuffix(layout, snapshot)}`;
 }
 
 /** The snapshot that takes a mount's writes. Throws `failed-precondition` when it isn't one, or is mounted elsewhere. */
@@ -41,7 +42,20 @@ export async function requireWritable(layout: Layout, request: MountRequest): Pr
         hint: 'dismount it there first, or prepare another snapshot',
       },
     );
-  return record as SnapshotRecord;
+  const snapshot = record as SnapshotRecord;
+  await requireNoForeignMount(layout, snapshot, `mount ${path}`);
+  return snapshot;
+}
+
+/** Throws `busy` while something of a snapshot is mounted that is no mount of ours: what goes on being written must not be lost. */
+export async function requireNoForeignMount(
+  layout: Layout,
+  record: SnapshotRecord,
+  operation: string,
+): Promise<void> {
+  const holder = await findForeignMount(layout, record);
+  if (holder !== undefined)
+    throw new CimletError('busy', `${operation}: ${holder}`, { hint: 'unmount that first' });
 }
 
 /** Where a snapshot is mounted, other than by `except`. */

@@ -25,6 +25,7 @@ import {
   findScratch,
   holdsScratch,
   makeScratch,
+  onceIdle,
   removeForeignScratch,
   requireFreeLocation,
   unmountBelow,
@@ -67,9 +68,14 @@ export async function prepareSnapshot(
 /** Nobody may need it any more. Missing is fine. */
 export async function removeSnapshot(layout: Layout, key: string): Promise<void> {
   const id = snapshotGuid(key);
-  await unmountBelow(snapshotPath(layout, id));
-  await setAside(layout, id);
-  await discardRemains(layout, id);
+  const remove = async () => {
+    await unmountBelow(snapshotPath(layout, id));
+    await setAside(layout, id);
+    await discardRemains(layout, id);
+  };
+  const record = await readSnapshotRecord(layout, key);
+  if (record === undefined) await remove();
+  else await onceIdle(layout, record, `remove snapshot ${JSON.stringify(key)}`, remove);
 }
 
 /** Deletes a snapshot's folder, whatever it is called by now, and what it keeps elsewhere. */

@@ -7,6 +7,7 @@ import { CimletError, classify, type ErrorCode } from '../../errors.ts';
 export const Errno = {
   EPERM: 1,
   E2BIG: 7,
+  EAGAIN: 11,
   ENOTBLK: 15,
   EBUSY: 16,
   ENOSPC: 28,

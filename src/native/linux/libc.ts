@@ -17,6 +17,7 @@ export const libc = library(null, {
   move_mount: [long, [long, int, str, int, str, uint], 'syscall'],
   umount2: [int, [str, int]],
   syncfs: [int, [int]],
+  flock: [int, [int, int]],
   ioctl: [int, [int, ulong, pointer]],
   lgetxattr: [long, [pointer, str, pointer, size_t]],
   lsetxattr: [int, [pointer, str, pointer, size_t, int]],

@@ -17,9 +17,11 @@ it('decodes escapes and optional fields', () => {
     id: 21,
     parentId: 1,
     device: '254:0',
+    root: '/',
     mountPoint: '/',
     type: 'ext4',
     source: '/dev/vda',
+    options: 'rw,discard',
   });
   expect(entries[1]).toMatchObject({ mountPoint: '/mnt/a b\\c\t', source: '/views/a b.erofs' });
   expect(entries[3]?.mountPoint).toBe('/mnt/café');
