@@ -13,7 +13,6 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { CimletError, classify } from '../errors.ts';
 import type {
-  Capabilities,
   ChainId,
   CommitOptions,
   DiffId,
@@ -29,6 +28,8 @@ import type { NamedSnapshot, NamedSnapshots } from '../state/named-snapshots.ts'
 import type { State } from '../state/state.ts';
 import { scratchAskedFor } from './containerd-labels.ts';
 import { parseFilter } from './filters.ts';
+import { changeLabels } from './labels.ts';
+import { chainOfLayer, chainOfNamed, type ParentChain, preferredFormat } from './parents.ts';
 
 export type { NamedSnapshot } from '../state/named-snapshots.ts';
 
@@ -45,7 +46,6 @@ export interface Usage {
   files: number;
 }
 
-const FORMATS = ['BlockCIM', 'ForkedCIM', 'WCIFS', 'LCOW'] as const;
 const LONGEST_NAME = 1024;
 
 /** The host's key of what somebody gave a name. */
@@ -201,19 +201,7 @@ export class Snapshotter {
   update(name: string, labels: Record<string, string>, fieldPaths: readonly string[] = []): NamedSnapshot {
     const operation = `update snapshot ${JSON.stringify(name)}`;
     const snapshot = this.#require(name, operation);
-    let updated = fieldPaths.length === 0 ? { ...labels } : { ...snapshot.labels };
-    for (const path of fieldPaths) {
-      if (path === 'labels') updated = { ...labels };
-      else if (path.startsWith('labels.')) {
-        const key = path.slice('labels.'.length);
-        const value = labels[key];
-        if (value === undefined || value === '') delete updated[key];
-        else updated[key] = value;
-      } else
-        throw new CimletError('invalid-manifest', `${operation}: ${path} cannot be changed`, {
-          hint: 'labels can',
-        });
-    }
+    const updated = changeLabels(snapshot.labels, labels, fieldPaths, operation);
     this.#names.put({ ...snapshot, labels: updated });
     return this.#require(name, operation);
   }
@@ -288,33 +276,11 @@ export class Snapshotter {
   }
 
   /** The chain that a parent's name or chain ID stands for. */
-  async #chainOf(
-    parent: string,
-    operation: string,
-    context: EffectContext,
-  ): Promise<{ chain: ChainId[]; format: LayerFormat }> {
+  async #chainOf(parent: string, operation: string, context: EffectContext): Promise<ParentChain> {
     const named = this.#names.get(parent);
-    if (named !== undefined) {
-      if (named.kind === 'committed' && named.state === 'ready') return named;
-      throw new CimletError(
-        'failed-precondition',
-        `${operation}: ${JSON.stringify(parent)} is not committed`,
-      );
-    }
-    const { layers } = await this.#observe(context);
-    const found = layers.filter(({ chainId }) => chainId === parent);
-    const [layer] = found;
-    if (layer === undefined)
-      throw new CimletError(
-        'not-found',
-        `${operation}: there is no snapshot or layer ${JSON.stringify(parent)}`,
-      );
-    const chain: ChainId[] = [];
-    for (let id: ChainId | undefined = layer.chainId; id !== undefined; ) {
-      chain.unshift(id);
-      id = layers.find((each) => each.chainId === chain[0] && each.format === layer.format)?.parent;
-    }
-    return { chain, format: layer.format };
+    return named === undefined
+      ? chainOfLayer((await this.#observe(context)).layers, parent, operation)
+      : chainOfNamed(named, operation);
   }
 
   async #finishRemoval({ name, kind, chain, format }: NamedSnapshot, context: EffectContext): Promise<void> {
@@ -385,13 +351,4 @@ async function digestFile(file: string, signal: AbortSignal): Promise<{ diffId: 
 function hasLayer({ layers }: HostState, ref: LayerRef, below: readonly ChainId[]): boolean {
   if (below.includes(ref.chainId)) return false;
   return layers.some(({ chainId, format }) => chainId === ref.chainId && format === ref.format);
-}
-
-function preferredFormat(capabilities: Capabilities, operation: string): LayerFormat {
-  const can = (format: LayerFormat) =>
-    capabilities[`${format}.write`].available && capabilities[`${format}.mount`].available;
-  const format = FORMATS.find(can);
-  if (format === undefined)
-    throw new CimletError('unsupported-host', `${operation}: this host writes layers of no format`);
-  return format;
 }
