@@ -39,6 +39,7 @@ const services: Services = {
   },
   agentAddress: process.platform === 'win32' ? agentPipe : agentSocket,
   service: serviceSupport(),
+  ...(process.platform === 'linux' ? { isReaderGone: isStandardOutputUnread } : {}),
   readStandardInput,
 };
 
@@ -48,6 +49,11 @@ async function readStandardInput(signal?: AbortSignal): Promise<string> {
   } catch (error) {
     throw classify(error, 'read standard input');
   }
+}
+
+async function isStandardOutputUnread(): Promise<boolean> {
+  const { isReaderGone } = await import('./native/linux/output.ts');
+  return isReaderGone(process.stdout.fd);
 }
 
 function serviceSupport(): ServiceSupport | undefined {

@@ -33,6 +33,8 @@ export interface Services {
   agentAddress(root: string): string;
   /** Absent where cimlet knows no service manager. */
   readonly service?: ServiceSupport | undefined;
+  /** Whether nobody reads standard output any more (`| head`). Absent where that can't be told before the next write. */
+  isReaderGone?(): Promise<boolean>;
   /** To its end. Throws `cancelled` when aborted. */
   readStandardInput(signal?: AbortSignal): Promise<string>;
 }

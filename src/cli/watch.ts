@@ -8,6 +8,8 @@ import { formatStreamed, isDataFormat } from './output.ts';
 import { interruptible } from './signals.ts';
 import { type Column, fitTable, type Table } from './table.ts';
 
+const READER_LOOKED_AT_MS = 500;
+
 export interface Watch<Row> {
   /** For messages: `get`. */
   command: string;
@@ -42,22 +44,42 @@ export async function watchAgent<Row>(
   const print = isDataFormat(options.output)
     ? dataPrinter(context, options, watch)
     : tablePrinter(context, options, watch);
-  await interruptible(context, async (signal) => {
+  await interruptible(context, async (interrupted) => {
+    const reader = watchReader(context);
+    const signal = AbortSignal.any([interrupted, reader.gone]);
     try {
       for await (const event of await client.watch(watch.path, signal)) {
         print(event);
-        // Who reads has seen enough: `| head`.
         if (terminal.closed) return;
       }
     } catch (error) {
       if (isErrorCode(error, 'cancelled')) return;
       throw error;
+    } finally {
+      reader.forget();
     }
     if (signal.aborted) return;
     throw new CimletError('unavailable', `${watch.command} --watch: the agent of ${options.root} has ended`, {
       hint: 'what is on the host stays as it is; see the log of the agent, and start it again',
     });
   });
+}
+
+/** `gone` is aborted soon after who reads has seen enough (`| head`), also when there is nothing to be told. */
+function watchReader({ services: { isReaderGone } }: CliContext): { gone: AbortSignal; forget(): void } {
+  const gone = new AbortController();
+  if (isReaderGone === undefined) return { gone: gone.signal, forget: () => undefined };
+  const look = async () => {
+    try {
+      if (await isReaderGone()) gone.abort();
+    } catch (error) {
+      clearInterval(timer);
+      // The next write tells it as well.
+      if (!isErrorCode(error, 'unsupported-host')) throw error;
+    }
+  };
+  const timer = setInterval(() => void look(), READER_LOOKED_AT_MS);
+  return { gone: gone.signal, forget: () => clearInterval(timer) };
 }
 
 type Printer = (event: WatchEvent) => void;

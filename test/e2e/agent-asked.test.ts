@@ -1,8 +1,9 @@
 /** What the commands that look show of a running agent: the same as without one, and what changes as it changes. */
 
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
 import { afterEach, describe, expect, test } from 'vitest';
 import { COMPILE_CACHE, MAIN, runProgram } from '../support/program.ts';
 import { AgentProcess } from './agent-process.ts';
@@ -131,6 +132,19 @@ describe('watched', () => {
       object: { key: 'Mount/app', reason: 'Created' },
     });
     expect(await watcher.stop('SIGINT')).toBe(130);
+  });
+
+  test('ends when its reader has gone, though nothing changes', async () => {
+    const world = await worldWithApp();
+    agent = follow(world);
+    await agent.until('done', 'Mount/app');
+    // The pipe of a shell: what Node itself would make is a socket.
+    const pipeline = ['-c', '"$0" "$@" | head -n 1', process.execPath, MAIN];
+    const { stdout } = await promisify(execFile)('sh', [
+      ...pipeline,
+      ...['get', 'mounts', '--watch', '--root', world.root],
+    ]);
+    expect(stdout).toMatch(/^NAME.*\n$/);
   });
 
   test('without an agent it says what to do', async () => {

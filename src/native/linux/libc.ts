@@ -18,6 +18,7 @@ export const libc = library(null, {
   umount2: [int, [str, int]],
   syncfs: [int, [int]],
   flock: [int, [int, int]],
+  poll: [int, [pointer, ulong, int]],
   ioctl: [int, [int, ulong, pointer]],
   lgetxattr: [long, [pointer, str, pointer, size_t]],
   lsetxattr: [int, [pointer, str, pointer, size_t, int]],
