@@ -5,13 +5,15 @@
 
 import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Capabilities } from '../../src/hosts/host.ts';
+import type { Capabilities, Host } from '../../src/hosts/host.ts';
 import { createWindowsHost } from '../../src/hosts/windows/windows-host.ts';
 import { withWindowsFixture } from '../hosts/windows/fixture.ts';
 import { connectChannel } from '../support/line-channel.ts';
 import { conformanceCases } from './cases.ts';
 import type { HostFixture } from './host.ts';
 import { openMemoryHost, withMemoryFixture } from './memory-fixture.ts';
+import { snapshotterCases } from './snapshotter.ts';
+import { withSnapshotter } from './snapshotter-fixture.ts';
 
 export type DriverMessage =
   | { kind: 'ready'; platform: string; release: string; capabilities: Capabilities }
@@ -23,14 +25,36 @@ export interface DriverRequest {
 
 interface Driven {
   capabilities(): Promise<Capabilities>;
-  withFixture(run: (fixture: HostFixture) => Promise<void>): Promise<void>;
+  /** Undefined when there is no such case. */
+  run(name: string): Promise<void> | undefined;
 }
 
+const windowsCapabilities = () => createWindowsHost({ root: join(tmpdir(), 'nothing-here') }).capabilities();
+const named = <Case extends { name: string }>(cases: readonly Case[], wanted: string) =>
+  cases.find(({ name }) => name === wanted);
+
 const HOSTS: Readonly<Record<string, Driven>> = {
-  memory: { capabilities: () => openMemoryHost().capabilities(), withFixture: withMemoryFixture },
+  memory: {
+    capabilities: () => openMemoryHost().capabilities(),
+    run: (name) => {
+      const found = named(conformanceCases, name);
+      return found && withMemoryFixture(found.run);
+    },
+  },
   windows: {
-    capabilities: () => createWindowsHost({ root: join(tmpdir(), 'nothing-here') }).capabilities(),
-    withFixture: (run) => withWindowsFixture((fixture) => runAndDismount(fixture, run)),
+    capabilities: windowsCapabilities,
+    run: (name) => {
+      const found = named(conformanceCases, name);
+      return found && withWindowsFixture((fixture) => runAndDismount(fixture, found.run));
+    },
+  },
+  'windows snapshotter': {
+    capabilities: windowsCapabilities,
+    run: (name) => {
+      const found = named(snapshotterCases, name);
+      const open = (root: string) => createWindowsHost({ root });
+      return found && withSnapshotter('BlockCIM', open, found.run, (_, host) => dismountAll(host));
+    },
   },
 };
 
@@ -39,21 +63,24 @@ async function runAndDismount(
   fixture: HostFixture,
   run: (fixture: HostFixture) => Promise<void>,
 ): Promise<void> {
-  const { signal } = new AbortController();
   try {
     await run(fixture);
   } finally {
-    const host = await fixture.reopen();
-    for (const { volumeGuid } of (await host.observe({ signal })).mounts)
-      await host.dismount(volumeGuid, { signal });
+    await dismountAll(await fixture.reopen());
   }
 }
 
+async function dismountAll(host: Host): Promise<void> {
+  const { signal } = new AbortController();
+  for (const { volumeGuid } of (await host.observe({ signal })).mounts)
+    await host.dismount(volumeGuid, { signal });
+}
+
 async function runCase(host: Driven, name: string): Promise<DriverMessage> {
-  const conformanceCase = conformanceCases.find((candidate) => candidate.name === name);
-  if (conformanceCase === undefined) return { kind: 'failed', error: `no case ${name}` };
   try {
-    await host.withFixture(conformanceCase.run);
+    const run = host.run(name);
+    if (run === undefined) return { kind: 'failed', error: `no case ${name}` };
+    await run;
     return { kind: 'passed' };
   } catch (error) {
     return { kind: 'failed', error: error instanceof Error ? (error.stack ?? error.message) : String(error) };
