@@ -11,10 +11,12 @@ if (!canRunWindows())
 else
   describe("snapshots with names on the Windows host with BlockCIM keep containerd's contract", async () => {
     const world = await openWindowsWorld();
-    afterAll(() => world.close());
     const driver = new ConformanceDriver(world, 'windows snapshotter');
     await driver.start();
-    afterAll(() => driver.close());
+    afterAll(async () => {
+      driver.close();
+      await world.close();
+    });
     for (const { name, needs } of snapshotterCases) {
       const missing = needs.filter((need) => need !== 'files');
       const suffix = missing.length === 0 ? '' : ` [no ${missing.join(', ')}]`;
