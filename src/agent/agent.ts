@@ -18,6 +18,7 @@ import { collectSources, type FollowedSource, type SourceWarning } from './decla
 import { followSource, type Look } from './follow-source.ts';
 import { type AgentLog, logEvent } from './log.ts';
 import { resyncMsFor } from './resync.ts';
+import { RoundScopes } from './round-scopes.ts';
 import { conditionsAfter, reasonOf, type SourceStatus, sourceStatus } from './source-status.ts';
 import { Wakeup } from './wakeup.ts';
 
@@ -57,6 +58,7 @@ export class Agent {
   readonly #conditions = new Map<string, readonly Condition[]>();
   readonly #backoffs = new Backoffs();
   readonly #wakeup = new Wakeup();
+  readonly #scopes = new RoundScopes();
   #told = new Set<string>();
   #unfinished: Unfinished | undefined;
   #resyncMs: number;
@@ -86,9 +88,10 @@ export class Agent {
     }
   }
 
-  /** Starts a round soon, in which this resource, or all, are tried whatever happened to them. */
+  /** Starts a round soon, in which this resource, or all, are looked at and tried whatever happened to them. */
   reconcile(key?: ResourceKey): void {
     this.#backoffs.release(key);
+    this.#scopes.ask(key);
     this.#wakeup.wake();
   }
 
@@ -178,6 +181,7 @@ export class Agent {
         if (signal.aborted) return;
         if (!(error instanceof CimletError)) throw error;
         this.#failures++;
+        this.#scopes.requireWhole();
         this.#warn('Host', 'RoundFailed', error.message);
         log.error({ code: error.code, hint: error.hint }, error.message);
         onRound?.({ durationMs: performance.now() - started, error });
@@ -201,30 +205,29 @@ export class Agent {
   }
 
   #nextInMs(): number {
-    const resyncMs = this.#resyncMs;
-    const nextMs =
-      this.#failures === 0 ? this.#backoffs.nextInMs() : ROUND_RETRY_MS * 2 ** (this.#failures - 1);
-    return Math.min(resyncMs, nextMs ?? resyncMs);
+    if (this.#failures > 0) return Math.min(this.#resyncMs, ROUND_RETRY_MS * 2 ** (this.#failures - 1));
+    const untilWholeMs = this.#scopes.untilWholeMs(this.#resyncMs);
+    return Math.min(untilWholeMs, this.#backoffs.nextInMs() ?? untilWholeMs);
   }
 
   async #round(signal: AbortSignal): Promise<Plan> {
-    const { engine, log } = this.#options;
+    const { engine, state, log } = this.#options;
     const { sources, warnings } = this.#collect();
-    const resyncMs = resyncMsFor(
-      sources.flatMap(({ resources }) => resources),
-      this.#options.resyncMs,
-    );
+    const resources = sources.flatMap((source) => source.resources);
+    const resyncMs = resyncMsFor(resources, this.#options.resyncMs);
     this.#resyncMs = resyncMs;
     this.#tellNew(warnings);
-    this.#backoffs.letThrough(sources.flatMap(({ resources }) => resources));
-    const planned = await engine.plan(this.#requestOf(sources), signal);
-    const started = performance.now();
+    this.#backoffs.letThrough(resources);
+    const records = state.records().resources;
+    const isComplete = this.#wereLookedAt;
+    const unsettled = this.#scopes.next(sources, { records, troubled: this.#backoffs.troubled(), resyncMs });
+    const planned = await engine.plan({ ...this.#requestOf(sources), unsettled }, signal);
     let alarm: NodeJS.Timeout | undefined;
     // A build may take long: what is due meanwhile, drift or a retry, doesn't wait for it.
     const setAlarm = () => {
       clearTimeout(alarm);
-      const untilResync = Math.max(0, resyncMs - (performance.now() - started));
-      const next = Math.min(untilResync, this.#backoffs.nextInMs() ?? untilResync);
+      const untilWholeMs = this.#scopes.untilWholeMs(resyncMs);
+      const next = Math.min(untilWholeMs, this.#backoffs.nextInMs() ?? untilWholeMs);
       alarm = setTimeout(() => this.#wakeup.wake(), next);
     };
     setAlarm();
@@ -244,6 +247,9 @@ export class Agent {
     } finally {
       clearTimeout(alarm);
     }
+    // What it left undone of layers that are to go only shows when everything is looked at.
+    const isCutShort = planned.scope === undefined && this.#wakeup.pause.aborted;
+    if (isCutShort || !isComplete) this.#scopes.requireWhole();
     return planned.plan;
   }
 

@@ -108,6 +108,11 @@ export class Backoffs {
     return new Map(waiting.map(([key, { obstacle }]) => [key, obstacle]));
   }
 
+  /** What failed and has not recovered: resources and removals. */
+  troubled(): Iterable<string> {
+    return this.#waits.keys();
+  }
+
   /** Milliseconds until the first of them may be tried again, 0 when it may already; undefined when none waits. */
   nextInMs(): number | undefined {
     const now = this.#now();

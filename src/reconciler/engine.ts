@@ -2,9 +2,8 @@
 
 import pLimit from 'p-limit';
 import { CimletError } from '../errors.ts';
-import type { Host, HostState } from '../hosts/host.ts';
+import type { Focus, Host, HostState } from '../hosts/host.ts';
 import { KeyedLock } from '../hosts/keyed-lock.ts';
-import type { ResolvedArchive } from '../images/archive.ts';
 import type { Clock } from '../machines/drive-machine.ts';
 import { type ImageResource, type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { StateRecords } from '../state/records.ts';
@@ -17,6 +16,7 @@ import type { DiscardDamaged, FetchLayer, RecordImage, ResolveImage } from './pe
 import { planApply, planDelete } from './plan.ts';
 import { selectTargets } from './resource-graph.ts';
 import type { Concurrency } from './schedule.ts';
+import { cutRecords, cutSources, focusOn, reachesBeyond, type Scope, widenScope } from './scope.ts';
 import { mergeStatus, type Status } from './status.ts';
 import type { DeclaredSource, Plan, ResolvedImage } from './types.ts';
 
@@ -41,6 +41,11 @@ export interface PlanRequest {
   targets?: readonly ResourceKey[] | undefined;
   /** By resource or, for removals, action: what must not be tried now, and why. */
   held?: ReadonlyMap<string, Obstacle> | undefined;
+  /**
+   * What may not be as it is declared; the rest is taken to be, and looked at only as far as this can touch it. Default:
+   * anything may not be.
+   */
+  unsettled?: ReadonlySet<ResourceKey> | undefined;
 }
 
 /** A plan with what it was made from, so that exactly it can be executed. */
@@ -49,6 +54,8 @@ export interface Planned {
   /** With the resources that were selected; none for a deletion. */
   sources: readonly DeclaredSource[];
   observed: HostState;
+  /** What the plan is about; undefined for everything. The rest is as it is declared. */
+  scope?: Scope | undefined;
 }
 
 export interface Engine {
@@ -67,31 +74,71 @@ export interface Engine {
 export function createEngine(services: EngineServices): Engine {
   const { host, state } = services;
   const locks = new KeyedLock();
-  const observe: Engine['observe'] = (resources, signal) => {
+  const observeFor = (resources: readonly Resource[], signal: AbortSignal, focus?: Focus) => {
     const paths = resources.flatMap((resource) => (resource.kind === 'Mount' ? [resource.spec.path] : []));
-    return host.observe({ signal, paths: [...new Set(paths)] });
+    return host.observe({ signal, paths: [...new Set(paths)], focus });
+  };
+  const observe: Engine['observe'] = (resources, signal) => observeFor(resources, signal);
+  const resolve = (
+    resources: readonly Resource[],
+    held: ReadonlyMap<string, Obstacle>,
+    signal: AbortSignal,
+  ) =>
+    Promise.all([
+      resolveImages(
+        resources.filter((resource) => !held.has(resourceKey(resource))),
+        services.resolveImage,
+        signal,
+      ),
+      resolveArchives(resources, signal),
+    ]);
+
+  const planAll = async (request: PlanRequest, records: StateRecords, signal: AbortSignal) => {
+    const sources = selectResources(request, records);
+    const resources = sources.flatMap((source) => source.resources);
+    const [observed, [resolved, archives]] = await Promise.all([
+      observe(resources, signal),
+      resolve(resources, request.held ?? new Map(), signal),
+    ]);
+    const plan = planApply({ ...request, resolved, archives, observed, records, root: host.root });
+    return { plan, sources, observed };
+  };
+  /** Undefined when all must be looked at. */
+  const planPart = async (
+    request: PlanRequest & { unsettled: ReadonlySet<ResourceKey> },
+    records: StateRecords,
+    signal: AbortSignal,
+  ): Promise<Planned | undefined> => {
+    const { sources, unsettled, held = new Map<string, Obstacle>() } = request;
+    const scope = widenScope(unsettled, sources, records, host.kind);
+    const parts = cutSources(sources, scope);
+    const resources = parts.flatMap((source) => source.resources);
+    const [resolved, archives] = await resolve(resources, held, signal);
+    const focus = focusOn(scope, resources, records, resolved, archives);
+    const observed = await observeFor(resources, signal, focus);
+    const known = cutRecords(records, scope, focus.layers);
+    const plan = planApply({
+      sources: parts,
+      held,
+      resolved,
+      archives,
+      observed,
+      records: known,
+      root: host.root,
+    });
+    return reachesBeyond(plan) ? undefined : { plan, sources, observed, scope };
   };
   return {
     observe,
     plan: async (request, signal) => {
       const held = new Map<string, Obstacle>([...(request.held ?? []), ...findSuspensions(state)]);
       const records = state.records();
-      const sources = selectResources(request, records);
-      const resources = sources.flatMap((source) => source.resources);
-      const [observed, resolved, archives] = await Promise.all([
-        observe(resources, signal),
-        resolveImages(
-          resources.filter((resource) => !held.has(resourceKey(resource))),
-          services.resolveImage,
-          signal,
-        ),
-        resolveArchives(resources, signal),
-      ]);
-      const plan = planRequest(
-        { ...request, held },
-        { resolved, archives, observed, records, root: host.root },
-      );
-      return { plan, sources, observed };
+      const { unsettled, targets = [] } = request;
+      if (unsettled === undefined || targets.length > 0)
+        return planAll({ ...request, held }, records, signal);
+      const touched = new Set([...unsettled, ...(held.keys() as Iterable<ResourceKey>)]);
+      const part = await planPart({ ...request, held, unsettled: touched }, records, signal);
+      return part ?? planAll({ ...request, held }, records, signal);
     },
     planDelete: async ({ keys, revision }, signal) => {
       const observed = await observe([], signal);
@@ -116,7 +163,7 @@ export async function planElsewhere(
     resolveImages(resources, options.resolveImage, signal),
     resolveArchives(resources, signal),
   ]);
-  return planRequest(request, { resolved, archives, observed, records: undefined, root });
+  return planApply({ ...request, resolved, archives, observed, records: undefined, root });
 }
 
 /** What was suspended on this host, whatever its manifest says. */
@@ -125,19 +172,6 @@ function findSuspensions(state: State): [ResourceKey, Obstacle][] {
     const message = `suspended by ${by} since ${since}: ${reason}`;
     return [key, { code: 'suspended', message, hint: `to go on: cimlet resume ${key}` }];
   });
-}
-
-function planRequest(
-  request: PlanRequest,
-  world: {
-    resolved: ReadonlyMap<string, ResolvedImage | CimletError>;
-    archives: ReadonlyMap<string, ResolvedArchive | CimletError>;
-    observed: HostState | undefined;
-    records: StateRecords | undefined;
-    root: string;
-  },
-): Plan {
-  return planApply({ ...request, ...world });
 }
 
 /** The sources with the resources that are targets, or that targets need; with all without targets. */

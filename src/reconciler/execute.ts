@@ -18,6 +18,7 @@ import {
   runActions,
   type ScheduleOptions,
 } from './schedule.ts';
+import type { Scope } from './scope.ts';
 import { settleRecords } from './settle.ts';
 import { createStatusWriter, ownKey } from './status-writer.ts';
 import type { DeclaredSource, ExecutionEvent, ExecutionResult, Plan, PlannedAction } from './types.ts';
@@ -27,6 +28,8 @@ export interface ExecuteInput {
   /** What the plan is about; empty for a deletion. */
   sources: readonly DeclaredSource[];
   observed: HostState;
+  /** What the plan is about; undefined for everything. */
+  scope?: Scope | undefined;
 }
 
 export interface ExecuteServices {
@@ -94,7 +97,7 @@ export async function executePlan(
   // What is being built looks like a leftover at times.
   const isBuilding = (carriedOver?.running.length ?? 0) > 0;
   if (observed.leftovers.length > 0 && !isBuilding) await cleanLeftovers(services, options.signal);
-  settleRecords(state, observed, plan);
+  settleRecords(state, input);
   const rootHashes = carriedOver?.rootHashes ?? new RootHashes();
   rootHashes.update(observed);
   rootHashes.record(state);

@@ -83,6 +83,11 @@ export function findPathCollisions(
   return collisions;
 }
 
+/** Whether two comparable places are the same, or one lies inside the other. */
+export function overlap(a: string, b: string): boolean {
+  return a === b || isInside(a, b) || isInside(b, a);
+}
+
 function isInside(path: string, outer: string): boolean {
   const stem = /[\\/]$/.test(outer) ? outer : `${outer}/`;
   return path.startsWith(stem) || path.startsWith(stem.replace(/\/$/, '\\'));

@@ -2,6 +2,7 @@
 
 import type { HostState } from '../hosts/host.ts';
 import type { State } from '../state/state.ts';
+import type { Scope } from './scope.ts';
 import { snapshotId } from './situation.ts';
 import type { Plan } from './types.ts';
 
@@ -9,7 +10,12 @@ import type { Plan } from './types.ts';
  * Turns intents of an interrupted run into facts where the host shows that they came true, and adopts layers the plan
  * builds on that are on the host but not in the records (a lost state database).
  */
-export function settleRecords(state: State, observed: HostState, plan: Plan): void {
+export function settleRecords(
+  state: State,
+  { observed, plan, scope }: { observed: HostState; plan: Plan; scope?: Scope | undefined },
+): void {
+  // What wasn't looked at isn't gone.
+  const isWhole = scope === undefined;
   const layers = new Map(observed.layers.map((layer) => [snapshotId(layer), layer]));
   const mounts = new Map(observed.mounts.map((mount) => [mount.volumeGuid, mount]));
   const records = state.records();
@@ -19,13 +25,14 @@ export function settleRecords(state: State, observed: HostState, plan: Plan): vo
       const layer = layers.get(snapshotId(record));
       if (record.state === 'committed') continue;
       if (layer !== undefined && layer.faults.length === 0) state.recordSnapshot(layer);
-      else if (layer === undefined && record.state === 'removing') state.forgetSnapshot(record);
+      else if (isWhole && layer === undefined && record.state === 'removing') state.forgetSnapshot(record);
     }
     for (const record of records.mounts) {
       const mount = mounts.get(record.volumeGuid);
       if (record.state === 'mounted') continue;
       if (mount?.state === 'mounted') state.recordMount(mount);
-      else if (mount === undefined && record.state === 'removing') state.forgetMount(record.volumeGuid);
+      else if (isWhole && mount === undefined && record.state === 'removing')
+        state.forgetMount(record.volumeGuid);
     }
     for (const id of layersUsed(plan)) {
       const layer = recorded.has(id) ? undefined : layers.get(id);

@@ -22,12 +22,14 @@ export function isSettled(
 }
 
 /**
- * What is new, changed, in trouble, no longer declared, or declared otherwise than validly. What the host or a registry
- * changed by itself shows only when everything is looked at.
+ * What is new, changed, moved with its files, in trouble, suspended, no longer declared, or declared otherwise than validly.
+ * What the host or a registry changed by itself shows only when everything is looked at. `directories`: what paths in each
+ * manifest were relative to when it was.
  */
 export function findUnsettled(
   sources: readonly DeclaredSource[],
   records: readonly ResourceRecord[],
+  directories: ReadonlyMap<ResourceKey, string>,
 ): Set<ResourceKey> {
   const known = new Map(records.map((record) => [keyOfRecord(record), record]));
   const gone = new Map(known);
@@ -36,7 +38,8 @@ export function findUnsettled(
     for (const resource of resources) {
       const key = resourceKey(resource);
       gone.delete(key);
-      if (!isSettled(known.get(key), resource, id)) unsettled.add(key);
+      const isMoved = namesFiles(resource) && directories.get(key) !== resource.baseDirectory;
+      if (isMoved || resource.spec.suspend || !isSettled(known.get(key), resource, id)) unsettled.add(key);
     }
     for (const { key } of invalid) {
       gone.delete(key);
@@ -46,4 +49,15 @@ export function findUnsettled(
   const followed = new Set(sources.map(({ id }) => id));
   for (const [key, { sourceId }] of gone) if (followed.has(sourceId)) unsettled.add(key);
   return unsettled;
+}
+
+/** What relative paths of each resource are relative to. */
+export function directoriesOf(sources: readonly DeclaredSource[]): Map<ResourceKey, string> {
+  const resources = sources.flatMap((source) => source.resources);
+  return new Map(resources.map((resource) => [resourceKey(resource), resource.baseDirectory]));
+}
+
+function namesFiles(resource: Resource): boolean {
+  if (resource.kind === 'Image') return resource.spec.source.registry === undefined;
+  return resource.kind === 'LayerChain' && resource.spec.layers.some(({ archive }) => archive !== undefined);
 }

@@ -435,6 +435,39 @@ describe('the agent', () => {
     await running.until(() => isReady('Mount/a'));
   });
 
+  it('looks at what a change touches, and at everything when it is asked to', async () => {
+    for (const name of ['a', 'b']) save(`${name}.yaml`, app(name));
+    running = start();
+    await running.until(() => isReady('Mount/a') && isReady('Mount/b'));
+    const seen: string[][] = [];
+    const observe = world.host.observe.bind(world.host);
+    world.host.observe = async (options) => {
+      const state = await observe(options);
+      seen.push(state.mounts.map(({ path }) => path));
+      return state;
+    };
+    world.host.dropMount(mountVolumeGuid('b'));
+    save('a.yaml', app('a').replace('/mnt/a', '/mnt/other'));
+    await running.until(() => world.state.resource('Mount/a')?.facts.mount?.path === '/mnt/other');
+    expect(seen.flat()).toContain('/mnt/a');
+    expect(seen.flat()).not.toContain('/mnt/b');
+    expect(world.state.resource('Mount/b')).toMatchObject({
+      revision: world.state.resource('Mount/a')!.revision,
+      facts: { mount: { path: '/mnt/b' } },
+    });
+    running.agent.reconcile();
+    await running.until(() => reasons('Mount/b').includes('Repaired'));
+  });
+
+  it('looks at the one that it is asked to', async () => {
+    for (const name of ['a', 'b']) save(`${name}.yaml`, app(name));
+    running = start();
+    await running.until(() => isReady('Mount/a') && isReady('Mount/b'));
+    world.host.dropMount(mountVolumeGuid('b'));
+    running.agent.reconcile('Mount/b');
+    await running.until(() => reasons('Mount/b').includes('Repaired'));
+  });
+
   it('goes on when the host cannot be observed for a while', async () => {
     save('a.yaml', app('a'));
     const observe = world.host.observe.bind(world.host);
