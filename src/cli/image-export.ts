@@ -6,6 +6,8 @@ import type { Command } from 'commander';
 import { CimletError, classify } from '../errors.ts';
 import type { EffectContext, Host, LayerRef, ObservedLayer } from '../hosts/host.ts';
 import { writeOciLayout } from '../images/layout-writer.ts';
+import type { Platform } from '../images/types.ts';
+import type { Status } from '../reconciler/status.ts';
 import type { CliContext } from './context.ts';
 import { carryOut, findLayer } from './layer.ts';
 import type { GlobalOptions } from './options.ts';
@@ -33,8 +35,10 @@ export function addExport(image: Command, context: CliContext): void {
       await withReader(context, options, async ({ engine }) => {
         const host = await context.services.openHost(options.host, options.root);
         const { digest, layers } = await carryOut(context, async (effect) => {
-          const top = findLayer(await engine.status(effect.signal), name, undefined);
-          return exportImage(host, top, directory, options.tag, effect);
+          const status = await engine.status(effect.signal);
+          const top = findLayer(status, name, undefined);
+          const platform = (base: ObservedLayer) => platformOf(base, status);
+          return exportImage(host, top, { directory, tag: options.tag, platform }, effect);
         });
         context.terminal.print(
           printable(`Wrote ${directory}: ${digest}, ${plural(layers.length, 'layer')}.`),
@@ -43,23 +47,33 @@ export function addExport(image: Command, context: CliContext): void {
     });
 }
 
+/** What the image that a base layer came with is for, its version of Windows above all; for a layer of no image, what this machine is. */
+function platformOf({ format, diffId }: ObservedLayer, { resources, host }: Status): Platform {
+  const image = resources.find(({ facts }) => facts.image?.layers[0]?.diffId === diffId)?.facts.image;
+  if (image !== undefined) return image.platform;
+  return { os: format === 'LCOW' ? 'linux' : 'windows', architecture: host.host.architecture };
+}
+
+interface ImageTarget {
+  directory: string;
+  tag: string;
+  /** Of an image with this base layer. */
+  platform(base: ObservedLayer): Platform;
+}
+
 /** The tars are beside the layout for as long as it is written. */
 async function exportImage(
   host: Host,
   top: LayerRef,
-  directory: string,
-  tag: string,
+  { directory, tag, platform }: ImageTarget,
   context: EffectContext,
 ) {
-  const { layers, host: machine } = await host.observe({ signal: context.signal });
-  const chain: LayerRef[] = [];
+  const { layers } = await host.observe({ signal: context.signal });
+  const chain: ObservedLayer[] = [];
   for (let id: LayerRef['chainId'] | undefined = top.chainId; id !== undefined; ) {
-    const { chainId, format, parent }: ObservedLayer = requireLayer(layers, {
-      chainId: id,
-      format: top.format,
-    });
-    chain.unshift({ chainId, format });
-    id = parent;
+    const layer: ObservedLayer = requireLayer(layers, { chainId: id, format: top.format });
+    chain.unshift(layer);
+    id = layer.parent;
   }
   const temporary = await mkdtemp(`${directory}.tmp-`).catch((error: unknown) => {
     throw classify(error, `write ${directory}`);
@@ -71,10 +85,9 @@ async function exportImage(
       await host.exportLayer(ref, tar, context);
       tars.push(tar);
     }
-    const platform = { os: top.format === 'LCOW' ? 'linux' : 'windows', architecture: machine.architecture };
     const [written] = await writeOciLayout(directory, {
       layers: tars.map((tar) => ({ tar, compression: 'gzip' as const })),
-      platform,
+      platform: platform(chain[0] as ObservedLayer),
       ref: tag,
     });
     if (written === undefined) throw new Error('no image was written');

@@ -54,14 +54,14 @@ export async function writeMountRecord<R extends MountRecord>(layout: Layout, re
 }
 
 /** Changes a record as it is now, if it is still there; `change` returns undefined to leave it. */
-export async function changeMountRecord(
+export async function changeMountRecord<R extends MountRecord = MountRecord>(
   layout: Layout,
   volumeGuid: VolumeGuid,
-  change: (record: MountRecord) => MountRecord | undefined,
+  change: (record: R) => R | undefined,
 ): Promise<void> {
   const path = mountRecordPath(layout, volumeGuid);
   await writing.run(path, async () => {
-    const record = await readMountRecord(layout, volumeGuid);
+    const record = await readMountRecord<R>(layout, volumeGuid);
     const changed = record === undefined ? undefined : change(record);
     if (changed !== undefined) await writeRecord(path, changed);
   });

@@ -6,10 +6,10 @@ import { ensureDirectory, listDirectory, move, removeTree, syncDirectory } from 
 import type { EffectContext } from './host.ts';
 import { type Layout, snapshotPath } from './layout.ts';
 
-/** Makes the folder anew, under its temporary name. Returns its path. */
-export async function beginFolder(layout: Layout, folder: string): Promise<string> {
+/** Makes the folder anew, under its temporary name; `remove` deletes what is there. Returns its path. */
+export async function beginFolder(layout: Layout, folder: string, remove = removeTree): Promise<string> {
   const path = snapshotPath(layout, folder, 'tmp-');
-  await removeTree(path);
+  await remove(path);
   await ensureDirectory(path);
   return path;
 }

@@ -8,7 +8,7 @@ import { createEmbeddedHost } from '../../src/hosts/embedded/embedded-host.ts';
 import { mountsBelow } from '../support/mounts.ts';
 import { expectProgram } from '../support/program.ts';
 import { hasTool, isRoot, requireOrSkip } from '../support/requirements.ts';
-import { BASE, PATCH, World } from './world.ts';
+import { BASE, PATCH, WINDOWS, World } from './world.ts';
 
 const capabilities = await createEmbeddedHost({ root: '/nowhere' }).capabilities();
 const writable = requireOrSkip('root and overlayfs', isRoot && capabilities.active.available);
@@ -172,6 +172,11 @@ describe.runIf(writable && hasSkopeo && hasUmoci)('image export', () => {
     ]);
     expect(execFileSync('umoci', ['ls', '--layout', layout], { encoding: 'utf8' })).toContain('v1');
     execFileSync('umoci', ['stat', '--image', `${layout}:v1`]);
+    // Windows picks images by it.
+    const raw = execFileSync('skopeo', ['inspect', '--config', '--raw', `oci:${layout}:v1`], {
+      encoding: 'utf8',
+    });
+    expect(JSON.parse(raw)['os.version']).toBe(WINDOWS.osVersion);
     world.write(
       'again/app.yaml',
       `apiVersion: cimlet.dev/v1alpha1

@@ -4,7 +4,7 @@
  */
 
 import { arch, platform, release } from 'node:os';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import { throwIfAborted } from '../abort.ts';
 import { requireCapability } from '../capability.ts';
@@ -31,7 +31,7 @@ import type {
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
-import { type Layout, layoutOf } from '../layout.ts';
+import { type Layout, layerFolder, layoutOf, mergeFolder, snapshotPath } from '../layout.ts';
 import { checkMergeRequest } from '../merge-request.ts';
 import { readMountRecord, readMountRecords } from '../mount-records.ts';
 import { readLayerRecord, readLayerRecords, readMergeRecords } from '../records.ts';
@@ -49,6 +49,7 @@ import { findLeftovers, observeLayers, observeMerges, observeMounts, type Record
 import { observeSnapshots } from './observe-snapshots.ts';
 import { pathStateOf, type ViewRecord } from './own-mounts.ts';
 import { type EmbeddedFeatures, type ProbeOptions, probeFeatures } from './probe.ts';
+import { removeUnmounted } from './scratch.ts';
 import { showView, type ViewPlace } from './show-view.ts';
 import { SnapshotEffects } from './snapshot-effects.ts';
 import { discardLeftovers } from './snapshot-store.ts';
@@ -142,7 +143,8 @@ class EmbeddedHost implements Host {
     const users = ({ chain, format }: MountRequest) => format === ref.format && chain.includes(ref.chainId);
     const commit = () =>
       this.#effects.onLayer(ref, context, 'commit', () => commitLayer(this.#layout, ref, context));
-    return isUnpacked ? replaceUnder(this.#shown, { users, operation }, commit, context) : commit();
+    const record = join(snapshotPath(this.#layout, layerFolder(ref)), 'layer.json');
+    return isUnpacked ? replaceUnder(this.#shown, { users, operation, record }, commit, context) : commit();
   }
 
   async removeLayer(ref: LayerRef, context: EffectContext): Promise<void> {
@@ -218,12 +220,9 @@ class EmbeddedHost implements Host {
       const known = await sufficientMerge(this.#layout, request, context.signal);
       if (known !== undefined) return known;
       await writeMerge(this.#layout, request, context);
-      return replaceUnder(
-        this.#shown,
-        { users, operation },
-        () => commitMerge(this.#layout, top, context),
-        context,
-      );
+      const record = join(snapshotPath(this.#layout, mergeFolder(top)), 'merge.json');
+      const commit = () => commitMerge(this.#layout, top, context, removeUnmounted);
+      return replaceUnder(this.#shown, { users, operation, record }, commit, context);
     });
   }
 

@@ -40,6 +40,7 @@ import type {
 } from './jobs.ts';
 import { layerFaults } from './observe.ts';
 import { runJob } from './run-job.ts';
+import { removeUnmounted } from './scratch.ts';
 import { layerSealFaults } from './seal-faults.ts';
 import { temporaryName } from './view-image.ts';
 
@@ -178,7 +179,7 @@ async function runUnpackJob(
       {
         ...input,
         kind: 'unpack-block',
-        file: join(await beginFolder(layout, layerFolder(plan)), LAYER_FILE),
+        file: join(await beginFolder(layout, layerFolder(plan), removeUnmounted), LAYER_FILE),
         lower: lower.map((layer) => sourceContainer(layout, layer)).reverse(),
         seal,
         vhdFooter,
@@ -199,7 +200,7 @@ async function unpackDisk(
   context: EffectContext,
 ): Promise<WrittenCim & Partial<WrittenContainer> & LayerIdentity> {
   const { parents, seal = false } = plan;
-  const file = join(await beginFolder(layout, layerFolder(plan)), LAYER_DISK);
+  const file = join(await beginFolder(layout, layerFolder(plan), removeUnmounted), LAYER_DISK);
   const lower = parents.map((each) => layerDiskPath(layout, each)).reverse();
   const job = { ...input, kind: 'unpack-disk' as const, file, lower, seal };
   const { chainId, diffId, size, entries, warnings, rootHash } = await runJob<'unpack-disk'>(job, context);
@@ -237,7 +238,7 @@ export async function commitLayer(
   if (old) {
     const kept = new Set(unpacked.cimFiles.map(({ name }) => name));
     await removeForkedFiles(layout, ref, (name) => !kept.has(name));
-    await removeAside(layout, folder, context);
+    await removeAside(layout, folder, context, removeUnmounted);
   }
   return unpacked.layer;
 }
@@ -247,8 +248,8 @@ export async function removeLayerFiles(layout: Layout, ref: LayerRef, context: E
   await setAside(layout, folder);
   await removeForkedFiles(layout, ref, () => true);
   await removeView(layout, ref);
-  await discardFolder(layout, folder);
-  await removeAside(layout, folder, context);
+  await discardFolder(layout, folder, removeUnmounted);
+  await removeAside(layout, folder, context, removeUnmounted);
 }
 
 /** Removes the cached image of the chain whose top this is. */
@@ -259,7 +260,7 @@ export async function removeView(layout: Layout, top: LayerRef): Promise<void> {
 }
 
 async function removeUnpacked(layout: Layout, ref: LayerRef): Promise<void> {
-  await discardFolder(layout, layerFolder(ref));
+  await discardFolder(layout, layerFolder(ref), removeUnmounted);
   await removeForkedFiles(layout, ref, (name) => name.startsWith('tmp-'));
 }
 

@@ -19,6 +19,7 @@ import { MERGE_BUILDER } from './builders.ts';
 import { removeView, soundLayer, sourceContainer } from './layer-store.ts';
 import { mergeFaults } from './observe.ts';
 import { runJob } from './run-job.ts';
+import { removeUnmounted } from './scratch.ts';
 import { mergeSealFaults } from './seal-faults.ts';
 
 /** The merged CIM of this very chain, when it is there and has no faults. */
@@ -69,7 +70,7 @@ export async function writeMerge(
     const written = await runJob<'merge'>(
       {
         kind: 'merge',
-        file: join(await beginFolder(layout, folder), MERGED_FILE),
+        file: join(await beginFolder(layout, folder, removeUnmounted), MERGED_FILE),
         regionGuid: mergedRegionGuid(top),
         sources: layers.map((layer) => sourceContainer(layout, layer)).reverse(),
         seal,
@@ -89,7 +90,7 @@ export async function writeMerge(
     const sources = layers.map(sourceIdentity);
     await writeMergeRecord(layout, top, { formatVersion: 1, merge, cimFiles, sources });
   } catch (error) {
-    await cleanUpAfterFailure(context, () => discardFolder(layout, folder));
+    await cleanUpAfterFailure(context, () => discardFolder(layout, folder, removeUnmounted));
     throw error;
   }
 }
@@ -97,6 +98,6 @@ export async function writeMerge(
 export async function removeMergeFiles(layout: Layout, top: ChainId, context: EffectContext): Promise<void> {
   const folder = mergeFolder(top);
   if (await setAside(layout, folder)) await removeView(layout, { chainId: top, format: 'BlockCIM' });
-  await discardFolder(layout, folder);
-  await removeAside(layout, folder, context);
+  await discardFolder(layout, folder, removeUnmounted);
+  await removeAside(layout, folder, context, removeUnmounted);
 }

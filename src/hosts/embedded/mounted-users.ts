@@ -3,7 +3,8 @@
 import { describeError, isErrorCode } from '../../errors.ts';
 import type { EffectContext, MountRequest } from '../host.ts';
 import type { Layout } from '../layout.ts';
-import { readMountRecord, readMountRecords, writeMountRecord } from '../mount-records.ts';
+import { changeMountRecord, readMountRecord, readMountRecords } from '../mount-records.ts';
+import { stampOf } from '../quick-look.ts';
 import type { Effects } from './effects.ts';
 import { readMountInfo } from './mount-info.ts';
 import { mountStateOf, type ViewRecord } from './own-mounts.ts';
@@ -28,13 +29,21 @@ export async function mountedBy(layout: Layout, uses: Uses): Promise<string | un
   return undefined;
 }
 
+/** What is to be replaced under mounts. */
+export interface Replacement {
+  users: Uses;
+  operation: string;
+  /** Path of the record that is replaced with it. */
+  record: string;
+}
+
 /**
  * Replaces what mounted chains consist of. The kernel keeps reading the files it opened, so its views are mounted
- * again; until then they are marked.
+ * again; until then they are marked. When it fails, and the record is still the one that it was, they show what they did.
  */
 export async function replaceUnder<T>(
   host: MountedHost,
-  { users, operation }: { users: Uses; operation: string },
+  { users, operation, record }: Replacement,
   replace: () => Promise<T>,
   context: EffectContext,
 ): Promise<T> {
@@ -42,12 +51,24 @@ export async function replaceUnder<T>(
   const views = (await readMountRecords<ViewRecord>(layout)).filter(
     ({ request }) => request.view === 'Kernel' && users(request),
   );
-  for (const { request } of views)
-    await effects.onMount(request.volumeGuid, context, operation, async () => {
-      const record = await readMountRecord<ViewRecord>(layout, request.volumeGuid);
-      if (record !== undefined) await writeMountRecord(layout, { ...record, stale: true });
-    });
-  const result = await replace();
+  // Those that are marked already show what was replaced earlier, whatever becomes of this.
+  const fresh = views.filter(({ stale }) => stale !== true);
+  const mark = async (stale: boolean, effect: EffectContext) => {
+    for (const { request } of fresh)
+      await effects.onMount(request.volumeGuid, effect, operation, () =>
+        changeMountRecord<ViewRecord>(layout, request.volumeGuid, (view) => ({ ...view, stale })),
+      );
+  };
+  const before = stampOf(record);
+  let result: T;
+  try {
+    await mark(true, context);
+    result = await replace();
+  } catch (error) {
+    // Whoever cancelled it wants them unmarked, too.
+    if (stampOf(record) === before) await mark(false, { ...context, signal: new AbortController().signal });
+    throw error;
+  }
   for (const { request } of views) await showAgain(host, request, context);
   return result;
 }

@@ -200,6 +200,16 @@ export async function unmountBelow(directory: string): Promise<void> {
   for (const point of await mountsBelow(directory)) await unmount(point, { detach: true });
 }
 
+/** Removes a directory with all in it, unless something of somebody else's is mounted there: then it throws `busy`. */
+export async function removeUnmounted(directory: string): Promise<void> {
+  const [point] = await mountsBelow(directory);
+  if (point !== undefined)
+    throw new CimletError('busy', `remove ${directory}: something is mounted at ${point}`, {
+      hint: 'unmount that first',
+    });
+  await removeTree(directory);
+}
+
 /** What is mounted at or below a directory, the latest first. */
 export async function mountsBelow(directory: string): Promise<string[]> {
   const real = await realLocation(directory);

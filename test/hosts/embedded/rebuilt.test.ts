@@ -1,5 +1,6 @@
+import { execFileSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { readdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createEmbeddedHost } from '../../../src/hosts/embedded/embedded-host.ts';
@@ -76,10 +77,44 @@ describe.runIf(kernel)('a mounted view whose layers were damaged', () => {
     await expectSound(host, request.path);
   });
 
+  it('is what it was when a layer that was built anew could not take its place', async () => {
+    const bench = await shown();
+    const { host, root, requests, request } = bench;
+    const [base] = requests;
+    await damage(bench);
+    await host.unpackLayer(base, context);
+    const folder = join(root, 'snapshots', base.chainId.slice('sha256:'.length));
+    execFileSync('mount', ['--bind', folder, folder]);
+    await expect(host.commitLayer(base, context)).rejects.toMatchObject({ code: 'busy' });
+    expect((await host.observe({ signal: context.signal })).mounts).toMatchObject([{ state: 'mounted' }]);
+    execFileSync('umount', [folder]);
+    await build(host, requests);
+    await expectSound(host, request.path);
+  });
+
   it('is left alone when a layer is committed again without having been built', async () => {
     const { host, root, requests, request } = await shown();
     await build(host, requests);
     expect(await readFile(join(root, 'mounts', `${request.volumeGuid}.json`), 'utf8')).not.toContain('stale');
     await expectSound(host, request.path);
+  });
+});
+
+describe.runIf(kernel)('what somebody mounted in the folder of a layer', () => {
+  it('is not deleted with it', async () => {
+    const { host, root, directory } = await openBench();
+    const [layer] = await makeStack(join(directory, 'blobs'), [{ name: 'Files/', type: 'directory' }]);
+    await build(host, [layer]);
+    const folder = layer.chainId.slice('sha256:'.length);
+    const [precious, inside] = [join(directory, 'precious'), join(root, 'snapshots', folder, 'inside')];
+    for (const path of [precious, inside]) await mkdir(path);
+    await writeFile(join(precious, 'file'), 'kept');
+    execFileSync('mount', ['--bind', precious, inside]);
+    const warnings: string[] = [];
+    await host.removeLayer(layer, { ...context, warn: (message) => warnings.push(message) });
+    expect(warnings).toEqual([expect.stringContaining(`mounted at ${root}/snapshots/rm-${folder}/inside`)]);
+    await host.cleanLeftovers(context);
+    expect(await readFile(join(precious, 'file'), 'utf8')).toBe('kept');
+    expect(await readdir(join(root, 'snapshots'))).toEqual([]);
   });
 });
