@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { Ajv2020 } from 'ajv/dist/2020.js';
 import { describe, expect, it } from 'vitest';
 import { generateTypes } from '../../scripts/generate-types.ts';
 import type { ErrorCode } from '../../src/errors.ts';
@@ -49,6 +50,15 @@ function messages(kind: string, spec: unknown, metadata: unknown = { name: 'app'
 const layout = { source: { ociLayout: 'x' } };
 const layers = { layers: [{ image: 'x' }] };
 const mount = { image: 'x', path: '/mnt/x' };
+
+// The program takes that for granted.
+describe('the schemas are JSON Schemas of 2020-12', async () => {
+  const names = (await readdir(new URL('schemas/', ROOT))).filter((name) => name.endsWith('.schema.json'));
+  const ajv = new Ajv2020({ strict: false });
+  it.each(names.map((name) => name.replace('.schema.json', '')))('%s', async (name) => {
+    expect(ajv.validateSchema(await readSchema(name))).toBe(true);
+  });
+});
 
 describe('what the schemas accept', () => {
   it.each<[string, object]>([
