@@ -87,7 +87,7 @@ function addList(vhd: Command, context: CliContext): void {
   vhd
     .command('ls')
     .description('list a directory of a disk image')
-    .argument('<file>', 'the image, with a VHD footer or without')
+    .argument('<file>', 'the image: raw, VHD or VHDX')
     .argument('[path]', 'directory or file in it', '')
     .option('-l, --long', 'with mode, owner, size and time')
     .option('-R, --recursive', 'with all below')

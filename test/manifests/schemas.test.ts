@@ -86,7 +86,7 @@ describe('what the schemas accept', () => {
       {
         ...mount,
         access: 'ReadWrite',
-        scratch: { size: '20Gi', unformatted: true, location: 'd', shareWith: 'y' },
+        scratch: { size: '20Gi', unformatted: true, location: 'd', shareWith: 'y', utilityVM: true },
       },
     ],
     ['Mount', { ...mount, access: 'ReadWrite', scratch: { size: 21474836480 } }],
@@ -752,7 +752,7 @@ describe('host states', () => {
         kind: 'active',
         chain: [chainId],
         format: 'LCOW',
-        scratch: { bytes: 1, unformatted: true, location: '/l', shareWith: 'o' },
+        scratch: { bytes: 1, unformatted: true, location: '/l', shareWith: 'o', utilityVM: true },
         bytes: 1,
         files: 1,
         fault: 'f',

@@ -1,6 +1,6 @@
 /**
  * Calls of Windows that take very long. Most return in the end, so that they are waited for; but whoever asked for what they are part of is
- * told, and told again, as hcsshim logs (internal/timeout, SyscallWatcher).
+ * told, and told again, as hcsshim logs (internal/timeout, SyscallWatcher). Calls in a job's thread aren't seen: those write files, and are many.
  */
 
 import { AsyncLocalStorage } from 'node:async_hooks';

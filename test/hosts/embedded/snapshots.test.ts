@@ -130,6 +130,7 @@ describe.runIf(writable)('a scratch', () => {
   it.each<[string, SnapshotRequest['scratch'], string]>([
     ['too small', { bytes: 4096 }, 'invalid-manifest'],
     ['without a file system', { unformatted: true }, 'unsupported-host'],
+    ['with a disk for a utility VM', { utilityVM: true }, 'unsupported-host'],
     ['where there is no directory', { location: '/nowhere/at/all' }, 'not-found'],
   ])('that cannot be is refused, and leaves nothing: %s', async (_, scratch, code) => {
     const { host, root, snapshot } = await prepare(scratch);
