@@ -11,8 +11,10 @@ import type { Random } from './random.ts';
 export const FOLDER_APPS = ['a', 'b', 'c', 'd', 'e', 'f'] as const;
 /** Declared by the repository, their images in the registry. */
 export const GIT_APPS = ['g', 'h'] as const;
+/** Declared by the folder while the agent is to die at what only writable Mounts have. */
+export const WRITABLE_APP = 'w';
 export type GitApp = (typeof GIT_APPS)[number];
-export type AppName = (typeof FOLDER_APPS)[number] | GitApp;
+export type AppName = (typeof FOLDER_APPS)[number] | GitApp | typeof WRITABLE_APP;
 
 export function isGitApp(name: AppName): name is GitApp {
   return GIT_APPS.some((each) => each === name);
@@ -21,6 +23,7 @@ export function isGitApp(name: AppName): name is GitApp {
 export interface Shape {
   format: 'ForkedCIM' | 'BlockCIM';
   isVerified: boolean;
+  isWritable?: boolean;
   /** Images of the same app; the second has a layer more. */
   version: 1 | 2;
   /** Last part of the mount point. */
@@ -42,7 +45,7 @@ export function contentOf(name: AppName, { version }: Shape): Map<string, string
 
 /** Layouts of every app and version in `directory`. */
 export async function writeImages(directory: string): Promise<void> {
-  for (const name of [...FOLDER_APPS, ...GIT_APPS]) {
+  for (const name of [...FOLDER_APPS, ...GIT_APPS, WRITABLE_APP]) {
     const base = tarOf(layerItems(BASE));
     const own = tarOf(layerItems({ [`${name}.txt`]: `app ${name}` }));
     const more = tarOf(layerItems({ 'dir/kept.txt': null, 'dir/new.txt': `second ${name}` }));
@@ -71,7 +74,7 @@ export function randomShape(name: AppName, random: Random): Shape {
 
 /** `source`: the Image's `spec.source`, a flow mapping. `views`: folder of the mount points. */
 export function manifestOf(name: AppName, shape: Shape, source: string, views: string): string {
-  const { format, isVerified, place } = shape;
+  const { format, isVerified, isWritable = false, place } = shape;
   const chain = `format: ${format}, ${format === 'BlockCIM' ? 'merge: true, ' : ''}${isVerified ? 'integrity: Verified, ' : ''}`;
   return `apiVersion: cimlet.dev/v1alpha1
 kind: Image
@@ -86,14 +89,14 @@ spec: {${chain}layers: [{image: ${name}}], retry: {backoff: 100ms}}
 apiVersion: cimlet.dev/v1alpha1
 kind: Mount
 metadata: {name: ${name}}
-spec: {chain: ${name}, path: ${join(views, place)}, retry: {backoff: 100ms}}
+spec: {chain: ${name}, path: ${join(views, place)}, ${isWritable ? 'access: ReadWrite, ' : ''}retry: {backoff: 100ms}}
 `;
 }
 
 /** Makes the folder declare exactly these, each file replaced as editors do. */
 export function declareInFolder(folder: string, views: string, apps: ReadonlyMap<AppName, Shape>): void {
   mkdirSync(folder, { recursive: true });
-  for (const name of FOLDER_APPS) {
+  for (const name of [...FOLDER_APPS, WRITABLE_APP] as const) {
     const file = join(folder, `${name}.yaml`);
     const shape = apps.get(name);
     if (shape === undefined) {

@@ -8,7 +8,15 @@
  */
 
 import { setTimeout as pause } from 'node:timers/promises';
-import { type AppName, FOLDER_APPS, GIT_APPS, isGitApp, randomShape, type Shape } from './apps.ts';
+import {
+  type AppName,
+  FOLDER_APPS,
+  GIT_APPS,
+  isGitApp,
+  randomShape,
+  type Shape,
+  WRITABLE_APP,
+} from './apps.ts';
 import { checkInvariants, checkNothingHeld, findUnrest } from './check.ts';
 import { Random } from './random.ts';
 import { layersOf } from './servers.ts';
@@ -35,6 +43,14 @@ const SHAPES: readonly Shape[] = [
   { format: 'BlockCIM', isVerified: true, version: 2, place: 'a-moved' },
   { format: 'ForkedCIM', isVerified: false, version: 1, place: 'a' },
 ];
+
+const WRITABLE: Shape = {
+  format: 'ForkedCIM',
+  isVerified: false,
+  isWritable: true,
+  version: 1,
+  place: WRITABLE_APP,
+};
 
 /** Rejects with what did not hold, naming seed and round. Leaves nothing behind. */
 export async function runChaos({ transitions, rounds, seed, say }: ChaosOptions): Promise<void> {
@@ -120,18 +136,36 @@ class Chaos {
 
   async dieAt({ state, when }: Transition): Promise<string> {
     const { agent } = this.#world;
+    const turns = await this.#turnsTo(state);
     agent.doom(`${when} ${EFFECTS[state]}`);
-    const declared: string[] = [];
-    for (let turn = 0; turn < SHAPES.length && agent.isRunning; turn++) {
-      const shape = SHAPES[this.#shape++ % SHAPES.length];
-      this.#world.declare('a', shape);
-      declared.push(`${shape?.format} ${shape?.version}`);
+    let declared = '';
+    for (const turn of turns) {
+      if (!agent.isRunning) break;
+      declared = turn();
       await this.#converge();
     }
     if (agent.isRunning) throw new Error(`it never came ${when} ${state}`);
     agent.spare();
     await this.#settle();
-    return `killed on the way to ${declared.at(-1)}`;
+    return `killed on the way to ${declared}`;
+  }
+
+  /** What to declare one after the other until the agent has been in this state; each says what it declares. */
+  async #turnsTo(state: Transition['state']): Promise<(() => string)[]> {
+    if (state !== 'mount.preparing' && state !== 'mount.removing')
+      return SHAPES.map(() => () => {
+        const shape = SHAPES[this.#shape++ % SHAPES.length];
+        this.#world.declare('a', shape);
+        return `${shape?.format} ${shape?.version}`;
+      });
+    const declareWritable = (isWanted: boolean) => {
+      this.#world.declare(WRITABLE_APP, isWanted ? WRITABLE : undefined);
+      return isWanted ? 'a writable mount' : 'none';
+    };
+    const isWanted = state === 'mount.preparing';
+    declareWritable(!isWanted);
+    await this.#settle();
+    return [() => declareWritable(isWanted)];
   }
 
   async round(): Promise<string> {

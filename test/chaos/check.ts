@@ -76,6 +76,11 @@ export async function checkInvariants(world: ChaosWorld): Promise<void> {
     observed.layers.map(({ format, chainId }) => `${format} ${chainId}`),
     [...new Set(needed)],
   );
+  expectSame(
+    'scratches',
+    observed.snapshots.map(({ key }) => key),
+    [...world.apps].filter(([, { isWritable }]) => isWritable).map(([name]) => `mount/${name}`),
+  );
   checkLoopDevices(world);
   checkBlobs(world);
 }

@@ -14,10 +14,9 @@ export const EFFECTS = {
   'merge.removing': 'removeMerge',
   'mount.dismounting': 'dismount',
   'mount.mounting': 'mount',
+  'mount.preparing': 'prepareSnapshot',
+  'mount.removing': 'removeSnapshot',
 } as const;
-
-/** Of writable Mounts, which no app of a chaos run has: the agent isn't killed there. */
-export const NOT_REACHED = ['mount.preparing', 'mount.removing'];
 
 export interface Transition {
   state: keyof typeof EFFECTS;
