@@ -28,6 +28,7 @@ import { dependenciesOf, selectTargets } from './resource-graph.ts';
 import { indexSituation, type Situation } from './situation.ts';
 import { indexSources } from './sources.ts';
 import type { DeclaredSource, Plan, PlannedAction, Reason, ResolvedImage } from './types.ts';
+import { mountSnapshotKey } from './writable-mounts.ts';
 
 export interface PlanInput {
   /** No two declare the same resource. */
@@ -168,11 +169,9 @@ export function planDelete(input: DeleteInput): Plan {
   const actions = planResourceRemovals(removals, reason, situation);
   for (const key of keys) {
     if (situation.resources.has(key)) continue;
-    const stray = key.startsWith('Mount/')
-      ? situation.mounts.get(mountVolumeGuid(key.slice('Mount/'.length)))
-      : undefined;
+    const stray = dismissStray(key, situation, reason);
     if (stray === undefined) notes.push({ key, message: 'not applied on this host: nothing to delete' });
-    else actions.push(dismissStray(key, stray, reason));
+    else actions.push(stray);
   }
   return finishPlan({
     mode: 'delete',
@@ -185,23 +184,35 @@ export function planDelete(input: DeleteInput): Plan {
   });
 }
 
-/** A view the host knows as ours although the state database doesn't. */
+/** A view, or a scratch, that the host knows as a Mount's although the state database doesn't; undefined when it has neither. */
 function dismissStray(
   key: ResourceKey,
-  stray: { volumeGuid: VolumeGuid; path: string },
+  { mounts, scratches }: Situation,
   reason: Reason,
-): PlannedAction {
+): PlannedAction | undefined {
+  if (!key.startsWith('Mount/')) return undefined;
+  const name = key.slice('Mount/'.length);
+  const volumeGuid = mountVolumeGuid(name);
+  const snapshot = mountSnapshotKey(name);
+  const view = mounts.get(volumeGuid);
+  const hasScratch = scratches.has(snapshot);
+  if (view === undefined && !hasScratch) return undefined;
   return {
     id: key,
     kind: 'Mount',
-    name: key.slice('Mount/'.length),
+    name,
     verb: 'delete',
     drift: false,
     reasons: [reason],
     bytes: 0,
-    detail: stray.path,
+    detail: view?.path ?? 'its scratch alone',
     dependsOn: [],
-    work: { do: 'dismountView', volumeGuid: stray.volumeGuid, path: stray.path },
+    work: {
+      do: 'dismountView',
+      volumeGuid,
+      path: view?.path ?? '',
+      ...(hasScratch ? { snapshot } : {}),
+    },
   };
 }
 

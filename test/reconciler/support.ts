@@ -98,7 +98,7 @@ export interface World {
   killAt(method: EffectName, stage: 'before' | 'after', call: number): void;
   isDead: boolean;
   /** A new process on the same host and root. */
-  restart(): void;
+  restart(options?: { /** As when its file is gone. */ isStateLost?: boolean }): void;
   close(): void;
 }
 
@@ -165,8 +165,10 @@ export function openWorld(options: MemoryHostOptions & { fetchLayer?: FetchLayer
     killAt: (method: EffectName, stage: 'before' | 'after', call: number) => {
       death = { method, stage, calls: call };
     },
-    restart: () => {
+    restart: ({ isStateLost = false } = {}) => {
       if (!world.isDead) world.state.close();
+      if (isStateLost)
+        for (const end of ['', '-wal', '-shm']) rmSync(join(root, `state.db${end}`), { force: true });
       death = undefined;
       world.isDead = false;
       world.state = openState(root, { readOnly: false });

@@ -102,6 +102,20 @@ describe('a writable Mount', () => {
     expect(written()).toBe('kept');
   });
 
+  it.each([
+    ['mounted', false],
+    ['dismounted', true],
+  ])('goes with its scratch by name when the records are lost, %s', async (_, isDismounted) => {
+    await world.apply([...BASE, writable()]);
+    const [mounted] = (await world.host.observe({ signal: new AbortController().signal })).mounts;
+    if (isDismounted) world.host.dropMount(mounted!.volumeGuid);
+    world.restart({ isStateLost: true });
+    expect(world.state.records().resources).toEqual([]);
+    expect(await world.remove('Mount/app')).toMatchObject({ failed: [] });
+    const { mounts, snapshots } = await world.host.observe({ signal: new AbortController().signal });
+    expect([mounts, snapshots]).toEqual([[], []]);
+  });
+
   it('goes with its scratch by name', async () => {
     await world.apply([...BASE, writable()]);
     await world.remove('Mount/app');
