@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeOciLayout } from '../src/images/layout-writer.ts';
 import { TarWriter } from '../src/tar/tar-writer.ts';
+import { cut, sizeOf } from './windows-layer.ts';
 
 export const LAYERS = 8;
 export const LAYER_BYTES = 125_000_000;
@@ -21,7 +22,7 @@ export async function writeNoise(layout: string): Promise<void> {
 }
 
 /**
- * Layers of files as in Windows' own tree, compressed by gzip, made of slices of Node's binary. The same layers twice:
+ * Layers of files as large as in Windows' own tree, compressed by gzip. The same layers twice:
  * `v1` is an image for Windows, `linux` one that others agree to unpack here.
  */
 export async function writeFiles(layout: string): Promise<void> {
@@ -72,23 +73,11 @@ function* layerOf(binary: Buffer, layer: number): Generator<Uint8Array> {
     if (index % 200 === 0) folder(`Files/Windows/component-${layer}-${index / 200}/`);
     const name = `Files/Windows/component-${layer}-${Math.floor(index / 200)}/file ${index}.dll`;
     const size = sizeOf(index);
-    const start = ((index + 10_000 * layer) * 104_729) % (binary.length - size);
-    const data = Buffer.from(binary.subarray(start, start + size));
-    data.writeUInt32LE(index + 10_000 * layer, 0);
     tar.entry({ name, type: 'file', mode: 0o644, size });
-    tar.data(data);
+    tar.data(cut(binary, index + 10_000 * layer, size));
     written += size;
     yield* pieces.splice(0);
   }
   tar.finish();
   yield* pieces;
-}
-
-/** Of a hundred files fifty are below a page, forty around 22 KB, nine up to 200 KB, one 4 MB. */
-function sizeOf(index: number): number {
-  const kind = index % 100;
-  const spread = (index * 7919) % 10_007;
-  if (kind < 50) return 400 + Math.floor(spread * 0.33);
-  if (kind < 90) return 4_200 + Math.floor(spread * 3.5);
-  return kind < 99 ? 30_000 + spread * 17 : 4_000_000;
 }

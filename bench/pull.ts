@@ -9,13 +9,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { measureNode, runPipeline } from './child.ts';
 import { hasContainerd, startContainerd } from './containerd.ts';
+import { installProgram } from './installed.ts';
 import { LAYER_BYTES, LAYERS, writeFiles, writeNoise } from './pull-image.ts';
 import { type BenchRegistry, pushLayout, startRegistry } from './registry.ts';
 import { report, runsWanted } from './report.ts';
 
 const LABEL = `${(LAYERS * LAYER_BYTES) / 1e6} MB, ${LAYERS} layers`;
 const CHILD = fileURLToPath(new URL('./pull-child.ts', import.meta.url));
-const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 
 export async function run(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'cimlet-bench-pull-'));
@@ -59,12 +59,13 @@ async function unpacked(directory: string, registry: BenchRegistry): Promise<voi
   await writeFiles(layout);
   for (const tag of ['v1', 'linux']) pushLayout(layout, tag, `${image}:${tag}`);
   rmSync(layout, { recursive: true });
+  const program = installProgram(join(directory, 'installed'));
   const manifest = join(directory, 'image.yaml');
   writeFileSync(manifest, manifestOf(`${image}:v1`));
   const target = join(directory, 'unpacked');
   const apply = ['apply', '-f', manifest, '--yes', '--root', target];
   const runs = await inTurns(target, {
-    own: () => measureNode(MAIN, [...apply, '--registry-config', registry.configPath]),
+    own: () => measureNode(program, [...apply, '--registry-config', registry.configPath]),
     umoci: () =>
       timed(() =>
         runPipeline(

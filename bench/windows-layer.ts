@@ -75,7 +75,8 @@ function makeDescriptor(number: number): Buffer {
   return encoded;
 }
 
-function sizeOf(index: number): number {
+/** Of a hundred files fifty are below a page, forty around 22 KB, ten up to 200 KB, as in Windows' own tree. */
+export function sizeOf(index: number): number {
   const kind = index % 100;
   const spread = (index * 7919) % 10_007;
   if (kind < 50) return 400 + Math.floor(spread * 0.33);
@@ -84,7 +85,7 @@ function sizeOf(index: number): number {
 }
 
 /** A slice of real bytes that no other file has. */
-function cut(binary: Buffer, index: number, length: number): Buffer {
+export function cut(binary: Buffer, index: number, length: number): Buffer {
   const start = (index * 104_729) % (binary.length - length);
   const slice = Buffer.from(binary.subarray(start, start + length));
   slice.writeUInt32LE(index, 0);
