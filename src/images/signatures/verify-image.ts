@@ -61,7 +61,11 @@ async function byCosign(
   const keys = await Promise.all(files.map((file) => readKey(file, baseDirectory)));
   const { loadTrustedRoot } = await import('./keyless.ts');
   const file = trustedRoot === undefined ? undefined : resolve(baseDirectory, trustedRoot);
-  return verifyCosign(signatures, { keys, identities, root: () => loadTrustedRoot(file, cacheDirectory) });
+  return verifyCosign(signatures, {
+    keys,
+    identities,
+    root: () => loadTrustedRoot(file, { cacheDirectory }),
+  });
 }
 
 async function byNotation(
