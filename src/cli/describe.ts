@@ -155,6 +155,7 @@ export function describeSnapshot(
     ['Root hash', status.rootHash],
     ['VHD footer', status.vhdFooter === true ? 'yes' : undefined],
     ['Made for', status.neededBy],
+    ['Name', status.name],
     ['Committed', status.committedAt],
   ];
   const faults = status.faults.map(({ code, message }) => `${code}: ${message}`);

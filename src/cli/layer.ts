@@ -129,6 +129,14 @@ function addRemove(layer: Command, context: CliContext): void {
 function refuseUsed({ chainId, format }: LayerRef, { snapshots }: Status): void {
   const known = snapshots.find((each) => each.chainId === chainId && each.format === format);
   if (known === undefined || known.state === 'unrecorded') return;
+  if (known.name !== undefined)
+    throw new CimletError(
+      'failed-precondition',
+      `remove layer ${chainId}: it is the snapshot ${known.name}`,
+      {
+        hint: `cimlet snapshot rm ${known.name}`,
+      },
+    );
   const user = known.neededBy === undefined ? '' : ` for ${known.neededBy}`;
   throw new CimletError('failed-precondition', `remove layer ${chainId}: it was made${user}`, {
     hint: 'change the manifests and apply, or delete the resource: the layer goes when nothing needs it',

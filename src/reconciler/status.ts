@@ -33,6 +33,8 @@ export interface SnapshotStatus {
   vhdFooter?: boolean | undefined;
   faults: ObservedLayer['faults'];
   neededBy?: ResourceKey | undefined;
+  /** That somebody committed it by (`cimlet snapshot commit`). */
+  name?: string | undefined;
   createdAt?: string | undefined;
   committedAt?: string | undefined;
 }
@@ -61,9 +63,12 @@ export function mergeStatus(records: StateRecords, observed: HostState, now: str
     };
   });
   const recorded = new Set(records.snapshots.map(snapshotId));
+  const names = namesOfLayers(records.names);
   const snapshots = [
     ...records.snapshots.map((record) => statusOfRecord(record, layers.get(snapshotId(record)))),
-    ...observed.layers.filter((layer) => !recorded.has(snapshotId(layer))).map(statusOfStranger),
+    ...observed.layers
+      .filter((layer) => !recorded.has(snapshotId(layer)))
+      .map((layer) => statusOfUnrecorded(layer, names.get(snapshotId(layer)))),
   ];
   return { host: observed, resources, snapshots };
 }
@@ -139,8 +144,22 @@ function statusOfRecord(record: SnapshotRecord, layer: ObservedLayer | undefined
   };
 }
 
-function statusOfStranger(layer: ObservedLayer): SnapshotStatus {
+/** What somebody called the layers that they committed; of several names the first. */
+function namesOfLayers(named: StateRecords['names']): ReadonlyMap<string, string> {
+  const names = new Map<string, string>();
+  for (const { name, kind, state, chain, format } of named) {
+    const chainId = chain.at(-1);
+    if (kind !== 'committed' || state !== 'ready' || chainId === undefined) continue;
+    const id = snapshotId({ chainId, format });
+    if (!names.has(id)) names.set(id, name);
+  }
+  return names;
+}
+
+/** Of no resource's making: a snapshot that somebody committed and gave a name, or a stranger. */
+function statusOfUnrecorded(layer: ObservedLayer, name: string | undefined): SnapshotStatus {
   const { chainId, format, diffId, parent, bytes, files, builder, rootHash, vhdFooter, faults } = layer;
   const facts = { chainId, format, diffId, parent, bytes, files, builder, rootHash, vhdFooter, faults };
-  return { ...facts, state: 'unrecorded' };
+  if (name === undefined) return { ...facts, state: 'unrecorded' };
+  return { ...facts, name, state: faults.length > 0 ? 'damaged' : 'committed' };
 }

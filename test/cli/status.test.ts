@@ -4,10 +4,18 @@ import { parseWanted, selectItems } from '../../src/cli/find-status.ts';
 import { itemTable } from '../../src/cli/render-items.ts';
 import { createPaint } from '../../src/cli/text.ts';
 import { capabilityTable } from '../../src/hosts/capability.ts';
-import type { DiffId, Digest, HostState, ObservedLayer, ObservedMount } from '../../src/hosts/host.ts';
+import type {
+  ChainId,
+  DiffId,
+  Digest,
+  HostState,
+  ObservedLayer,
+  ObservedMount,
+} from '../../src/hosts/host.ts';
 import { mountVolumeGuid } from '../../src/hosts/identity.ts';
 import { mergeStatus } from '../../src/reconciler/status.ts';
 import { itemsOf } from '../../src/server/items.ts';
+import type { NamedSnapshot } from '../../src/state/named-snapshots.ts';
 import type { ResourceRecord, SnapshotRecord, StateRecords } from '../../src/state/records.ts';
 import { chainIds } from './plans.ts';
 
@@ -151,6 +159,31 @@ describe('what was applied, held against the host, in one word', () => {
       { ready: 'False', reason: 'Damaged', message: 'region is short' },
       { ready: 'False', reason: 'Interrupted', message: '' },
       { ready: 'Unknown', reason: 'Unrecorded', message: '' },
+    ]);
+  });
+});
+
+describe('a layer that somebody committed as a snapshot', () => {
+  const named = (chain: ChainId[], more: Partial<NamedSnapshot> = {}): NamedSnapshot => ({
+    name: 'tools',
+    kind: 'committed',
+    format: 'ForkedCIM',
+    chain,
+    labels: {},
+    state: 'ready',
+    createdAt: '',
+    updatedAt: '',
+    ...more,
+  });
+
+  test('is committed by that name', () => {
+    const names = [named([base, top]), named([base], { name: 'half', state: 'committing' })];
+    const layers = [layer(base), layer(top), layer(chainIds[2]!, [])];
+    const { snapshots } = statusAt({ ...records, snapshots: [], names }, hostState({ layers }));
+    expect(snapshots.map(({ status: { state, name } }) => [state, name])).toEqual([
+      ['unrecorded', undefined],
+      ['committed', 'tools'],
+      ['unrecorded', undefined],
     ]);
   });
 });

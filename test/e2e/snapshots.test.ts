@@ -118,6 +118,9 @@ describe.runIf(writable)('snapshots by hand', () => {
     ]);
     const { stdout: made } = await cimlet(world, 'snapshot', 'commit', 'base', 'work', '--label', 'team=b');
     expect(made).toMatch(/^base: \w+ layer sha256:[0-9a-f]{64}$/m);
+    const chainId = made.trim().slice(-71);
+    const refused = await expectProgram(['layer', 'remove', chainId, '--root', world.root], 1);
+    expect(refused.stderr).toContain('it is the snapshot base\nhint: cimlet snapshot rm base');
     await cimlet(world, 'snapshot', 'view', 'look', '--parent', 'base');
     await cimlet(world, 'snapshot', 'label', 'look', 'x=1');
     const { stdout: list } = await cimlet(world, 'snapshot', 'ls');
