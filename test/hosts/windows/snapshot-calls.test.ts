@@ -23,6 +23,7 @@ it.runIf(canRunWindows())(
       expect(calls('prepare ForkedCIM')).toEqual([
         'CreateVirtualDisk',
         'HcsFormatWritableLayerVhd',
+        'HcsGrantVmGroupAccess',
         'ExpandSandboxSize',
         'OpenVirtualDisk',
         'AttachVirtualDisk',
