@@ -1,7 +1,7 @@
 /** One action: its machine, with effects that record the intent before the host is touched and the fact after. */
 
 import { isErrorCode } from '../errors.ts';
-import type { LayerRef } from '../hosts/host.ts';
+import type { EffectContext, LayerRef, Progress } from '../hosts/host.ts';
 import { createMergeMachine } from '../machines/merge-machine.ts';
 import { createMountMachine } from '../machines/mount-machine.ts';
 import { createSnapshotMachine } from '../machines/snapshot-machine.ts';
@@ -57,7 +57,7 @@ async function buildLayer(
       const { chainId, format, diffId, parents } = wanted;
       state.intendSnapshot({ chainId, format, diffId, parent: parents.at(-1), neededBy: action.neededBy });
       return attempt(context, `unpack layer ${chainId}`, async (effect) => {
-        await context.fetchLayer(wanted.blob, effect);
+        await context.fetchLayer(wanted.blob, { ...effect, progress: ifMissing(effect) });
         try {
           return await host.unpackLayer(wanted, effect);
         } catch (error) {
@@ -78,6 +78,13 @@ async function buildLayer(
   });
   const observed = action.verb === 'create' ? 'absent' : 'drifted';
   await drive(machine, { goal: { state: 'committed', request }, observed, retry: context.retry }, context);
+}
+
+/** A blob that is here by now, as it mostly is, is nothing to tell of. */
+function ifMissing({ progress }: EffectContext): (now: Progress) => void {
+  return (now) => {
+    if (now.done < now.total) progress?.(now);
+  };
 }
 
 async function removeLayer(work: WorkOf<'removeLayer'>, context: PerformContext): Promise<void> {
