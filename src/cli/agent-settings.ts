@@ -20,7 +20,7 @@ export interface AgentSettings {
   tcp: ServerOptions['tcp'];
   hooks: Map<string, Hook>;
   receivers: Receiver[];
-  /** Closed by whoever opened the settings. */
+  /** Nothing is open of one before it is looked at; then whoever does closes it. */
   sources: FollowedSource[];
 }
 

@@ -84,7 +84,8 @@ interface Run {
   service: ServiceProcess | undefined;
 }
 
-async function run({ context, options, loaded, log, service }: Run): Promise<void> {
+async function run(running: Run): Promise<void> {
+  const { context, options, loaded, log, service } = running;
   const deadlineMs = timerMs(options.stopTimeout);
   const settings = await openSettings(loaded, options.root);
   const onDeadline = () => {
@@ -92,7 +93,6 @@ async function run({ context, options, loaded, log, service }: Run): Promise<voi
     service?.end(1);
     process.exit(1);
   };
-  const open = (root: string) => openOwnState(root, log);
   const work = async (session: Session) => {
     const interruption = listenForInterruption((message) => {
       log.info({}, message);
@@ -100,16 +100,13 @@ async function run({ context, options, loaded, log, service }: Run): Promise<voi
       setTimeout(onDeadline, deadlineMs).unref();
     }, service?.signal);
     try {
-      await serve({ context, options, loaded, log, service }, session, settings, interruption.signal);
+      await serve(running, session, settings, interruption.signal);
     } finally {
       interruption.stop();
+      await Promise.all(settings.sources.map(({ source }) => source.close()));
     }
   };
-  try {
-    await withWriter(context, options, 'agent', work, open);
-  } finally {
-    await Promise.all(settings.sources.map(({ source }) => source.close()));
-  }
+  await withWriter(context, options, 'agent', work, (root) => openOwnState(root, log));
 }
 
 async function serve(

@@ -136,6 +136,5 @@ async function refuseUnusable(
   const { services } = context;
   services.openHost(options.host, options.root);
   services.agentAddress(options.root);
-  const { sources } = await openSettings(loaded, options.root);
-  await Promise.all(sources.map(({ source }) => source.close()));
+  await openSettings(loaded, options.root);
 }

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { LogFile } from '../../src/agent/log-file.ts';
 import { unmountBelow } from '../support/mounts.ts';
+import { runProgram } from '../support/program.ts';
 import { isRoot, requireOrSkip } from '../support/requirements.ts';
 
 let folder: string;
@@ -72,5 +73,14 @@ test.runIf(requireOrSkip('root', isRoot))('a full disk loses lines, and says how
     'first',
     expect.stringContaining('2 lines could not be written here') as unknown,
     'last',
+  ]);
+});
+
+test('what keeps the agent from starting is in its log, where a service leaves it', async () => {
+  const log = join(folder, 'logs/agent.log');
+  const { code } = await runProgram(['agent', '--config', join(folder, 'none.yaml'), '--log-file', log]);
+  expect(code).toBe(1);
+  expect(linesOf(log).map((line) => JSON.parse(line) as object)).toMatchObject([
+    { level: 60, code: 'not-found', msg: expect.stringContaining('none.yaml') as unknown },
   ]);
 });
