@@ -1,5 +1,6 @@
 /** Loop devices: a regular file as a block device. https://man7.org/linux/man-pages/man4/loop.4.html */
 
+import { existsSync } from 'node:fs';
 import { type FileHandle, open, readdir, readFile, realpath } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { CimletError, classify } from '../../errors.ts';
@@ -28,7 +29,7 @@ export interface LoopDevice {
 
 /**
  * Attaches a file, read-only unless `writable`, to a free loop device that detaches by itself after its last use. `access-denied`
- * for who may not open loop devices, `unsupported-host` where there are none, `busy` when none stays free long enough.
+ * for who may not open loop devices, `unsupported-host` where there are none, `busy` when none is free, or stays so long enough.
  */
 export async function attachLoop(
   file: string,
@@ -90,6 +91,11 @@ async function openFree(operation: string, writable: boolean): Promise<{ path: s
     const number = await ioctl(control.fd, LOOP_CTL_GET_FREE, null);
     if (number < 0) throw systemError(operation, -number);
     const path = `/dev/loop${number}`;
+    // Without devtmpfs, as in most containers, there are only those that were made beforehand.
+    if (number > 0 && !existsSync(path))
+      throw new CimletError('busy', `${operation}: all loop devices are in use, and there is no ${path}`, {
+        hint: 'detach one (losetup -a lists them), or provide more of /dev/loop*',
+      });
     return { path, handle: await openOr(path, operation, writable) };
   } finally {
     await control.close();

@@ -1,7 +1,11 @@
+import { execFileSync } from 'node:child_process';
 import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { attachLoop } from '../../../src/native/linux/loop.ts';
 import { canLoop, Workshop } from '../../erofs/mounts.ts';
+import { hasTool, requireOrSkip } from '../../support/requirements.ts';
+
+const hasUnshare = requireOrSkip('unshare', hasTool('unshare'));
 
 let shop: Workshop;
 beforeEach(() => {
@@ -25,6 +29,28 @@ describe.runIf(canLoop)('a loop device', () => {
     } finally {
       await device.close();
     }
+    expect(shop.leftovers()).toEqual([]);
+  });
+
+  it.runIf(hasUnshare)('is refused for as long as all are in use, where no more can be made', () => {
+    // A /dev as containers have it: the first device is there, and in use.
+    const dev = `mount -t tmpfs none /dev; mknod /dev/loop-control c 10 237; mknod /dev/null c 1 3; mknod /dev/loop0 b 7 0`;
+    const attach = `
+      const { attachLoop } = await import(${JSON.stringify(new URL('../../../src/native/linux/loop.ts', import.meta.url).href)});
+      const devices = [];
+      try {
+        for (;;) devices.push(await attachLoop(process.argv[1]));
+      } catch (error) {
+        console.log(error.code, error.message);
+      }
+      for (const device of devices) await device.close();`;
+    const node = [process.execPath, '--disable-warning=ExperimentalWarning', '--input-type=module', '-e'];
+    const said = execFileSync(
+      'unshare',
+      ['-m', 'sh', '-c', `${dev}; exec "$@"`, 'sh', ...node, attach, shop.at('disk')],
+      { encoding: 'utf8' },
+    );
+    expect(said).toMatch(/^busy .*all loop devices are in use, and there is no \/dev\/loop\d+$/m);
     expect(shop.leftovers()).toEqual([]);
   });
 
