@@ -8,14 +8,12 @@ import { text } from 'node:stream/consumers';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Agent } from '../../src/agent/agent.ts';
 import { mountVolumeGuid } from '../../src/hosts/identity.ts';
 import { BLOCK_CAPABILITIES } from '../../src/hosts/memory/memory-host.ts';
 import { agentSocket } from '../../src/server/address.ts';
 import { readOperations } from '../../src/server/contract.ts';
-import { AgentServer } from '../../src/server/server.ts';
-import { createFolderSource } from '../../src/sources/folder-source.ts';
 import { openWorld, type World } from '../reconciler/support.ts';
+import { serveAgent } from './served-agent.ts';
 
 const SCHEMAS = resolve(import.meta.dirname, '../../schemas');
 const BASE = 'https://cimlet.dev/schemas/v1alpha1/';
@@ -98,43 +96,15 @@ beforeAll(async () => {
   writeFileSync(join(root, 'all.yaml'), MANIFESTS);
   world = openWorld({ capabilities: BLOCK_CAPABILITIES });
   world.images.set('app', 'ab');
-  const { engine, state } = world;
-  const stopping = new AbortController();
-  const settled = Promise.withResolvers<void>();
-  const nothing = () => undefined;
-  const log = { debug: nothing, info: nothing, warn: nothing, error: nothing };
-  const source = createFolderSource(
-    { name: 'here', folder: { path: root, include: ['*.yaml'] } },
-    { cacheDirectory: join(root, 'cache'), baseDirectory: root },
-  );
   const hooks = new Map([
     ['here', { provider: 'GitLab' as const, secret: async () => 'between us', ref: { branch: 'main' } }],
   ]);
-  const server = new AgentServer({ engine, state, version: '1.2.3', socket: agentSocket(root), hooks, log });
-  const agent = new Agent({
-    engine,
-    state,
-    sources: [{ source, id: 'here', prune: true, isSuspended: false }],
-    resyncMs: 60_000,
-    largestPrune: 0.5,
-    log,
-    onEvent: (event) => server.onEvent(event),
-    onRound: (round) => {
-      server.onRound(round);
-      settled.resolve();
-    },
-  });
-  await server.open(agent);
-  const ended = agent.run(stopping.signal);
+  const endAgent = await serveAgent(root, world, { hooks });
   end = async () => {
-    stopping.abort();
-    await ended;
-    await server.close();
-    await source.close();
+    await endAgent();
     world.close();
     rmSync(root, { recursive: true, force: true });
   };
-  await Promise.race([settled.promise, ended]);
   world.host.dropMount(mountVolumeGuid('merged'));
 });
 afterAll(() => end());

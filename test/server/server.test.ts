@@ -6,13 +6,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Agent } from '../../src/agent/agent.ts';
 import { connectAgent } from '../../src/cli/agent-client.ts';
 import { mountVolumeGuid } from '../../src/hosts/identity.ts';
 import { agentSocket } from '../../src/server/address.ts';
-import { AgentServer, type ServerOptions } from '../../src/server/server.ts';
-import { createFolderSource } from '../../src/sources/folder-source.ts';
+import type { ServerOptions } from '../../src/server/server.ts';
 import { openWorld, type World } from '../reconciler/support.ts';
+import { serveAgent } from './served-agent.ts';
 
 const MANIFEST = `
 apiVersion: cimlet.dev/v1alpha1
@@ -29,7 +28,6 @@ spec: {image: app, path: /mnt/app}
 let root: string;
 let world: World;
 let end: () => Promise<void>;
-let server: AgentServer;
 /** Logged. */
 let errors: string[];
 beforeEach(() => {
@@ -47,39 +45,7 @@ afterEach(async () => {
 
 /** Runs an agent with its API; resolves when its first round is over. */
 async function start(tcp?: ServerOptions['tcp']): Promise<void> {
-  const { engine, state } = world;
-  const stopping = new AbortController();
-  const first = Promise.withResolvers<void>();
-  const source = createFolderSource(
-    { name: 'here', folder: { path: root, include: ['*.yaml'] } },
-    { cacheDirectory: join(root, 'cache'), baseDirectory: root },
-  );
-  const nothing = () => undefined;
-  const error = (_fields: object, message: string) => void errors.push(message);
-  const log = { debug: nothing, info: nothing, warn: nothing, error };
-  server = new AgentServer({ engine, state, version: '1.2.3', socket: agentSocket(root), tcp, log });
-  const agent = new Agent({
-    engine,
-    state,
-    sources: [{ source, id: 'here', prune: true, isSuspended: false }],
-    resyncMs: 60_000,
-    largestPrune: 0.5,
-    log,
-    onEvent: (event) => server.onEvent(event),
-    onRound: (round) => {
-      server.onRound(round);
-      first.resolve();
-    },
-  });
-  await server.open(agent);
-  const ended = agent.run(stopping.signal);
-  end = async () => {
-    stopping.abort();
-    await ended;
-    await server.close();
-    await source.close();
-  };
-  await Promise.race([first.promise, ended]);
+  end = await serveAgent(root, world, { tcp }, (message) => errors.push(message));
 }
 
 async function client() {

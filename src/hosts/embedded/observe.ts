@@ -31,6 +31,7 @@ import {
 import { recordedView } from '../mount-records.ts';
 import { sizeOf, Turns } from '../quick-look.ts';
 import { type LayerRecord, type MergeRecord, type StoredFile, sourceIdentity } from '../records.ts';
+import type { Running } from '../run-effect.ts';
 import { parseSnapshotFolder, type SnapshotRecord } from '../snapshot-records.ts';
 import { layerBuilder, MERGE_BUILDER } from './builders.ts';
 import { damageFaults } from './damage.ts';
@@ -39,13 +40,6 @@ import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf } from './own-mounts.ts';
 import { holdsScratch, isInUse, mountsBelow } from './scratch.ts';
 import { layerSealFaults, mergeSealFaults } from './seal-faults.ts';
-
-/** What the host itself is doing right now, which therefore isn't left over. */
-export interface Running {
-  /** Names of snapshots' folders. */
-  folders: ReadonlySet<string>;
-  volumeGuids: ReadonlySet<VolumeGuid>;
-}
 
 /** All that is recorded under a root. */
 export interface Records {

@@ -4,6 +4,7 @@ import { lstat, readdir, readlink, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
 import { backingFile } from '../../native/linux/loop.ts';
+import { foreignStateOf } from '../foreign-path.ts';
 import type { ObservedMount, PathState } from '../host.ts';
 import type { MountRecord } from '../mount-records.ts';
 import { type MountInfoEntry, topMountAt } from './mount-info.ts';
@@ -48,22 +49,7 @@ export async function pathStateOf(
   const mount = topMountAt(table, await realLocation(path));
   if (mount !== undefined)
     return { kind: 'foreign-mount', detail: `${mount.type} file system of ${mount.source}` };
-  try {
-    const stats = await lstat(path);
-    if (stats.isSymbolicLink())
-      return { kind: 'symlink', detail: `a symbolic link to ${await readlink(path)}` };
-    if (!stats.isDirectory()) return { kind: 'file', detail: `a file of ${stats.size} bytes` };
-    const entries = await readdir(path);
-    return entries.length === 0
-      ? { kind: 'empty-directory' }
-      : { kind: 'directory', detail: `a directory holding ${entries.length} entries` };
-  } catch (error) {
-    const classified = classify(error, `look at ${path}`);
-    if (isErrorCode(classified, 'not-found')) return { kind: 'absent' };
-    if (isErrorCode(classified, 'access-denied', 'failed-precondition'))
-      return { kind: 'unreadable', detail: classified.message };
-    throw classified;
-  }
+  return foreignStateOf(path);
 }
 
 /** Whether an extracted view's link is there, though what it leads to may be gone. */

@@ -1,28 +1,21 @@
 /** What the host does at the moment: one effect for each folder, and for each mount and path, at a time. */
 
-import { classify } from '../../errors.ts';
-import { throwIfAborted } from '../abort.ts';
-import type { EffectContext, MountRequest, VolumeGuid } from '../host.ts';
+import type { EffectContext, MountRequest } from '../host.ts';
 import type { KeyedLock } from '../keyed-lock.ts';
+import { type Explain, type Running, runEffect } from '../run-effect.ts';
 import { unlessHung } from './hung-effects.ts';
 import { foldPath } from './mount-paths.ts';
 import type { SlowCalls } from './slow-calls.ts';
 
 export class Effects {
-  /** Known to `observe`, for which it isn't left over. */
-  readonly running = { folders: new Set<string>(), volumeGuids: new Set<VolumeGuid>() };
+  readonly running: Running = { folders: new Set(), volumeGuids: new Set() };
   readonly #locks: KeyedLock;
-  readonly #explain: (error: unknown) => Promise<unknown>;
+  readonly #explain: Explain;
   readonly #slowCalls: SlowCalls;
   readonly #patience: number | undefined;
 
-  /** `explain` gives the error to throw for one that an effect threw; `patience` is that of `unlessHung`. */
-  constructor(
-    locks: KeyedLock,
-    slowCalls: SlowCalls,
-    explain: (error: unknown) => Promise<unknown>,
-    patience?: number,
-  ) {
+  /** `patience` is that of `unlessHung`. */
+  constructor(locks: KeyedLock, slowCalls: SlowCalls, explain: Explain, patience?: number) {
     this.#locks = locks;
     this.#slowCalls = slowCalls;
     this.#explain = explain;
@@ -60,14 +53,8 @@ export class Effects {
     operation: string,
     effect: () => Promise<T>,
   ): Promise<T> {
-    throwIfAborted(context.signal, operation);
-    running.add(key);
-    try {
-      return await this.#slowCalls.during(operation, context, effect);
-    } catch (error) {
-      throw await this.#explain(classify(error, operation));
-    } finally {
-      running.delete(key);
-    }
+    return runEffect(running, key, { context, operation, explain: this.#explain }, () =>
+      this.#slowCalls.during(operation, context, effect),
+    );
   }
 }

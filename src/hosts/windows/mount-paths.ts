@@ -1,10 +1,9 @@
-/** Paths that views are shown at, as Windows compares them, and what is there. */
+/** Paths that views are shown at, as Windows compares them. */
 
-import { lstat, readdir, readlink, realpath } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import { foldName } from '../../layers/layer-tree.ts';
-import type { PathState } from '../host.ts';
 
 /** The form in which paths are compared. */
 export function foldPath(path: string): string {
@@ -28,26 +27,6 @@ export async function checkMountPath(path: string, root: string): Promise<void> 
 /** `\\?\C:\x` is `C:\x`. */
 export function withoutNamespace(path: string): string {
   return path.replace(/^\\\\[?.]\\(?=[a-z]:\\)/i, '');
-}
-
-/** What is at a path that is none of ours. */
-export async function foreignStateOf(path: string): Promise<PathState> {
-  try {
-    const stats = await lstat(path);
-    if (stats.isSymbolicLink())
-      return { kind: 'symlink', detail: `a symbolic link or mount point to ${await readlink(path)}` };
-    if (!stats.isDirectory()) return { kind: 'file', detail: `a file of ${stats.size} bytes` };
-    const entries = await readdir(path);
-    return entries.length === 0
-      ? { kind: 'empty-directory' }
-      : { kind: 'directory', detail: `a directory holding ${entries.length} entries` };
-  } catch (error) {
-    const classified = classify(error, `look at ${path}`);
-    if (isErrorCode(classified, 'not-found')) return { kind: 'absent' };
-    if (isErrorCode(classified, 'access-denied', 'failed-precondition', 'busy'))
-      return { kind: 'unreadable', detail: classified.message };
-    throw classified;
-  }
 }
 
 export function isWithin(path: string, directory: string): boolean {

@@ -16,6 +16,7 @@ import { lowerVolumeGuid } from '../identity.ts';
 import { layerFolder, mergeFolder, parseFolderName } from '../layout.ts';
 import { type MountRecord, recordedView } from '../mount-records.ts';
 import { readLayerRecords, readMergeRecords } from '../records.ts';
+import type { Running } from '../run-effect.ts';
 import { isForkedFile } from './cim-paths.ts';
 import { exportLeftovers } from './export-layers.ts';
 import { hcsStorageOf } from './hcs-storage.ts';
@@ -27,13 +28,6 @@ import { lookAtView, type Sight } from './view-state.ts';
 import type { Gallery } from './views.ts';
 import { isMounted } from './volumes.ts';
 import { viewScratchLeftovers } from './wcifs-scratch.ts';
-
-/** What the host itself is doing right now, which therefore isn't left over. */
-export interface Running {
-  /** Names of snapshots' folders. */
-  folders: ReadonlySet<string>;
-  volumeGuids: ReadonlySet<VolumeGuid>;
-}
 
 /** Something left over, and the volume it is when it is one. */
 export interface FoundLeftover extends Leftover {

@@ -4,10 +4,11 @@ import { join, resolve } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import type { BindFilter } from '../../native/windows/bindfltapi.ts';
 import type { Kernel32 } from '../../native/windows/kernel32.ts';
+import { foreignStateOf } from '../foreign-path.ts';
 import type { MountRequest, ObservedMount, PathState } from '../host.ts';
 import type { MountRecord } from '../mount-records.ts';
 import { isMadeAt } from './covered.ts';
-import { foldPath, foreignStateOf } from './mount-paths.ts';
+import { foldPath } from './mount-paths.ts';
 import type { Scratches } from './scratches.ts';
 import type { VmAttachments } from './vm-attachments.ts';
 import { filesOf, identityOf, isMounted } from './volumes.ts';
@@ -94,5 +95,5 @@ export async function pathStateOf(
       return { kind: 'own-mount', detail: `our view of ${record.request.chain.at(-1)}` };
     if (state === 'covered') return { kind: 'foreign-mount', detail: message };
   }
-  return foreignStateOf(path);
+  return foreignStateOf(path, 'a symbolic link or mount point');
 }
