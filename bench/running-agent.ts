@@ -2,12 +2,14 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 /** Built if `npm run build` was run, else from sources, which takes some 30 MiB more. */
-const PROGRAM = fileURLToPath(new URL('../bin/cimlet.cjs', import.meta.url));
+export const PROGRAM = fileURLToPath(new URL('../bin/cimlet.cjs', import.meta.url));
 
 export interface LogLine {
   msg: string;
@@ -63,16 +65,20 @@ export class RunningAgent {
     await this.until(({ msg }) => msg === 'round done');
   }
 
-  /** What it said so far is not waited for. */
-  forget(): void {
-    this.#lines.length = 0;
-  }
-
   /** User and system time so far. */
   cpuSeconds(): number {
     const fields = this.#read('stat').split(') ')[1]?.split(' ') ?? [];
     const ticksPerSecond = 100;
     return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
+  }
+
+  /** Waits until it has had nothing to do for a while; what it said so far is forgotten. */
+  async untilQuiet(): Promise<void> {
+    for (let used = -1; this.cpuSeconds() - used > 0.1; ) {
+      used = this.cpuSeconds();
+      await pause(4000);
+    }
+    this.#lines.length = 0;
   }
 
   residentMiB(): number {
@@ -89,4 +95,31 @@ export class RunningAgent {
     this.#child.kill('SIGTERM');
     await ended;
   }
+}
+
+export async function withAgent(
+  directory: string,
+  source: string,
+  use: (agent: RunningAgent) => Promise<void>,
+): Promise<void> {
+  const config = join(directory, 'cimlet.yaml');
+  writeFileSync(config, `root: root\nlogLevel: debug\nsources: [${source}]\n`);
+  const agent = new RunningAgent(config);
+  try {
+    await use(agent);
+  } finally {
+    await agent.stop();
+  }
+}
+
+export function makeFolder(directory: string, name: string): string {
+  const folder = join(directory, name);
+  mkdirSync(folder);
+  return folder;
+}
+
+/** As editors save. */
+export function replace(file: string, text: string): void {
+  writeFileSync(`${file}.new`, text);
+  renameSync(`${file}.new`, file);
 }
