@@ -118,17 +118,27 @@ describe.runIf(writable)('committing a snapshot', () => {
     expect((await host.observe(context)).leftovers).toEqual([]);
   });
 
-  it.each(FORMATS)('that fails when the layer is known leaves nothing of it (%s)', async (format) => {
-    const { host, directory, root } = await openBench();
-    await write(host, join(directory, 'mounted'), [], format, writeBase);
-    const before = contents(root);
-    const onChainId = () => {
-      throw new Error('not that one');
-    };
-    await expect(host.commitSnapshot(KEY, { onChainId }, context)).rejects.toThrow('not that one');
-    expect(contents(root)).toEqual(before);
-    const { leftovers, layers, snapshots } = await host.observe(context);
-    expect([leftovers, layers, snapshots.length]).toEqual([[], [], 1]);
-    await host.commitSnapshot(KEY, {}, context);
-  });
+  it.each(FORMATS)(
+    'that fails or is cancelled when the layer is known leaves nothing of it (%s)',
+    async (format) => {
+      const { host, directory, root } = await openBench();
+      await write(host, join(directory, 'mounted'), [], format, writeBase);
+      const before = contents(root);
+      const onChainId = () => {
+        throw new Error('not that one');
+      };
+      await expect(host.commitSnapshot(KEY, { onChainId }, context)).rejects.toThrow('not that one');
+      const controller = new AbortController();
+      const cancelled = host.commitSnapshot(
+        KEY,
+        { onChainId: () => controller.abort() },
+        { signal: controller.signal },
+      );
+      await expect(cancelled).rejects.toMatchObject({ code: 'cancelled' });
+      expect(contents(root)).toEqual(before);
+      const { leftovers, layers, snapshots } = await host.observe(context);
+      expect([leftovers, layers, snapshots.length]).toEqual([[], [], 1]);
+      await host.commitSnapshot(KEY, {}, context);
+    },
+  );
 });

@@ -183,6 +183,16 @@ describe.runIf(writable)('a scratch', () => {
     await host.prepareSnapshot(snapshot, context);
   });
 
+  it('of another that is lost does not keep what shared it', async () => {
+    const { host, root, snapshot } = await prepare();
+    await host.prepareSnapshot(snapshot, context);
+    const [owner = ''] = readdirSync(join(root, 'snapshots')).filter((name) => name.length === 36);
+    await host.prepareSnapshot({ ...snapshot, key: 'second', scratch: { shareWith: 'work' } }, context);
+    rmSync(join(root, 'snapshots', owner), { recursive: true });
+    await host.removeSnapshot('second', context);
+    expect((await host.observe(context)).snapshots).toEqual([]);
+  });
+
   it('that is gone is a fault, and is not made again over what was lost', async () => {
     const { host, root, snapshot, mount } = await prepare();
     await host.prepareSnapshot(snapshot, context);
