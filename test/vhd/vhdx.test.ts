@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Disk } from '../../src/ext4/disk.ts';
 import { emptyExt4, writeEmptyExt4 } from '../../src/ext4/empty.ts';
-import { type Piece, writeVhdx } from '../../src/vhd/vhdx.ts';
+import { checksumOf, type Piece, writeVhdx } from '../../src/vhd/vhdx.ts';
 import { VhdxFile } from '../../src/vhd/vhdx-file.ts';
 import { hasTool, requireOrSkip } from '../support/requirements.ts';
 
@@ -188,12 +188,37 @@ describe("somebody else's VHDX", () => {
     );
   });
 
-  it('that was not detached cleanly is not read', () => {
+  it.each([
+    ['both headers', [64, 128]],
+    ['the header that counts', [128]],
+  ])('that was not detached cleanly is not read: a log in %s', (_, headers) => {
     const bytes = readFileSync(make(MIB, []));
-    // A log in use: any GUID in the header that counts. Its checksum is of CRC-32C, which the reader checks.
-    bytes.fill(7, 64 * 1024 + 48, 64 * 1024 + 64);
-    bytes.fill(7, 128 * 1024 + 48, 128 * 1024 + 64);
+    for (const kib of headers) {
+      const header = bytes.subarray(kib * 1024, (kib + 4) * 1024);
+      header.fill(7, 48, 64); // the log's GUID
+      header.writeUInt32LE(checksumOf(header), 4);
+    }
     writeFileSync(at('open'), bytes);
-    expect(() => new VhdxFile(at('open'))).toThrow(/neither header is whole/);
+    expect(() => new VhdxFile(at('open'))).toThrow(expect.objectContaining({ code: 'failed-precondition' }));
+  });
+
+  it('whose earlier header has a log, or whose later one is damaged, is read: the other one counts', () => {
+    const bytes = readFileSync(make(MIB, []));
+    const [earlier, later] = [64, 128].map((kib) => bytes.subarray(kib * 1024, (kib + 4) * 1024)) as [
+      Buffer,
+      Buffer,
+    ];
+    const whole = Buffer.from(earlier);
+    earlier.fill(7, 48, 64);
+    earlier.writeUInt32LE(checksumOf(earlier), 4);
+    writeFileSync(at('closed'), bytes);
+    new VhdxFile(at('closed')).close();
+    whole.copy(earlier);
+    later.fill(7, 48, 64);
+    writeFileSync(at('closed'), bytes);
+    new VhdxFile(at('closed')).close();
+    earlier.fill(7, 48, 64);
+    writeFileSync(at('closed'), bytes);
+    expect(() => new VhdxFile(at('closed'))).toThrow(/neither header is whole/);
   });
 });
