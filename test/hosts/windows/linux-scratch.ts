@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import type {
   ChainId,
   MountRequest,
@@ -117,6 +117,8 @@ assert.deepEqual(await things(), [
   ...['layers _run_gcs_c_shared_rootfs', 'layers _run_gcs_c_usual_rootfs', 'mount _run_mounts_cimlet_0-63'],
   ...['pmem 0', 'pmem 1', 'scsi 0-63'],
 ]);
+const shared = await readFile(`${SYSTEMS}\\linux.devices\\layers _run_gcs_c_shared_rootfs`, 'utf16le');
+assert.ok(shared.endsWith(`/scratch/${snapshotGuid('usual')}.${snapshotGuid('shared')}`), shared);
 await rejects(host.removeSnapshot('usual', context), 'failed-precondition');
 await rejects(host.exportSnapshot('shared', 'C:\\x.tar', context), 'failed-precondition', /mount at/);
 await host.dismount(mountVolumeGuid('usual'), context);
