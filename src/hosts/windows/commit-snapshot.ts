@@ -3,6 +3,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CimletError } from '../../errors.ts';
+import { removeTree } from '../directories.ts';
 import { whileRecorded } from '../exports.ts';
 import type {
   CommitOptions,
@@ -14,11 +15,12 @@ import type {
 } from '../host.ts';
 import { chainIdOn, snapshotGuid } from '../identity.ts';
 import { snapshotPath } from '../layout.ts';
+import { holding } from './acquire.ts';
 import { completeBaseLayer } from './base-layer-folder.ts';
 import { runJob } from './jobs.ts';
 import { DISK } from './scratches.ts';
 import { withSnapshotTrees } from './snapshot-trees.ts';
-import { DIFF_FILE, refuseMounted, scratchFolder, scratchPlaces, sharersOf } from './snapshots.ts';
+import { DIFF_FILE, refuseMounted, scratchFolder, sharersOf } from './snapshots.ts';
 import type { Gallery } from './views.ts';
 
 const TAR = 'application/vnd.oci.image.layer.v1.tar';
@@ -36,25 +38,32 @@ export async function exportSnapshotTar(
   );
 }
 
-/** The request that makes it a layer; its tar is in the snapshot's folder. */
-export async function unpackRequestOf(
+/** Runs `use` with the request that makes it a layer; its tar is in the snapshot's folder meanwhile. */
+export async function withUnpackRequest<T>(
   gallery: Gallery,
   request: SnapshotRequest,
   options: CommitOptions,
   context: EffectContext,
-): Promise<UnpackRequest> {
+  use: (unpack: UnpackRequest) => Promise<T>,
+): Promise<T> {
   const { key, chain, format } = request;
   const file = join(snapshotPath(gallery.layout, snapshotGuid(key)), DIFF_FILE);
-  const diffId = await writeDiff(gallery, request, { file, temporary: `${file}.part` }, context);
-  const { size } = await stat(file);
-  return {
-    chainId: chainIdOn(chain.at(-1), diffId),
-    diffId,
-    parents: chain,
-    format,
-    blob: { file, offset: 0, size, digest: diffId as string as Digest, mediaType: TAR },
-    ...options,
+  const temporary = `${file}.part`;
+  const remove = async () => {
+    for (const each of [temporary, file]) await removeTree(each);
   };
+  return holding({ acquire: remove, release: remove }, async () => {
+    const diffId = await writeDiff(gallery, request, { file, temporary }, context);
+    const { size } = await stat(file);
+    return use({
+      chainId: chainIdOn(chain.at(-1), diffId),
+      diffId,
+      parents: chain,
+      format,
+      blob: { file, offset: 0, size, digest: diffId as string as Digest, mediaType: TAR },
+      ...options,
+    });
+  });
 }
 
 async function writeDiff(
@@ -91,8 +100,7 @@ async function writeLinuxDiff(
   await refuseMounted(layout, key, `export snapshot ${key}`);
   const disk = join(await scratchFolder(layout, request), DISK);
   const isShared = scratch?.shareWith !== undefined || (await sharersOf(layout, key)).length > 0;
-  const places = await scratchPlaces(layout, request);
-  const job = { kind: 'export-scratch', disk, ...places, isShared, bytes: 0 } as const;
+  const job = { kind: 'export-scratch', disk, place: snapshotGuid(key), isShared, bytes: 0 } as const;
   const { diffId } = await runJob<'export-scratch'>({ ...job, ...target }, context);
   return diffId;
 }

@@ -39,16 +39,19 @@ export async function exportLayerTar(
   const layers = await chainOf(workshop, ref, operation);
   if (ref.format === 'LCOW') return exportLinux(workshop, ref, file, context);
   const folder = exportFolder(layout, layerFolder(ref));
-  await leaveExport(workshop, layerFolder(ref));
-  await whileRecorded(layout, layerFolder(ref), file, async (temporary) => {
-    await ensureDirectory(folder);
-    try {
-      const write = ref.format === 'WCIFS' ? exportWcifs : exportCim;
-      await write(workshop, layers, { file, temporary }, folder, context);
-    } finally {
-      await removeTree(folder);
-    }
-  });
+  const leave = () => leaveExport(workshop, layerFolder(ref));
+  const meanwhile: Resource = {
+    acquire: async () => {
+      await leave();
+      await ensureDirectory(folder);
+    },
+    // A volume that couldn't be given back may be given back now; while it can't, the folder tells of it.
+    release: leave,
+  };
+  const write = ref.format === 'WCIFS' ? exportWcifs : exportCim;
+  await whileRecorded(layout, layerFolder(ref), file, (temporary) =>
+    holding(meanwhile, () => write(workshop, layers, { file, temporary }, folder, context)),
+  );
 }
 
 async function exportLinux(
@@ -64,7 +67,7 @@ async function exportLinux(
   );
 }
 
-/** Takes away the volumes and files of an export of a layer that died. Nothing is fine. */
+/** Takes away the volumes and files of an export of a layer, be it one that died. Nothing is fine. */
 async function leaveExport({ layout, volumes }: Workshop, layer: string): Promise<void> {
   for (const guid of exportVolumeGuids(layout.root, layer)) await volumes.dismount(guid);
   await removeTree(exportFolder(layout, layer));

@@ -16,7 +16,7 @@ import { snapshotGuid } from '../identity.ts';
 import { layerFolder } from '../layout.ts';
 import { readSnapshotRecord, requireSnapshot } from '../snapshot-records.ts';
 import { checkSnapshotRequest } from '../snapshot-request.ts';
-import { exportSnapshotTar, unpackRequestOf } from './commit-snapshot.ts';
+import { exportSnapshotTar, withUnpackRequest } from './commit-snapshot.ts';
 import type { Effects } from './effects.ts';
 import { snapshotMounts } from './snapshot-mounts.ts';
 import { leaveSnapshot } from './snapshot-trees.ts';
@@ -77,10 +77,11 @@ export class SnapshotEffects {
     await this.#require('commit', operation);
     return this.#onKnown(key, context, operation, async (request, gallery) => {
       await refuseUsed(gallery.layout, key, operation);
-      const unpack = await unpackRequestOf(gallery, request, options, context);
-      await this.#host.layers.unpackLayer(unpack, context);
-      const { chainId, format } = unpack;
-      const layer = await this.#host.layers.commitLayer({ chainId, format }, context);
+      const layer = await withUnpackRequest(gallery, request, options, context, async (unpack) => {
+        await this.#host.layers.unpackLayer(unpack, context);
+        const { chainId, format } = unpack;
+        return this.#host.layers.commitLayer({ chainId, format }, context);
+      });
       await removeSnapshot(gallery, key, context);
       return layer;
     });

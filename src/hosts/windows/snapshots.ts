@@ -26,7 +26,7 @@ import { checkSnapshotRequest, isSameRequest, otherSnapshot } from '../snapshot-
 import { afterFailure } from './acquire.ts';
 import { LOWER_FILE } from './cim-paths.ts';
 import { writeLinuxScratch } from './linux-layers.ts';
-import { foldPath, isWithin } from './mount-paths.ts';
+import { foldPath, isWithin, withoutNamespace } from './mount-paths.ts';
 import { DISK, type Scratches } from './scratches.ts';
 import { type Size, sizeUnder } from './size-under.ts';
 import { type Store, soundLayer } from './store.ts';
@@ -146,33 +146,16 @@ function neededBy(user: string, operation: string): CimletError {
 
 /** Where a snapshot's scratch is, or its `Files`. */
 export async function scratchFolder(layout: Layout, request: SnapshotRequest): Promise<string> {
-  const { key, scratch } = await scratchOwner(layout, request);
-  if (scratch?.location !== undefined) return locatedFolder(scratch.location, key, layout);
-  return snapshotPath(layout, snapshotGuid(key));
-}
-
-/** Names the parts that a snapshot and its scratch's owner have of a Linux disk. Guests and exports find them by these. */
-export async function scratchPlaces(
-  layout: Layout,
-  request: SnapshotRequest,
-): Promise<{ place: string; owner: string }> {
-  const owner = snapshotGuid((await scratchOwner(layout, request)).key);
-  const own = snapshotGuid(request.key);
-  // What is left of a sharer that is gone is still known to be one's.
-  return { place: own === owner ? own : `${owner}.${own}`, owner };
-}
-
-/** The snapshot whose scratch another is in, or itself. */
-async function scratchOwner(layout: Layout, request: SnapshotRequest): Promise<SnapshotRequest> {
-  const { shareWith } = request.scratch ?? {};
-  if (shareWith === undefined) return request;
+  const { location, shareWith } = request.scratch ?? {};
+  if (location !== undefined) return locatedFolder(location, request.key, layout);
+  if (shareWith === undefined) return snapshotPath(layout, snapshotGuid(request.key));
   const owner = await readSnapshotRecord(layout, shareWith);
   if (owner === undefined)
     throw new CimletError(
       'failed-precondition',
       `snapshot ${request.key}: ${shareWith}, whose scratch it is in, is gone`,
     );
-  return scratchOwner(layout, owner.request);
+  return scratchFolder(layout, owner.request);
 }
 
 export async function observeSnapshots(store: SnapshotStore): Promise<ObservedSnapshot[]> {
@@ -284,7 +267,7 @@ async function checkLocation({ root }: Layout, location: string, operation: stri
       hint: 'name a directory that is there, outside of the root',
     });
   if (!isAbsolute(location)) throw refuse('is not absolute');
-  if (isWithin(foldPath(location), foldPath(root))) throw refuse('lies inside of the root');
+  if (isWithin(foldPath(withoutNamespace(location)), foldPath(root))) throw refuse('lies inside of the root');
   const stats = await stat(resolve(location)).catch((error: unknown) => {
     throw classify(error, `${operation}: look at ${location}`);
   });

@@ -76,6 +76,8 @@ await rejects(
   'invalid-manifest',
   /inside of the root/,
 );
+for (const location of ['\\\\?\\C:\\store\\in', '\\\\?\\c:\\STORE\\', 'C:/store/in/'])
+  await rejects(prepare('x', { scratch: { location } }), 'invalid-manifest', /inside of the root/);
 await rejects(prepare('x', { scratch: { location: 'C:\\nowhere' } }), 'not-found');
 await rejects(prepare('x', { chain: [], scratch: { bytes: GIB } }), 'invalid-manifest', /no layers/);
 await rejects(prepare('usual', { kind: 'view' }), 'already-exists');
