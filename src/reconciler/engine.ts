@@ -23,6 +23,9 @@ import type { DeclaredSource, Plan, ResolvedImage } from './types.ts';
 /** Images resolved at the same time. */
 const RESOLVING = 8;
 
+/** Resources beyond which looking at everything, much of which is known from the last time, takes less than looking at each. */
+const LARGEST_PART = 300;
+
 export interface EngineServices {
   host: Host;
   state: State;
@@ -111,6 +114,7 @@ export function createEngine(services: EngineServices): Engine {
   ): Promise<Planned | undefined> => {
     const { sources, unsettled, held = new Map<string, Obstacle>() } = request;
     const scope = widenScope(unsettled, sources, records, host.kind);
+    if (scope.size > LARGEST_PART) return undefined;
     const parts = cutSources(sources, scope);
     const resources = parts.flatMap((source) => source.resources);
     const [resolved, archives] = await resolve(resources, held, signal);

@@ -8,13 +8,12 @@ import { CimletError } from '../errors.ts';
 import type { CommittedLayer, LayerRef, MountedView, VolumeGuid } from '../hosts/host.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
 import { type Database, openForReading, openForWriting, type Value } from './database.ts';
+import { createEvents, type Events } from './events.ts';
 import { createNamedSnapshots, type NamedSnapshots } from './named-snapshots.ts';
 import { RecordCache } from './record-cache.ts';
 import type {
   Condition,
-  EventRecord,
   MountIntent,
-  News,
   OutcomeRecord,
   ResourceFacts,
   ResourceIntent,
@@ -23,16 +22,9 @@ import type {
   StateRecords,
   Suspension,
 } from './records.ts';
-import { eventOf, suspensionOf } from './rows.ts';
+import { suspensionOf } from './rows.ts';
 
-/** More events than this are forgotten, oldest first. */
-const EVENTS_KEPT = 5000;
-/** How often the cap is enforced, in events. */
-const EVENTS_TRIM_EVERY = 200;
-/** An event that happens again after so long is news, in milliseconds. */
-const NEWS_AGAIN_MS = 60 * 60_000;
-
-export interface State {
+export interface State extends Events {
   records(): StateRecords;
   resource(key: ResourceKey): ResourceRecord | undefined;
 
@@ -67,18 +59,6 @@ export interface State {
   /** Returns whether it was suspended. */
   resume(key: ResourceKey): boolean;
 
-  /** The same event again only counts up; it is news again when it was an hour ago. */
-  recordEvent(event: Pick<EventRecord, 'key' | 'type' | 'reason' | 'message'>): void;
-  /** Latest first. */
-  events(key?: string): EventRecord[];
-  /** What is news since the one with this `seq`, in order. */
-  news(after: number, limit: number): News[];
-  /** Calls back after an event was recorded, maybe before it is committed. Returns what ends that. */
-  onEvent(listener: () => void): () => void;
-  /** The `seq` of the event that this receiver of notifications was told last; for a new one, the latest there is. */
-  toldTo(receiver: string): number;
-  recordTold(receiver: string, seq: number): void;
-
   /** Runs `body` as one transaction; nested ones join the outer. */
   transaction<T>(body: () => T): T;
   close(): void;
@@ -96,11 +76,6 @@ export function openState(root: string, options: { readOnly: boolean }): State {
 
 function createState(db: Database): State {
   const now = () => new Date().toISOString();
-  /** The first one trims: a process may end before it has recorded as many. */
-  let eventsSinceTrim = EVENTS_TRIM_EVERY - 1;
-  const listeners = new Set<() => void>();
-  const latest = () => Number(db.all('SELECT max(seq) AS seq FROM events')[0]?.seq ?? 0);
-
   const names = createNamedSnapshots(db);
   const cache = new RecordCache(db, names);
   const write = cache.write.bind(cache);
@@ -298,51 +273,7 @@ function createState(db: Database): State {
         return known;
       }),
 
-    recordEvent: (event) => {
-      write(
-        'other',
-        `INSERT INTO events (key, type, reason, message, count, first_time, last_time, seq)
-         VALUES (?, ?, ?, ?, 1, ?, ?, ?)
-         ON CONFLICT (key, type, reason, message) DO UPDATE SET count = count + 1, last_time = excluded.last_time,
-           seq = CASE WHEN last_time < ? THEN excluded.seq ELSE seq END`,
-        event.key,
-        event.type,
-        event.reason,
-        event.message,
-        now(),
-        now(),
-        latest() + 1,
-        new Date(Date.now() - NEWS_AGAIN_MS).toISOString(),
-      );
-      for (const listener of listeners) listener();
-      if (++eventsSinceTrim < EVENTS_TRIM_EVERY) return;
-      eventsSinceTrim = 0;
-      write(
-        'other',
-        'DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY last_time DESC, id DESC LIMIT -1 OFFSET ?)',
-        EVENTS_KEPT,
-      );
-    },
-    events: (key) =>
-      (key === undefined
-        ? db.all('SELECT * FROM events ORDER BY last_time DESC, id DESC')
-        : db.all('SELECT * FROM events WHERE key = ? ORDER BY last_time DESC, id DESC', key)
-      ).map(eventOf),
-
-    news: (after, limit) =>
-      db
-        .all('SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?', after, limit)
-        .map((row) => ({ ...eventOf(row), seq: Number(row.seq) })),
-    onEvent: (listener) => {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-    toldTo: (receiver) => {
-      const [row] = db.all('SELECT told FROM receivers WHERE name = ?', receiver);
-      return row === undefined ? latest() : Number(row.told);
-    },
-    recordTold: (receiver, seq) =>
-      write('other', 'INSERT OR REPLACE INTO receivers (name, told) VALUES (?, ?)', receiver, seq),
+    ...createEvents(db, (sql, ...values) => write('other', sql, ...values)),
 
     transaction: db.transaction,
     close: db.close,
