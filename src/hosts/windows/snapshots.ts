@@ -236,29 +236,27 @@ async function checkScratch(layout: Layout, request: SnapshotRequest, operation:
       hint: 'give it a parent; layers from tars come from cimlet layer import',
     });
   if (scratch === undefined) return;
+  const { shareWith } = scratch;
+  const owner = shareWith === undefined ? undefined : await requireSnapshot(layout, shareWith, operation);
   const refuse = (why: string, hint: string) =>
     new CimletError('invalid-manifest', `${operation}: ${why}`, { hint });
   if (chain.length === 0) throw refuse('a snapshot of no layers has no scratch', 'leave the scratch out');
-  if (scratch.shareWith !== undefined && format !== 'LCOW')
+  if (owner !== undefined && format !== 'LCOW')
     throw new CimletError('unsupported-host', `${operation}: Windows keeps no two of them in one scratch`, {
       hint: 'leave shareWith out',
     });
-  if (scratch.shareWith !== undefined) await requireSharable(layout, scratch.shareWith, operation);
+  if (owner !== undefined) requireSharable(owner.request, operation);
   if (scratch.utilityVM === true) requireVmFormat(format, operation);
   if (scratch.location !== undefined) await checkLocation(layout, scratch.location, operation);
 }
 
-/** Throws `not-found`, and `failed-precondition` for what has no Linux scratch. */
-async function requireSharable(layout: Layout, key: string, operation: string): Promise<void> {
-  const { request } = await requireSnapshot(layout, key, operation);
+/** Throws `failed-precondition` for what has no Linux scratch. */
+function requireSharable(request: SnapshotRequest, operation: string): void {
   if (request.format === 'LCOW' && partsOf(request).length > 0) return;
-  throw new CimletError(
-    'failed-precondition',
-    `${operation}: snapshot ${key} has no scratch of Linux layers`,
-    {
-      hint: 'share that of an active snapshot of Linux layers',
-    },
-  );
+  const why = `snapshot ${request.key} has no scratch of Linux layers`;
+  throw new CimletError('failed-precondition', `${operation}: ${why}`, {
+    hint: 'share that of an active snapshot of Linux layers',
+  });
 }
 
 async function checkLocation({ root }: Layout, location: string, operation: string): Promise<void> {
