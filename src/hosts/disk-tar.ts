@@ -20,6 +20,8 @@ export interface ExportScratchJob extends TarFile {
   disk: string;
   /** Names the snapshot's part of the disk. */
   place: string;
+  /** Names the part of the snapshot whose disk it is; with a dot after it, the names of all others' begin so, also of those that are gone. */
+  owner: string;
   /** Others have parts of the disk, too. */
   isShared: boolean;
 }
@@ -54,15 +56,35 @@ function withDisk<T>(job: TarFile & { disk: string }, use: (disk: Disk) => T): T
 
 /**
  * Where cimlet has guests write, else the only place that is there: other runtimes name it after their container. Undefined when nothing was
- * written. Source: hcsshim internal/guest/runtime/hcsv2 (uvm.go, modifyCombinedLayers) and internal/guestpath.
+ * written; what is written and can't be told to be the snapshot's is refused, since the disk of one that is committed is deleted.
+ * Source: hcsshim internal/guest/runtime/hcsv2 (uvm.go, modifyCombinedLayers) and internal/guestpath.
  */
-function upperOf(files: Ext4Reader, { disk, place, isShared }: ExportScratchJob): Ext4File | undefined {
+function upperOf(files: Ext4Reader, job: ExportScratchJob): Ext4File | undefined {
+  const { disk, place, owner, isShared } = job;
+  const refuse = (why: string) =>
+    new CimletError('failed-precondition', `export ${disk}: ${why}`, {
+      hint: 'look into it with cimlet vhd ls and cat',
+    });
   const own = files.find(`scratch/${place}/upper`);
-  const scratch = files.find('scratch');
-  if (own !== undefined || isShared || scratch === undefined) return own;
-  const uppers = [...files.entries(scratch)].flatMap(({ name }) => files.find(`scratch/${name}/upper`) ?? []);
-  if (uppers.length <= 1) return uppers[0];
-  throw new CimletError('failed-precondition', `export ${disk}: several containers have written to it`, {
-    hint: 'look into it with cimlet vhd ls and cat',
-  });
+  const [other, another] = namesIn(files, 'scratch').filter((name) => !isOf(owner, name));
+  if (other === undefined) {
+    const [stranger] = namesIn(files, '').filter((name) => name !== 'scratch' && name !== 'lost+found');
+    if (own === undefined && stranger !== undefined)
+      throw refuse(`what is on it, as ${JSON.stringify(stranger)}, was written in no place that is known`);
+    return own;
+  }
+  const others = [other, ...(another === undefined ? [] : [another])].map((name) => `scratch/${name}`);
+  const upper = files.find(`scratch/${other}/upper`);
+  const isOnly = own === undefined && another === undefined && !isShared;
+  if (isOnly && upper !== undefined) return upper;
+  throw refuse(`something else has written to it (${others.join(', ')})`);
+}
+
+function isOf(owner: string, place: string): boolean {
+  return place === owner || place.startsWith(`${owner}.`);
+}
+
+function namesIn(files: Ext4Reader, path: string): string[] {
+  const directory = files.find(path);
+  return directory === undefined ? [] : [...files.entries(directory)].map(({ name }) => name);
 }

@@ -35,8 +35,9 @@ export class RootHashes {
 
   /** Brings the facts of every chain up to date: other code, or a chain on the same base, may have sealed it anew. */
   record(state: State): void {
+    const { resources } = state.records();
     state.transaction(() => {
-      for (const record of state.records().resources) {
+      for (const record of resources) {
         const { chain } = record.facts;
         const rootHash = chain === undefined ? undefined : this.of(chain);
         if (chain === undefined || rootHash === undefined || rootHash === chain.rootHash) continue;

@@ -1,5 +1,6 @@
 /** Which resources may not be on this host as they are declared, as far as declarations and records tell. */
 
+import { isAbsolute } from 'node:path';
 import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { ResourceRecord } from '../state/records.ts';
 import { keyOfRecord } from './plan-removals.ts';
@@ -57,7 +58,13 @@ export function directoriesOf(sources: readonly DeclaredSource[]): Map<ResourceK
   return new Map(resources.map((resource) => [resourceKey(resource), resource.baseDirectory]));
 }
 
+/** Whether what it is made of or checked with lies where its manifest says relative to itself. */
 function namesFiles(resource: Resource): boolean {
-  if (resource.kind === 'Image') return resource.spec.source.registry === undefined;
-  return resource.kind === 'LayerChain' && resource.spec.layers.some(({ archive }) => archive !== undefined);
+  if (resource.kind === 'Mount') return false;
+  const paths =
+    resource.kind === 'Image'
+      ? [resource.spec.source.ociLayout, resource.spec.source.dockerArchive]
+      : resource.spec.layers.map(({ archive }) => archive);
+  const isVerified = resource.kind === 'Image' && resource.spec.verify !== undefined;
+  return isVerified || paths.some((path) => path !== undefined && !isAbsolute(path));
 }

@@ -10,14 +10,18 @@ import { classify, isErrorCode } from '../../errors.ts';
 import { backingFile } from '../../native/linux/loop.ts';
 import { snapshotGuid, snapshotVolumeGuid } from '../identity.ts';
 import type { Layout } from '../layout.ts';
-import type { SnapshotRecord } from '../snapshot-records.ts';
+import { readSnapshotRecord, type SnapshotRecord } from '../snapshot-records.ts';
 import { type MountInfoEntry, parseMountInfo, readMountInfo } from './mount-info.ts';
 import { realLocation } from './own-mounts.ts';
 import { findScratch } from './scratch.ts';
 
 /** Where such a mount is, and whose it is when it is in another namespace; undefined when there is none. */
 export async function findForeignMount(layout: Layout, record: SnapshotRecord): Promise<string | undefined> {
-  if (record.request.kind === 'view') return undefined;
+  const { kind, scratch } = record.request;
+  if (kind === 'view') return undefined;
+  // With the snapshot whose scratch it shared, all that could be mounted is gone.
+  const owner = scratch?.shareWith;
+  if (owner !== undefined && (await readSnapshotRecord(layout, owner)) === undefined) return undefined;
   const shows = await recognize(layout, record);
   // What is mounted in there is ours, for as long as it takes to make something of it.
   const own = await realLocation(layout.snapshots);

@@ -20,7 +20,7 @@ import { completeBaseLayer } from './base-layer-folder.ts';
 import { runJob } from './jobs.ts';
 import { DISK } from './scratches.ts';
 import { withSnapshotTrees } from './snapshot-trees.ts';
-import { DIFF_FILE, refuseMounted, scratchFolder, sharersOf } from './snapshots.ts';
+import { DIFF_FILE, refuseMounted, scratchFolder, scratchPlaces, sharersOf } from './snapshots.ts';
 import type { Gallery } from './views.ts';
 
 const TAR = 'application/vnd.oci.image.layer.v1.tar';
@@ -100,7 +100,8 @@ async function writeLinuxDiff(
   await refuseMounted(layout, key, `export snapshot ${key}`);
   const disk = join(await scratchFolder(layout, request), DISK);
   const isShared = scratch?.shareWith !== undefined || (await sharersOf(layout, key)).length > 0;
-  const job = { kind: 'export-scratch', disk, place: snapshotGuid(key), isShared, bytes: 0 } as const;
+  const places = await scratchPlaces(layout, request);
+  const job = { kind: 'export-scratch', disk, ...places, isShared, bytes: 0 } as const;
   const { diffId } = await runJob<'export-scratch'>({ ...job, ...target }, context);
   return diffId;
 }

@@ -146,16 +146,33 @@ function neededBy(user: string, operation: string): CimletError {
 
 /** Where a snapshot's scratch is, or its `Files`. */
 export async function scratchFolder(layout: Layout, request: SnapshotRequest): Promise<string> {
-  const { location, shareWith } = request.scratch ?? {};
-  if (location !== undefined) return locatedFolder(location, request.key, layout);
-  if (shareWith === undefined) return snapshotPath(layout, snapshotGuid(request.key));
+  const { key, scratch } = await scratchOwner(layout, request);
+  if (scratch?.location !== undefined) return locatedFolder(scratch.location, key, layout);
+  return snapshotPath(layout, snapshotGuid(key));
+}
+
+/** Names the parts that a snapshot and its scratch's owner have of a Linux disk. Guests and exports find them by these. */
+export async function scratchPlaces(
+  layout: Layout,
+  request: SnapshotRequest,
+): Promise<{ place: string; owner: string }> {
+  const owner = snapshotGuid((await scratchOwner(layout, request)).key);
+  const own = snapshotGuid(request.key);
+  // What is left of a sharer that is gone is still known to be one's.
+  return { place: own === owner ? own : `${owner}.${own}`, owner };
+}
+
+/** The snapshot whose scratch another is in, or itself. */
+async function scratchOwner(layout: Layout, request: SnapshotRequest): Promise<SnapshotRequest> {
+  const { shareWith } = request.scratch ?? {};
+  if (shareWith === undefined) return request;
   const owner = await readSnapshotRecord(layout, shareWith);
   if (owner === undefined)
     throw new CimletError(
       'failed-precondition',
       `snapshot ${request.key}: ${shareWith}, whose scratch it is in, is gone`,
     );
-  return scratchFolder(layout, owner.request);
+  return scratchOwner(layout, owner.request);
 }
 
 export async function observeSnapshots(store: SnapshotStore): Promise<ObservedSnapshot[]> {

@@ -11,8 +11,7 @@ import { CimletError } from '../../errors.ts';
 import { BindFlag } from '../../native/windows/bindfltapi.ts';
 import type { Kernel32 } from '../../native/windows/kernel32.ts';
 import { ensureDirectory, missingDirectories, removeEmptyDirectories } from '../directories.ts';
-import type { MountedView, MountRequest } from '../host.ts';
-import { snapshotGuid } from '../identity.ts';
+import type { MountedView, MountRequest, SnapshotRequest } from '../host.ts';
 import {
   changeMountRecord,
   type MountRecord,
@@ -29,7 +28,7 @@ import { acquireAll, type Resource, releaseAll } from './acquire.ts';
 import { foldPath, isWithin } from './mount-paths.ts';
 import { DISK } from './scratches.ts';
 import { requireChain, requireWcifsChain } from './shown-chain.ts';
-import { scratchFolder } from './snapshots.ts';
+import { scratchFolder, scratchPlaces } from './snapshots.ts';
 import {
   isThereAnything,
   pathStateOf,
@@ -39,6 +38,7 @@ import {
   type ViewRecord,
   viewState,
 } from './view-state.ts';
+import type { VmView } from './vm-plan.ts';
 import { attachView } from './vm-views.ts';
 import { identityOf, type ShownImage } from './volumes.ts';
 import { topmostFirst } from './wcifs-paths.ts';
@@ -55,9 +55,7 @@ export async function showView(gallery: Gallery, request: MountRequest): Promise
   const { layout } = gallery;
   const { utilityVM } = request;
   if (utilityVM !== undefined) {
-    const folder = request.access === 'ReadWrite' ? await requireScratch(gallery, request) : undefined;
-    const place = snapshotGuid(request.snapshot ?? '');
-    const scratch = folder === undefined ? undefined : { disk: join(folder, DISK), place };
+    const scratch = request.access === 'ReadWrite' ? await requireDisk(gallery, request) : undefined;
     return attachView(gallery, { ...request, utilityVM }, scratch);
   }
   const operation = `mount ${request.path}`;
@@ -123,12 +121,21 @@ async function requireShown(
 }
 
 async function scratchFor(gallery: Gallery, request: MountRequest): Promise<string | undefined> {
-  if (request.access === 'ReadWrite') return requireScratch(gallery, request);
+  if (request.access === 'ReadWrite')
+    return scratchFolder(gallery.layout, await requireWritable(gallery, request));
   return request.format === 'WCIFS' ? viewScratchPath(gallery.layout, request.volumeGuid) : undefined;
 }
 
-/** The folder of the scratch of the snapshot that takes the writes. No other mount may have it. */
-async function requireScratch({ layout }: Gallery, request: MountRequest): Promise<string> {
+/** The disk of a VM that takes the writes, and the part of it that does. */
+async function requireDisk(gallery: Gallery, request: MountRequest): Promise<VmView['scratch']> {
+  const { layout } = gallery;
+  const snapshot = await requireWritable(gallery, request);
+  const { place } = await scratchPlaces(layout, snapshot);
+  return { disk: join(await scratchFolder(layout, snapshot), DISK), place };
+}
+
+/** The snapshot that takes the writes. No other mount may have it. */
+async function requireWritable({ layout }: Gallery, request: MountRequest): Promise<SnapshotRequest> {
   const { snapshot: key, path, volumeGuid } = request;
   const known = key === undefined ? undefined : await readSnapshotRecord(layout, key);
   const snapshot = writableSnapshot(request, known?.request);
@@ -141,7 +148,7 @@ async function requireScratch({ layout }: Gallery, request: MountRequest): Promi
   for (const { request: other } of await readMountRecords(layout))
     if (other.snapshot === key && other.volumeGuid !== volumeGuid)
       throw refuse(`is mounted at ${other.path}`, 'prepare another on the same chain');
-  return scratchFolder(layout, snapshot);
+  return snapshot;
 }
 
 /** Throws `already-exists` for a view that is covered: shown again it would be hidden again. */
