@@ -3,7 +3,9 @@
 import { createHash } from 'node:crypto';
 import { CimletError, classify } from '../errors.ts';
 import { Disk } from '../ext4/disk.ts';
+import { openImage } from '../ext4/image-file.ts';
 import type { Ext4File, Ext4Reader } from '../ext4/reader.ts';
+import { SUPERBLOCK_AT, SUPERBLOCK_SIZE } from '../ext4/superblock.ts';
 import { exportLinuxLayer, exportLinuxUpper } from '../layers/export-linux-layer.ts';
 import type { DiffId } from './host.ts';
 import type { JobControl } from './job-thread.ts';
@@ -30,16 +32,30 @@ export async function writeDiskTar(job: ExportDiskJob, control: JobControl): Pro
   return withDisk(job, ({ files }) => ({ bytes: writeTarFile(job, exportLinuxLayer(files), control) }));
 }
 
-/** Throws `failed-precondition` for a disk that is in use, or wasn't unmounted. */
+/** Throws `failed-precondition` for a disk that is in use, wasn't unmounted or never formatted, and where others have written to it. */
 export async function writeScratchTar(
   job: ExportScratchJob,
   control: JobControl,
 ): Promise<{ diffId: DiffId }> {
+  refuseBlank(job.disk);
   const digest = createHash('sha256');
   return withDisk(job, ({ files }) => {
     const chunks = exportLinuxUpper(files, upperOf(files, job));
     writeTarFile(job, chunks, control, (batch) => digest.update(batch));
     return { diffId: `sha256:${digest.digest('hex')}` as DiffId };
+  });
+}
+
+/** Where a superblock is there is nothing yet. */
+function refuseBlank(disk: string): void {
+  const image = openImage(disk);
+  try {
+    if (image.read(SUPERBLOCK_AT, SUPERBLOCK_SIZE).some((byte) => byte !== 0)) return;
+  } finally {
+    image.close();
+  }
+  throw new CimletError('failed-precondition', `export ${disk}: there is no file system on it yet`, {
+    hint: 'the first utility VM that its snapshot is mounted in makes one',
   });
 }
 

@@ -17,6 +17,8 @@ afterEach(() => rmSync(directory, { recursive: true }));
 const ignore = () => undefined;
 const control = { signal: new AbortController().signal, checkpoint: ignore, progress: ignore };
 
+const JOB = { kind: 'export-scratch', owner: 'a', bytes: 0 } as const;
+
 /** Names in the tar of what the snapshot called `place` wrote to a disk with these files. */
 async function exported(files: string[], { place = 'a', isShared = false } = {}): Promise<string[]> {
   const [tree, disk, file] = ['tree', 'disk', 'file.tar'].map((name) => join(directory, name)) as [
@@ -30,12 +32,21 @@ async function exported(files: string[], { place = 'a', isShared = false } = {})
     writeFileSync(join(tree, name), name);
   }
   execFileSync('mke2fs', ['-q', '-t', 'ext4', '-d', tree, disk, '8M'], { stdio: 'pipe' });
-  const job = { kind: 'export-scratch', disk, place, owner: 'a', isShared, bytes: 0 } as const;
-  await writeScratchTar({ ...job, file, temporary: `${file}.part` }, control);
+  await writeScratchTar({ ...JOB, disk, place, isShared, file, temporary: `${file}.part` }, control);
   return execFileSync('tar', ['-tf', file], { encoding: 'utf8' }).trimEnd().split('\n').filter(Boolean);
 }
 
 describe.runIf(requireOrSkip('mke2fs', hasTool('mke2fs')))('what a snapshot wrote to a disk is', () => {
+  it('unknown, until something has formatted it', async () => {
+    const [disk, file] = [join(directory, 'disk'), join(directory, 'file.tar')];
+    writeFileSync(disk, Buffer.alloc(2 ** 20));
+    const job = { ...JOB, disk, place: 'a', isShared: false, file, temporary: `${file}.part` };
+    await expect(writeScratchTar(job, control)).rejects.toMatchObject({
+      code: 'failed-precondition',
+      hint: expect.stringContaining('utility VM'),
+    });
+  });
+
   it('nothing, on an empty one', async () => {
     expect(await exported([])).toEqual([]);
   });

@@ -75,8 +75,8 @@ async function writeDiff(
   const refuse = (why: string) =>
     new CimletError('failed-precondition', `export snapshot ${request.key}: ${why}`);
   if (request.kind === 'view') throw refuse('it is a view, which has no changes');
-  if (request.scratch?.unformatted === true) throw refuse('this host has no file system in its scratch');
   if (request.format === 'LCOW') return writeLinuxDiff(gallery, request, target, context);
+  if (request.scratch?.unformatted === true) throw refuse('this host has no file system in its scratch');
   const { privileges } = gallery;
   return withSnapshotTrees(gallery, request, context, async (trees) => {
     // A volume has what a layer has in `Files`; the folder of a snapshot without parents is laid out as a layer.

@@ -1,7 +1,7 @@
 /** Commits of Linux snapshots in a Windows process, after linux-scratch.ts and what a guest has written meanwhile. Prints `done`. */
 
 import assert from 'node:assert/strict';
-import { copyFile, open } from 'node:fs/promises';
+import { copyFile, open, readFile } from 'node:fs/promises';
 import { snapshotGuid } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
 import { context, look, rejects } from '../../conformance/host.ts';
@@ -26,6 +26,16 @@ const { chain } = (await look(host)).snapshots.find(({ key }) => key === 'small'
 const layer = await host.commitSnapshot('small', {}, context);
 assert.deepEqual([layer.format, layer.diffId, layer.parent], ['LCOW', diffId, chain.at(-1)]);
 await host.exportLayer(layer, 'C:\\blobs\\committed.tar', context);
+
+// A guest makes the file system of a scratch that had none.
+await rejects(
+  host.exportSnapshot('bare', 'C:\\x.tar', context),
+  'failed-precondition',
+  /no file system .* yet/,
+);
+await copyFile('C:\\formatted', diskOf('bare'));
+await host.exportSnapshot('bare', 'C:\\blobs\\bare.tar', context);
+assert.match(await readFile('C:\\blobs\\bare.tar', 'latin1'), /formatted\//);
 
 // Nothing was written: a layer that changes nothing.
 const empty = await host.commitSnapshot('elsewhere', {}, context);

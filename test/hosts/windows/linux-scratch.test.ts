@@ -1,7 +1,7 @@
 /** Scratches of Linux layers as a Windows process makes them; and `cimlet vhd` as a Windows process, on its own disks and on those of others. */
 
 import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { snapshotGuid } from '../../../src/hosts/identity.ts';
@@ -86,6 +86,23 @@ describe.runIf(canRunWindows())('Linux disks on Windows', () => {
     run('qemu-img', 'convert', '-O', 'raw', here(disks.small), raw);
     run('debugfs', '-w', '-f', script, raw);
     run('qemu-img', 'convert', '-O', 'vhdx', '-o', 'subformat=dynamic', raw, here(disks.small));
+
+    // That which had no file system was given one by its guest.
+    const formatted = join(world.drive, 'formatted.raw');
+    mkdirSync(join(world.drive, `guest/scratch/${snapshotGuid('bare')}/upper/formatted`), {
+      recursive: true,
+    });
+    run('mke2fs', '-q', '-t', 'ext4', '-d', join(world.drive, 'guest'), formatted, '64M');
+    run(
+      'qemu-img',
+      'convert',
+      '-O',
+      'vhdx',
+      '-o',
+      'subformat=dynamic',
+      formatted,
+      join(world.drive, 'formatted'),
+    );
 
     const commit = join(import.meta.dirname, 'linux-commit.ts');
     const { stdout, stderr } = await runWindowsProcess(world, { script: commit });
