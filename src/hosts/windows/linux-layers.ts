@@ -6,7 +6,7 @@ import { writeVhdx } from '../../vhd/vhdx.ts';
 import type { EffectContext, ScratchOptions, UnpackRequest } from '../host.ts';
 import { LAYER_DISK, layerDiskPath } from '../unpack-linux.ts';
 import { runJob, type WrittenImage } from './jobs.ts';
-import { letVmsRead } from './vm-scratch.ts';
+import { offerToVms } from './vm-scratch.ts';
 import type { Workshop } from './workshop.ts';
 
 /** Always with a VHD footer, and for every VM to read, as containerd leaves it. A seal is dm-verity. */
@@ -22,7 +22,7 @@ export async function writeLinuxLayer(
     { kind: 'unpack-linux', blob, diffId, file, lower, seal },
     context,
   );
-  await letVmsRead({ computecore }, file);
+  await offerToVms({ computecore }, file, context);
   return {
     cimFiles: [{ name: LAYER_DISK, size }],
     bytes: size,

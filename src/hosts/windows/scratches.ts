@@ -13,10 +13,10 @@ import { FileAccess, type Kernel32 } from '../../native/windows/kernel32.ts';
 import { AttachFlag, type VirtDisk } from '../../native/windows/virtdisk.ts';
 import type { VmCompute } from '../../native/windows/vmcompute.ts';
 import { ensureDirectory, exists, listDirectory, removeTree } from '../directories.ts';
-import type { LayerFormat, VolumeGuid } from '../host.ts';
+import type { EffectContext, LayerFormat, VolumeGuid } from '../host.ts';
 import type { KeyedLock } from '../keyed-lock.ts';
 import { afterFailure, holding, type Resource } from './acquire.ts';
-import { letVmsRead, makeVmScratch } from './vm-scratch.ts';
+import { makeVmScratch, offerToVms } from './vm-scratch.ts';
 import { filesOf } from './volumes.ts';
 
 export const DISK = 'sandbox.vhdx';
@@ -70,12 +70,12 @@ export class Scratches {
    * Makes a scratch in a folder that has none. Throws `invalid-manifest` for a size that can't be made. What is there of it
    * when that fails is the caller's to remove.
    */
-  async make(folder: string, scratch: NewScratch): Promise<void> {
-    await this.#makeDisk(folder, scratch);
+  async make(folder: string, scratch: NewScratch, context: EffectContext): Promise<void> {
+    await this.#makeDisk(folder, scratch, context);
     if (scratch.utilityVM === true) await makeVmScratch(this.#calls, folder, scratch.parents);
   }
 
-  async #makeDisk(folder: string, scratch: NewScratch): Promise<void> {
+  async #makeDisk(folder: string, scratch: NewScratch, context: EffectContext): Promise<void> {
     const { format, bytes, unformatted, isView, parents } = scratch;
     const wanted = bytes === undefined ? undefined : wholeMebibytes(BigInt(bytes));
     if (unformatted === true) return this.#makeUnformatted(folder, wanted ?? UNFORMATTED_BYTES);
@@ -83,6 +83,8 @@ export class Scratches {
     const usual = isView ? VIEW_BYTES : CIM_BYTES;
     const size = wanted ?? usual;
     const template = await this.#template(size < usual ? size : usual);
+    // VMs are granted the disks over it one by one, and this with none of them: also one that an earlier cimlet made.
+    await offerToVms(this.#calls, template, context);
     await this.#calls.virtdisk.createDifferencingVhdx(join(folder, DISK), template);
     if (size <= usual) return;
     await this.#calls.vmcompute.expandSandboxSize(folder, size);
@@ -204,8 +206,6 @@ export class Scratches {
       await removeTree(temporary);
       try {
         await this.#makeFormatted(temporary, size);
-        // VMs are granted the disks over it one by one, and this with none of them.
-        await letVmsRead(this.#calls, temporary);
         await move(temporary, template);
       } catch (error) {
         throw await afterFailure(error, () => removeTree(temporary));

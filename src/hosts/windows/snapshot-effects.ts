@@ -45,7 +45,7 @@ export class SnapshotEffects {
     checkSnapshotRequest(request);
     await this.#require('active', operation);
     await this.#require(`${request.format}.mount`, operation);
-    const prepare = async () => prepareSnapshot(await this.#host.gallery(), request);
+    const prepare = async () => prepareSnapshot(await this.#host.gallery(), request, context);
     const chainId = request.chain.at(-1);
     await this.#on(request.key, context, operation, () =>
       // The layers below stay while it is made.

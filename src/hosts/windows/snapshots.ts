@@ -45,7 +45,11 @@ export interface SnapshotStore extends Store {
 }
 
 /** The caller holds the lock of the snapshot's folder. */
-export async function prepareSnapshot(store: SnapshotStore, request: SnapshotRequest): Promise<void> {
+export async function prepareSnapshot(
+  store: SnapshotStore,
+  request: SnapshotRequest,
+  context: EffectContext,
+): Promise<void> {
   const { layout } = store;
   const operation = `prepare snapshot ${request.key}`;
   checkSnapshotRequest(request);
@@ -60,7 +64,7 @@ export async function prepareSnapshot(store: SnapshotStore, request: SnapshotReq
   try {
     // The record comes first, since it says where else something of the snapshot may be.
     await writeSnapshotRecord(path, request);
-    await makeContents(store, request, path);
+    await makeContents(store, request, path, context);
     await putInPlace(layout, snapshotGuid(request.key));
   } catch (error) {
     throw await afterFailure(error, () => discardUnfinished(layout, request.key));
@@ -71,6 +75,7 @@ async function makeContents(
   { layout, scratches }: SnapshotStore,
   request: SnapshotRequest,
   path: string,
+  context: EffectContext,
 ): Promise<void> {
   const {
     kind,
@@ -90,7 +95,8 @@ async function makeContents(
     return writeLinuxScratch(join(folder, DISK), id, { bytes, unformatted });
   }
   const parents = format === 'WCIFS' ? topmostFirst(layout, chain) : [];
-  await scratches.make(folder, { format, parents, isView: kind === 'view', bytes, unformatted, utilityVM });
+  const wanted = { format, parents, isView: kind === 'view', bytes, unformatted, utilityVM };
+  await scratches.make(folder, wanted, context);
 }
 
 /** Refuses (`failed-precondition`) while something needs it. The caller holds the lock of the snapshot's folder. */

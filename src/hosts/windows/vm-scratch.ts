@@ -4,11 +4,11 @@
  */
 
 import { dirname, join } from 'node:path';
-import { CimletError, isErrorCode } from '../../errors.ts';
+import { CimletError, describeError, isErrorCode } from '../../errors.ts';
 import type { ComputeCore } from '../../native/windows/computecore.ts';
 import type { VirtDisk } from '../../native/windows/virtdisk.ts';
 import { ensureDirectory, exists } from '../directories.ts';
-import type { LayerFormat } from '../host.ts';
+import type { EffectContext, LayerFormat } from '../host.ts';
 
 /** In the folder of a scratch. */
 export const VM_DISK = join('vm', 'sandbox.vhdx');
@@ -64,10 +64,23 @@ async function vmLayer(parents: readonly string[], folder: string): Promise<stri
 }
 
 /** Where there is no Host Compute Service, there are no VMs to read it. */
-export async function letVmsRead({ computecore }: Pick<VmScratchCalls, 'computecore'>, file: string) {
+async function letVmsRead({ computecore }: Pick<VmScratchCalls, 'computecore'>, file: string): Promise<void> {
   try {
     await computecore.grantVmGroupAccess(file);
   } catch (error) {
     if (!isErrorCode(error, 'unsupported-host')) throw error;
+  }
+}
+
+/** The same of what is needed without VMs, too: where it can't be granted, that is warned of. */
+export async function offerToVms(
+  calls: Pick<VmScratchCalls, 'computecore'>,
+  file: string,
+  context: EffectContext,
+): Promise<void> {
+  try {
+    await letVmsRead(calls, file);
+  } catch (error) {
+    context.warn?.(`utility VMs may be unable to read ${file}: ${describeError(error)}`);
   }
 }

@@ -23,7 +23,6 @@ it.runIf(canRunWindows())(
       expect(calls('prepare ForkedCIM')).toEqual([
         'CreateVirtualDisk',
         'HcsFormatWritableLayerVhd',
-        'HcsGrantVmGroupAccess',
         'ExpandSandboxSize',
         'OpenVirtualDisk',
         'AttachVirtualDisk',

@@ -62,8 +62,8 @@ async function effectsOf(format: LayerFormat): Promise<Effect[]> {
       prepare: none,
       run: (host) => host.prepareSnapshot(snapshot, context),
       onlyFailing: /VirtualDisk$|^DeviceIoControl$|^HcsFormat/,
-      // Windows detaches such a disk with its handle; the double doesn't.
-      only: /^(?!DetachVirtualDisk$)/,
+      // Windows detaches such a disk with its handle; the double doesn't. Without the grant only VMs don't work.
+      only: /^(?!(DetachVirtualDisk|HcsGrantVmGroupAccess)$)/,
     },
     { name: `mount ${format}`, prepare: prepared, run: mounted },
     {

@@ -63,6 +63,21 @@ assert.deepEqual((await readdir('C:\\store\\scratches')).sort(), [
   'blank-2048m.vhdx',
 ]);
 
+// What scratches are made over may be read by VMs, also when an earlier process made it; where Windows refuses, that is told, and only VMs miss it.
+const granted = async () =>
+  (await readFile('C:\\doubles\\calls.jsonl', 'utf8')).split('HcsGrantVmGroupAccess').length;
+const before = await granted();
+const [later, warnings] = [createWindowsHost({ root: 'C:\\store' }), [] as string[]];
+const telling = { ...context, warn: (message: string) => warnings.push(message) };
+await later.prepareSnapshot(request('granted'), telling);
+assert.ok((await granted()) > before);
+assert.deepEqual(warnings, []);
+await writeFile('C:\\doubles\\faults.txt', 'HcsGrantVmGroupAccess 1 fail 80070005\n');
+await later.prepareSnapshot(request('refused'), telling);
+assert.equal(warnings.length, 1);
+assert.match(warnings[0] ?? '', /utility VMs .*blank-10240m\.vhdx/);
+for (const key of ['granted', 'refused']) await host.removeSnapshot(key, context);
+
 // What can't be.
 await rejects(
   prepare('x', { scratch: { unformatted: true, bytes: 39 * GIB } }),
