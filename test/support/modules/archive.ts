@@ -5,7 +5,7 @@
 
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import {
   glob,
   mkdir,
@@ -25,8 +25,6 @@ import type { TestProject } from 'vitest/node';
 
 const REPOSITORY = resolve(import.meta.dirname, '../../..');
 const CACHE = join(REPOSITORY, 'node_modules/.cache/cimlet-modules');
-/** The index comes last: it is what tells that an archive is there. */
-const PARTS = ['txt', 'json'];
 const UNUSED_MS = 3_600_000;
 const RECORD = join(import.meta.dirname, 'record.cjs');
 
@@ -49,18 +47,20 @@ async function useArchive(): Promise<void> {
   for await (const path of glob('{src,test,examples}/**/*.ts', { cwd: REPOSITORY })) sources.push(path);
   const name = await nameOf([...sources.sort(), 'package-lock.json', 'test/support/modules/record.cjs']);
   await mkdir(CACHE, { recursive: true });
-  if (!existsSync(join(CACHE, `${name}.json`))) await makeArchive(name, sources);
+  if (!existsSync(join(CACHE, name))) await makeArchive(join(CACHE, name), sources);
   process.env.CIMLET_TEST_MODULES = name;
   const now = new Date();
-  for (const part of PARTS) await utimes(join(CACHE, `${name}.${part}`), now, now);
+  await utimes(join(CACHE, name), now, now);
   await removeUnused();
 }
 
 /** Each change of the sources leaves one behind. */
 async function removeUnused(): Promise<void> {
   for (const name of await readdir(CACHE)) {
-    const { mtimeMs } = await stat(join(CACHE, name));
-    if (Date.now() - mtimeMs > UNUSED_MS) await rm(join(CACHE, name), { recursive: true, force: true });
+    // Another run's draft may be gone by now.
+    const stats = statSync(join(CACHE, name), { throwIfNoEntry: false });
+    if (stats !== undefined && Date.now() - stats.mtimeMs > UNUSED_MS)
+      await rm(join(CACHE, name), { recursive: true, force: true });
   }
 }
 
@@ -73,7 +73,8 @@ async function nameOf(paths: readonly string[]): Promise<string> {
   return hash.digest('hex').slice(0, 16);
 }
 
-async function makeArchive(name: string, sources: readonly string[]): Promise<void> {
+/** Of several at a time, the first one stays. */
+async function makeArchive(place: string, sources: readonly string[]): Promise<void> {
   const draft = await mkdtemp(join(CACHE, 'tmp-'));
   try {
     const { resolved, modules } = await recordPackages(join(draft, 'recorded.json'));
@@ -82,7 +83,9 @@ async function makeArchive(name: string, sources: readonly string[]): Promise<vo
       modules[`import ${path}`] = { format: 'module', source };
     }
     await writeArchive(draft, { resolved, modules });
-    for (const part of PARTS) await rename(join(draft, part), join(CACHE, `${name}.${part}`));
+    await rename(draft, place);
+  } catch (error) {
+    if (!existsSync(place)) throw error;
   } finally {
     await rm(draft, { recursive: true, force: true });
   }
@@ -93,7 +96,9 @@ async function recordPackages(file: string): Promise<Recorded> {
   const args = ['--require', RECORD, join(REPOSITORY, 'src/main.ts'), '--version'];
   const env = { ...process.env, NODE_OPTIONS: '', CIMLET_TEST_RECORD: file };
   await promisify(execFile)(process.execPath, args, { env });
-  return JSON.parse(await readFile(file, 'utf8')) as Recorded;
+  const recorded = JSON.parse(await readFile(file, 'utf8')) as Recorded;
+  await rm(file);
+  return recorded;
 }
 
 async function writeArchive(folder: string, { resolved, modules }: Recorded): Promise<void> {
@@ -106,6 +111,6 @@ async function writeArchive(folder: string, { resolved, modules }: Recorded): Pr
     parts.push(part);
     offset += part.length;
   }
-  await writeFile(join(folder, 'txt'), Buffer.concat(parts));
-  await writeFile(join(folder, 'json'), JSON.stringify({ resolved, modules: places }));
+  await writeFile(join(folder, 'sources'), Buffer.concat(parts));
+  await writeFile(join(folder, 'index.json'), JSON.stringify({ resolved, modules: places }));
 }

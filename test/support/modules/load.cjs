@@ -15,7 +15,10 @@ const ROOT = pathToFileURL(join(REPOSITORY, '/')).href;
 const name = process.env.CIMLET_TEST_MODULES;
 if (name && registerHooks !== undefined) {
   const place = join(REPOSITORY, 'node_modules/.cache/cimlet-modules', name);
-  takeFrom(JSON.parse(readFileSync(`${place}.json`, 'utf8')), openSync(`${place}.txt`, 'r'));
+  takeFrom(
+    JSON.parse(readFileSync(join(place, 'index.json'), 'utf8')),
+    openSync(join(place, 'sources'), 'r'),
+  );
 }
 
 function takeFrom({ resolved, modules }, sources) {
