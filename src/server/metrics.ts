@@ -129,13 +129,12 @@ export function createMetrics(state: State, sources: () => ReturnType<Agent['sou
       else notifications.inc({ receiver, result }, events);
     },
     onEvent: (event) => {
-      const { id, kind, verb, drift: isDrift } = event.action;
+      const { kind, verb, drift: isDrift } = event.action;
       if (event.type === 'action.progressed') {
         const { phase } = event;
         if (phase === 'downloading' || phase === 'unpacking') transferred.inc({ phase }, bytes.since(event));
         return;
       }
-      if (event.type === 'action.succeeded' || event.type === 'action.failed') bytes.forget(id);
       if (event.type === 'action.failed') failures.inc({ kind, verb });
       if (event.type !== 'action.succeeded') return;
       actions.observe({ kind, verb }, event.durationMs / 1000);
