@@ -3,6 +3,7 @@
 import { Dlls } from '../native/windows/dll.ts';
 import { ServiceDispatcher, type StatusHandle } from '../native/windows/service-dispatcher.ts';
 import { ServiceState } from '../native/windows/services.ts';
+import { endProcess } from '../native/windows/system.ts';
 import type { ServiceProcess } from './service-manager.ts';
 
 /** The manager is told so often that starting or stopping gets on, and may take a missing word for a hang after so long. */
@@ -19,6 +20,8 @@ export async function enterWindowsService(name: string): Promise<ServiceProcess>
   const { promise: started, resolve: onStart } = Promise.withResolvers<StatusHandle>();
   const { ended } = dispatcher.connect(name, { onStart, onStop: () => stop.abort() });
   const handle = await Promise.race([started, ended.then(() => started)]);
+  // Node would wait for the dispatcher's thread when it exits: an agent that crashed would stay, and not be started again.
+  process.once('exit', endProcess);
   return serviceProcess((status) => dispatcher.report(handle, status), stop.signal);
 }
 

@@ -104,7 +104,7 @@ class WindowsServices {
       });
     });
     return [
-      `${isNew ? 'created' : 'changed'} and started service ${name}, which runs as LocalSystem`,
+      `${isNew ? 'created' : 'changed'} and started service ${name}${isNew ? ', which runs as LocalSystem' : ''}`,
       `it logs to ${logFileOf(definition)}`,
       ...unknown.map((setting) => `this system doesn't have ${setting}`),
     ];

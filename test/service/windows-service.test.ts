@@ -90,6 +90,14 @@ describe.runIf(canRunWindows())('on Windows', () => {
     expect(said.at(-1)).toBe('stopped');
   }, 300_000);
 
+  it('ends its process when it runs into a bug, which is what it is started again for', async () => {
+    const script = join(import.meta.dirname, 'windows-crash-child.ts');
+    expect(await runWindowsProcess(world, { script })).toMatchObject({
+      code: 0,
+      stdout: 'its process has ended\n',
+    });
+  }, 60_000);
+
   it("leaves others' services alone", async () => {
     for (const verb of [['uninstall'], ['install', '--config', CONFIG]]) {
       const { stderr } = await expectCimlet(1, 'service', ...verb, '--name', 'PlugPlay');
