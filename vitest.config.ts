@@ -20,6 +20,7 @@ const SLOW = [
   'e2e/plan',
   'conformance/snapshotter',
   'hosts/windows/',
+  'service/windows-service',
   'native/doubles',
 ];
 
