@@ -92,15 +92,15 @@ describe.runIf(canRunWindows())('on Windows', () => {
       code: 0,
       stdout: 'its process has ended\n',
     });
-  }, 60_000);
+  });
 
   it("leaves others' services alone", async () => {
     const { stderr } = await expectCimlet(1, 'service', 'uninstall', '--name', 'PlugPlay');
     expect(stderr).toContain("service PlugPlay is not cimlet's");
-  }, 100_000);
+  });
 
   it('is no service when something else starts it', async () => {
     const { stderr } = await expectCimlet(1, 'agent', '--config', CONFIG, '--service', 'cimlet');
     expect(stderr).toContain('ERROR_FAILED_SERVICE_CONTROLLER_CONNECT');
-  }, 100_000);
+  });
 });
