@@ -74,5 +74,5 @@ async function withUpperTar<T>(
   // What a Linux layer is made of says by itself what it hides; names of Windows layers have to be looked up below.
   const shown =
     isLinux || chain.length === 0 ? undefined : await requireChain(layout, record.request, operation);
-  return withUpper(layout, record, ({ upper }) => task({ upper, cim: shown?.cim, isLinux }));
+  return withUpper(layout, record, signal, ({ upper }) => task({ upper, cim: shown?.cim, isLinux }));
 }

@@ -120,22 +120,24 @@ export async function holdsScratch(folder: string): Promise<boolean> {
   return (await exists(join(folder, 'scratch'))) || (await exists(join(folder, SCRATCH_IMAGE)));
 }
 
-/** Does something with what was written to a snapshot; its scratch is there for as long as that takes. */
+/** Does something with what was written to a snapshot; its scratch is there for as long as that takes. Throws `cancelled` while it waits for that. */
 export async function withUpper<T>(
   layout: Layout,
   record: SnapshotRecord,
+  signal: AbortSignal,
   task: (place: ScratchPlace) => Promise<T>,
 ): Promise<T> {
   const id = snapshotGuid(record.request.key);
   const operation = `open snapshot ${JSON.stringify(record.request.key)}`;
-  return withScratch(layout, record, async (directory) => {
+  const open = async (directory: string) => {
     const place = { upper: join(directory, id, 'fs'), work: join(directory, id, 'work') };
     if (!(await exists(place.upper)))
       throw new CimletError('failed-precondition', `${operation}: ${place.upper} is gone`, {
         hint: 'what was written to it is lost; remove it',
       });
     return withScratchLock(join(directory, id), 'shared', operation, () => task(place));
-  });
+  };
+  return withScratch(layout, record, open, signal);
 }
 
 /** Runs what removes a snapshot once nobody, in this process or another, does anything with what was written to it. */
@@ -221,13 +223,19 @@ async function withScratch<T>(
   layout: Layout,
   record: SnapshotRecord,
   task: (directory: string) => Promise<T>,
+  signal?: AbortSignal,
 ): Promise<T> {
   const { directory, image } = await findScratch(layout, record);
-  return image === undefined ? task(directory) : attached(image, directory, () => task(directory));
+  return image === undefined ? task(directory) : attached(image, directory, () => task(directory), signal);
 }
 
 /** An overlay that was made meanwhile holds on to the image's file system; the mount here is gone afterwards. */
-async function attached<T>(image: string, directory: string, task: () => Promise<T>): Promise<T> {
+async function attached<T>(
+  image: string,
+  directory: string,
+  task: () => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
   const attach = async () => {
     await ensureDirectory(directory);
     await unmountBelow(directory);
@@ -238,7 +246,8 @@ async function attached<T>(image: string, directory: string, task: () => Promise
       await unmountOnceIdle(directory);
     }
   };
-  return attaching.run(image, () => withScratchLock(image, 'exclusive', `open ${image}`, attach));
+  const locked = () => withScratchLock(image, 'exclusive', `open ${image}`, attach);
+  return attaching.run(image, locked, signal);
 }
 
 /** Somebody looking around may be in it. */

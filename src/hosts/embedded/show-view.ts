@@ -61,7 +61,8 @@ export async function showView(
   const lower = await lowerOf(place, request, shown, context);
   try {
     await writeMountRecord(layout, record);
-    if (snapshot !== undefined) await mountWritable(layout, record, snapshot, lower, features);
+    if (snapshot !== undefined)
+      await mountWritable(layout, record, snapshot, lower, features, context.signal);
     else if (lower !== undefined && 'disks' in lower) await mountDisks(layout, record, lower.disks);
     else if (lower !== undefined) await mountKernelView(layout, record, lower, features.canLoop);
     else if (shown !== undefined && 'cim' in shown) await extract(layout, record, shown, context);

@@ -83,12 +83,13 @@ export async function mountWritable(
   snapshot: SnapshotRecord,
   below: Lower | undefined,
   features: EmbeddedFeatures,
+  signal: AbortSignal,
 ): Promise<void> {
   const { path, volumeGuid } = record.request;
   const lower = join(snapshotPath(layout, snapshotGuid(snapshot.request.key)), 'lower');
   await ensureDirectory(lower);
   await ensureDirectory(path);
-  await withUpper(layout, snapshot, (writable) => {
+  await withUpper(layout, snapshot, signal, (writable) => {
     const mount = (lowers: readonly string[]) =>
       mountOverlay({ lowers, writable, source: record.source, target: path });
     if (below !== undefined && 'disks' in below) return withDisks(layout, volumeGuid, below.disks, mount);

@@ -97,10 +97,12 @@ export class SnapshotEffects {
     return this.#onKnown(key, context, operation, async (record) => {
       await this.#requireUnused(key, operation);
       const layer = await withLayerPlan(this.#layout, record, options, context, (plan) =>
-        this.#commitPlanned(plan, options, context),
+        this.#buildPlanned(plan, options, context),
       );
+      // Only now: mounts that are made again on it may want the scratch that it was made of.
+      const committed = await this.#host.commitLayer(layer, context);
       await removeSnapshot(this.#layout, key);
-      return layer;
+      return committed;
     });
   }
 
@@ -113,7 +115,7 @@ export class SnapshotEffects {
   }
 
   /** Writes the layer by another name, since only what was read to its end says what it is. */
-  async #commitPlanned(
+  async #buildPlanned(
     plan: LayerPlan,
     { onChainId }: CommitOptions,
     context: EffectContext,
@@ -123,7 +125,7 @@ export class SnapshotEffects {
     await this.#host.require(`${format}.write`, operation);
     if (plan.seal === true) await this.#host.require('seal', operation);
     const { effects } = this.#host;
-    const layer = await effects.onLayer(plan, context, 'write', () =>
+    return effects.onLayer(plan, context, 'write', () =>
       buildLayer(this.#layout, plan, context, async (record) => {
         onChainId?.(record.layer.chainId);
         const adopt = () => adoptLayer(this.#layout, plan, record, context);
@@ -131,7 +133,6 @@ export class SnapshotEffects {
         return record.layer;
       }),
     );
-    return this.#host.commitLayer(layer, context);
   }
 
   async #requireUnused(key: string, operation: string): Promise<void> {

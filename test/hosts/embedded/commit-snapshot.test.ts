@@ -14,7 +14,15 @@ import {
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createEmbeddedHost } from '../../../src/hosts/embedded/embedded-host.ts';
-import type { ChainId, DiffId, Digest, Host, LayerFormat, MountRequest } from '../../../src/hosts/host.ts';
+import type {
+  ChainId,
+  DiffId,
+  Digest,
+  Host,
+  LayerFormat,
+  MountRequest,
+  ScratchOptions,
+} from '../../../src/hosts/host.ts';
 import { mountVolumeGuid } from '../../../src/hosts/identity.ts';
 import { requireOrSkip } from '../../support/requirements.ts';
 import { context, openBench } from './fixture.ts';
@@ -22,6 +30,7 @@ import { context, openBench } from './fixture.ts';
 const capabilities = await createEmbeddedHost({ root: '/nowhere' }).capabilities();
 const writable = requireOrSkip('overlayfs over kernel views', capabilities.active.available);
 const FORMATS: LayerFormat[] = ['ForkedCIM', 'BlockCIM', 'LCOW'];
+const SEALED: LayerFormat[] = ['BlockCIM', 'LCOW'];
 const KEY = 'work';
 
 /** An active snapshot on a chain, with something written to it. */
@@ -31,8 +40,9 @@ async function write(
   chain: ChainId[],
   format: LayerFormat,
   change: (root: string) => void,
+  scratch?: ScratchOptions,
 ): Promise<void> {
-  await host.prepareSnapshot({ key: KEY, kind: 'active', chain, format }, context);
+  await host.prepareSnapshot({ key: KEY, kind: 'active', chain, format, scratch }, context);
   const mount: MountRequest = {
     volumeGuid: mountVolumeGuid(KEY),
     path,
@@ -99,6 +109,39 @@ describe.runIf(writable)('committing a snapshot', () => {
     await host.commitLayer(request, context);
     expect(contents(root)).toEqual(committed);
   });
+
+  it.each(SEALED)(
+    'seals a layer that is there without a seal, below what else is kept in its scratch of limited size (%s)',
+    async (format) => {
+      const { host, directory } = await openBench();
+      const path = join(directory, 'mounted');
+      const same = (top: string) => {
+        writeFileSync(join(top, 'file'), 'the same');
+        for (const name of [join(top, 'file'), top]) utimesSync(name, 1, 1);
+      };
+      await write(host, path, [], format, same);
+      const { chainId } = await host.commitSnapshot(KEY, {}, context);
+      const owner = { key: 'owner', kind: 'active' as const, chain: [], format };
+      await host.prepareSnapshot({ ...owner, scratch: { bytes: 16 * 2 ** 20 } }, context);
+      const shared = { ...owner, scratch: { shareWith: 'owner' } };
+      await host.prepareSnapshot({ ...shared, key: 'above', chain: [chainId] }, context);
+      const above = {
+        volumeGuid: mountVolumeGuid('above'),
+        path: join(directory, 'above'),
+        chain: [chainId],
+      };
+      const how = { format, access: 'ReadWrite' as const, view: 'Kernel' as const };
+      await host.mount({ ...above, ...how, snapshot: 'above' }, context);
+      writeFileSync(join(directory, 'above/written'), 'kept');
+
+      await write(host, path, [], format, same, { shareWith: 'owner' });
+      const layer = await host.commitSnapshot(KEY, { seal: true }, context);
+      expect(layer).toMatchObject({ chainId, rootHash: expect.stringMatching(/^sha256:/) });
+      expect(readFileSync(join(directory, 'above/written'), 'utf8')).toBe('kept');
+      expect(readFileSync(join(directory, 'above/file'), 'utf8')).toBe('the same');
+      await host.dismount(above.volumeGuid, context);
+    },
+  );
 
   it.each(FORMATS)('again gives the layer that is there, which stays (%s)', async (format) => {
     const { host, directory, root } = await openBench();
