@@ -15,7 +15,6 @@ import { digestOf } from './canonical.ts';
 import { nextConditions, nextHistory, type Outcome, reasonOf } from './conditions.ts';
 import { dependenciesOf } from './resource-graph.ts';
 import { intentDigest, mayPrune } from './situation.ts';
-import { indexSources } from './sources.ts';
 import type { DeclaredSource, Plan, PlannedAction, Verb } from './types.ts';
 import { isSettled } from './unsettled.ts';
 
@@ -26,6 +25,9 @@ const DONE: Record<Verb, string> = {
   repair: 'Repaired',
   delete: 'Deleted',
 };
+
+/** Of which revision is said beside it: most that come after change nothing of a resource. */
+const APPLIED: Outcome = { state: 'ready', reason: 'Succeeded', message: 'applied as declared' };
 
 export interface StatusWriter {
   /** Records what is asked for, and what is known before anything is done. */
@@ -48,8 +50,6 @@ export function createStatusWriter(
   sources: readonly DeclaredSource[],
   state: State,
 ): StatusWriter {
-  const sourceOf = indexSources(sources);
-  const appliedRevision = (key: ResourceKey) => `applied ${sourceOf(key).revision}`;
   const blocked = new Map(plan.blocked.map((entry) => [entry.key, entry]));
   const acted = new Set<string>(plan.actions.map(({ id }) => id));
   /** Resources that have no action of their own but layers being built. */
@@ -120,9 +120,9 @@ export function createStatusWriter(
       set(key, { state: 'reconciling', reason: 'Progressing', message: 'being applied' });
     } else if (record.appliedDigest !== undefined) {
       state.recordApplied(key, record.facts);
-      const message = appliedRevision(key);
-      set(key, { state: 'ready', reason: 'Succeeded', message });
+      set(key, APPLIED);
       if ((record.history[0]?.result ?? 'Ready') === 'Ready') return;
+      const message = `applied ${source.revision}`;
       state.recordEvent({ key, type: 'Normal', reason: 'Recovered', message });
       remember(key, { state: 'ready', reason: 'Recovered', message }, false);
     }
@@ -154,7 +154,7 @@ export function createStatusWriter(
       state.transaction(() => {
         state.recordEvent({ key: action.id, type: 'Normal', reason: DONE[action.verb], message });
         if (key === undefined || action.verb === 'delete') return;
-        set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
+        set(key, APPLIED);
         remember(key, { state: 'ready', reason: DONE[action.verb], message }, true);
       });
     },
@@ -186,7 +186,7 @@ export function createStatusWriter(
     finish: () =>
       state.transaction(() => {
         for (const key of borrowers) {
-          set(key, { state: 'ready', reason: 'Succeeded', message: appliedRevision(key) });
+          set(key, APPLIED);
           remember(
             key,
             { state: 'ready', reason: DONE.repair, message: 'its layers were built again' },
