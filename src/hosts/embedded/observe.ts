@@ -4,7 +4,7 @@ import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
 import { throwIfAborted } from '../abort.ts';
-import { listDirectory } from '../directories.ts';
+import { exists, listDirectory } from '../directories.ts';
 import { findExportLeftovers } from '../exports.ts';
 import type {
   ChainId,
@@ -228,6 +228,9 @@ export async function findLeftovers(
   );
 }
 
+/** What earlier versions made layers from: in the folder of a snapshot, and as large as that. */
+const COMMIT_TARS = ['diff.tar', 'diff.tar.part'];
+
 /** Of snapshots by key. */
 async function findSnapshotLeftovers(
   layout: Layout,
@@ -247,6 +250,8 @@ async function findSnapshotLeftovers(
       if (!(await holdsScratch(path)))
         found.push({ path, reason: 'a snapshot folder without a readable record' });
     } else {
+      for (const tar of COMMIT_TARS.map((file) => join(path, file)))
+        if (await exists(tar)) found.push({ path: tar, reason: 'what a commit by an earlier version left' });
       const mounted = await mountsBelow(path);
       const record = snapshots.find(({ request }) => snapshotGuid(request.key) === folder);
       if (mounted.length === 0 || (record !== undefined && (await isInUse(layout, record)))) continue;

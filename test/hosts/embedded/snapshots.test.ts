@@ -1,6 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
   chmodSync,
+  existsSync,
   linkSync,
   lstatSync,
   mkdirSync,
@@ -15,7 +16,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createEmbeddedHost } from '../../../src/hosts/embedded/embedded-host.ts';
 import type { Host, MountRequest, SnapshotRequest, UnpackRequest } from '../../../src/hosts/host.ts';
-import { mountVolumeGuid } from '../../../src/hosts/identity.ts';
+import { mountVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
 import { getXattr, setXattr } from '../../../src/native/linux/xattr.ts';
 import { layerItems } from '../../support/host-layers.ts';
 import { mountsBelow } from '../../support/mounts.ts';
@@ -110,6 +111,24 @@ describe.runIf(writable)('a process killed at any step of a snapshot', () => {
         [],
       );
     }
+  });
+});
+
+describe.runIf(writable)('a commit of an earlier version that was killed', () => {
+  it('left the tar that the layer was to be made of, which is told, and cleaned away', async () => {
+    const { host, root, snapshot } = await prepare();
+    await host.prepareSnapshot(snapshot, context);
+    const tars = ['diff.tar', 'diff.tar.part'].map((name) =>
+      join(root, 'snapshots', snapshotGuid('work'), name),
+    );
+    for (const tar of tars) writeFileSync(tar, 'a tar');
+    const { leftovers } = await host.observe(context);
+    expect(leftovers.map(({ path, bytes }) => ({ path, bytes }))).toEqual(
+      tars.map((path) => ({ path, bytes: 5 })),
+    );
+    await host.cleanLeftovers(context);
+    const state = await host.observe(context);
+    expect([tars.filter(existsSync), state.leftovers, state.snapshots.length]).toEqual([[], [], 1]);
   });
 });
 
