@@ -11,6 +11,7 @@ process.env.NODE_OPTIONS = `${process.env.NODE_OPTIONS ?? ''} --require ${loader
 const SLOW = [
   'conformance/windows-process',
   'conformance/embedded-host',
+  'hosts/windows/killed',
   'hosts/windows/every-call',
   'e2e/drift',
   'hosts/embedded/crash',

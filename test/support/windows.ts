@@ -247,9 +247,10 @@ class World implements WindowsWorld {
 
   async calls(): Promise<NativeCall[]> {
     const text = await readFileIfAny(join(this.drive, 'doubles/calls.jsonl'));
+    // The last line may be written just now.
     return text
       .split('\n')
-      .filter((line) => line !== '')
+      .slice(0, -1)
       .map((line) => JSON.parse(line) as NativeCall);
   }
 

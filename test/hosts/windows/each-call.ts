@@ -2,7 +2,7 @@
  * Every call that an effect of the Windows host makes failing once, and being its last, in one Windows process. What calls it
  * makes is learnt from a run without faults; of those that it makes for every file, the first fails, and the last one is the
  * last. A call that is the last doesn't return: what was done until then is what a killed process leaves, and another host, which
- * knows nothing of it, goes on. (crash.test.ts kills real processes.)
+ * knows nothing of it, goes on. (killed.test.ts kills real processes.)
  */
 
 import assert from 'node:assert/strict';
