@@ -134,7 +134,11 @@ export function findVerity(file: DiskImage, offset: number): FoundVerity | undef
 }
 
 /** The blocks that don't have their digests, in the tree and in what it covers; at most a hundred. */
-export function verifyVerity(file: DiskImage, verity: FoundVerity, signal?: AbortSignal): Ext4Fault[] {
+export function verifyVerity(
+  file: DiskImage,
+  verity: FoundVerity,
+  signal?: Pick<AbortSignal, 'throwIfAborted'>,
+): Ext4Fault[] {
   const faults: Ext4Fault[] = [];
   const digest = new BlockDigest(verity.salt);
   const found = Buffer.alloc(DIGEST);

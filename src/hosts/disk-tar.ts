@@ -6,6 +6,7 @@ import { Disk } from '../ext4/disk.ts';
 import { openImage } from '../ext4/image-file.ts';
 import type { Ext4File, Ext4Reader } from '../ext4/reader.ts';
 import { SUPERBLOCK_AT, SUPERBLOCK_SIZE } from '../ext4/superblock.ts';
+import { verifyVerity } from '../ext4/verity-tree.ts';
 import { exportLinuxLayer, exportLinuxUpper } from '../layers/export-linux-layer.ts';
 import type { DiffId } from './host.ts';
 import type { JobControl } from './job-thread.ts';
@@ -14,6 +15,8 @@ import { type TarFile, writeTarFile } from './tar-file.ts';
 export interface ExportDiskJob extends TarFile {
   kind: 'export-disk';
   disk: string;
+  /** That its dm-verity must have; all of it is verified before it is read. */
+  rootHash: string | undefined;
 }
 
 /** What a guest wrote over layers: overlayfs' upper directory on the disk of a scratch. */
@@ -28,8 +31,24 @@ export interface ExportScratchJob extends TarFile {
   isShared: boolean;
 }
 
+/** Throws `failed-precondition` for a disk with another seal, `corrupt` for one that isn't what was sealed. */
 export async function writeDiskTar(job: ExportDiskJob, control: JobControl): Promise<{ bytes: number }> {
-  return withDisk(job, ({ files }) => ({ bytes: writeTarFile(job, exportLinuxLayer(files), control) }));
+  return withDisk(job, (disk) => {
+    if (job.rootHash !== undefined) requireSealed(disk, job.rootHash, control);
+    return { bytes: writeTarFile(job, exportLinuxLayer(disk.files), control) };
+  });
+}
+
+function requireSealed({ file, verity }: Disk, rootHash: string, { checkpoint }: JobControl): void {
+  const found = verity === undefined ? 'none' : `sha256:${verity.rootHash}`;
+  if (verity === undefined || found !== rootHash)
+    throw new CimletError(
+      'failed-precondition',
+      `${file.path}: its root hash is ${found}, expected is ${rootHash}`,
+    );
+  const [fault] = verifyVerity(file, verity, { throwIfAborted: checkpoint });
+  if (fault !== undefined)
+    throw new CimletError('corrupt', `${file.path} at offset ${fault.offset}: ${fault.message}`);
 }
 
 /** Throws `failed-precondition` for a disk that is in use, wasn't unmounted or never formatted, and where others have written to it. */

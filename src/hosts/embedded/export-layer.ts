@@ -24,7 +24,7 @@ export async function exportLayerTar(
   if (format === 'LCOW') {
     const disk = layerDiskPath(layout, chainId);
     await whileRecorded(layout, layerFolder(ref), file, (temporary) =>
-      runJob<'export-disk'>({ kind: 'export-disk', disk, file, temporary, bytes }, context),
+      runJob<'export-disk'>({ kind: 'export-disk', disk, rootHash, file, temporary, bytes }, context),
     );
     return;
   }

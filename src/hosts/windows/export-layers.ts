@@ -37,7 +37,8 @@ export async function exportLayerTar(
   const { layout } = workshop;
   const operation = `export layer ${ref.chainId}`;
   const layers = await chainOf(workshop, ref, operation);
-  if (ref.format === 'LCOW') return exportLinux(workshop, ref, file, context);
+  const rootHash = layers.at(-1)?.layer.rootHash;
+  if (ref.format === 'LCOW') return exportLinux(workshop, { ...ref, rootHash }, file, context);
   const folder = exportFolder(layout, layerFolder(ref));
   const leave = () => leaveExport(workshop, layerFolder(ref));
   const meanwhile: Resource = {
@@ -56,14 +57,14 @@ export async function exportLayerTar(
 
 async function exportLinux(
   { layout }: Workshop,
-  ref: LayerRef,
+  { rootHash, ...ref }: LayerRef & { rootHash: string | undefined },
   file: string,
   context: EffectContext,
 ): Promise<void> {
   const disk = layerDiskPath(layout, ref.chainId);
   const { size: bytes } = await stat(disk);
   await whileRecorded(layout, layerFolder(ref), file, (temporary) =>
-    runJob<'export-disk'>({ kind: 'export-disk', disk, file, temporary, bytes }, context),
+    runJob<'export-disk'>({ kind: 'export-disk', disk, rootHash, file, temporary, bytes }, context),
   );
 }
 

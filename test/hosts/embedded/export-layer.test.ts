@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, readdir, rename, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { hexOf } from '../../../src/hosts/identity.ts';
@@ -22,6 +22,37 @@ it('exports no sealed layer whose container is another, sealed as it is', async 
     code: 'failed-precondition',
     message: expect.stringMatching(/its root hash is sha256:[0-9a-f]{64}, expected is sha256:[0-9a-f]{64}$/),
   });
+  expect(existsSync(target)).toBe(false);
+});
+
+it('exports no sealed disk that has another content than was sealed, or another seal', async () => {
+  const { host, directory, root } = await openBench();
+  const [layer] = (await makeStack(join(directory, 'blobs'), layerItems({ a: 'sealed content' }))).map(
+    (request) => ({ ...request, format: 'LCOW' as const, seal: true }),
+  );
+  await build(host, [layer!]);
+  const target = join(directory, 'layer.tar');
+  await host.exportLayer(layer!, target, context);
+  await rm(target);
+  const disk = join(root, 'snapshots', `${hexOf(layer!.chainId)}.lcow`, 'layer.vhd');
+  const sealed = await readFile(disk);
+
+  const changed = Buffer.from(sealed);
+  changed.write('Sealed', changed.indexOf('sealed content'));
+  await writeFile(disk, changed);
+  await expect(host.exportLayer(layer!, target, context)).rejects.toMatchObject({
+    code: 'corrupt',
+    message: expect.stringContaining(disk),
+  });
+
+  const [other] = (await makeStack(join(directory, 'other'), layerItems({ a: 'sealed elsewhere' }))).map(
+    (request) => ({ ...request, format: 'LCOW' as const, seal: true }),
+  );
+  await build(host, [other!]);
+  await copyFile(join(root, 'snapshots', `${hexOf(other!.chainId)}.lcow`, 'layer.vhd'), disk);
+  await expect(host.exportLayer(layer!, target, context)).rejects.toThrow(
+    /its root hash is sha256:[0-9a-f]{64}, expected is sha256:/,
+  );
   expect(existsSync(target)).toBe(false);
 });
 

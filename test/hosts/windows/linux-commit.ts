@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { copyFile, open, readFile } from 'node:fs/promises';
-import { snapshotGuid } from '../../../src/hosts/identity.ts';
+import type { ChainId } from '../../../src/hosts/host.ts';
+import { hexOf, snapshotGuid } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
 import { context, look, rejects } from '../../conformance/host.ts';
 
@@ -36,6 +37,19 @@ await rejects(
 await copyFile('C:\\formatted', diskOf('bare'));
 await host.exportSnapshot('bare', 'C:\\blobs\\bare.tar', context);
 assert.match(await readFile('C:\\blobs\\bare.tar', 'latin1'), /formatted\//);
+
+// A sealed layer is exported as it was sealed only. No file system looks at the disk's first bytes.
+const base = { chainId: chain[0] as ChainId, format: 'LCOW' as const };
+const disk = `C:\\store\\snapshots\\${hexOf(base.chainId)}.lcow\\layer.vhd`;
+const flip = async (byte: string) => {
+  const opened = await open(disk, 'r+');
+  await opened.write(byte, 0);
+  await opened.close();
+};
+await flip('x');
+await rejects(host.exportLayer(base, 'C:\\x.tar', context), 'corrupt', /dm-verity/);
+await flip('\0');
+await host.exportLayer(base, 'C:\\blobs\\base.tar', context);
 
 // Nothing was written: a layer that changes nothing.
 const empty = await host.commitSnapshot('elsewhere', {}, context);
