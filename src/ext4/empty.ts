@@ -34,6 +34,7 @@ const BLOCKS_PER_INODE = 4;
 const JOURNAL_INODE = 8;
 const JOURNAL_MAGIC = 0xc03b3998;
 const JOURNAL_SUPERBLOCK_V2 = 4;
+const ZEROS = Buffer.alloc(BLOCK_SIZE);
 
 /** A directory that is there from the beginning. */
 export interface FirstDirectory {
@@ -189,7 +190,7 @@ function* blocksOfEmpty(
   for (let group = 0; group < groups; group++) {
     const start = group * BLOCKS_PER_GROUP;
     const inUse = bitmap(clamp(usedBlocks - start), clamp(blocks - start));
-    yield { block: bitmapsAt + group * 2, content: inUse };
+    if (!inUse.equals(ZEROS)) yield { block: bitmapsAt + group * 2, content: inUse };
     const content = bitmap(group === 0 ? usedInodes : 0, inodesPerGroup);
     yield { block: bitmapsAt + group * 2 + 1, content };
   }

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, wr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { LARGEST_EMPTY, SMALLEST_EMPTY, writeEmptyExt4 } from '../../src/ext4/empty.ts';
+import { emptyExt4, LARGEST_EMPTY, SMALLEST_EMPTY, writeEmptyExt4 } from '../../src/ext4/empty.ts';
 import { unmount } from '../../src/native/linux/mount.ts';
 import { mountExt4 } from '../../src/native/linux/overlay.ts';
 import { canLoop } from '../erofs/mounts.ts';
@@ -62,6 +62,11 @@ describe('an empty ext4 file system', () => {
       await unmount(target);
     }
     execFileSync('e2fsck', ['-fn', image], { stdio: 'pipe' });
+  });
+
+  it('has no piece that is all zeros, which a disk that grows would keep', () => {
+    for (const { content } of emptyExt4(4 * 2 ** 30, UUID, 'make').pieces)
+      expect(content.equals(Buffer.alloc(content.length))).toBe(false);
   });
 
   it('takes next to no space, and is the same each time', () => {

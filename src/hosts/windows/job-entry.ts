@@ -5,6 +5,7 @@ import type { JobControl } from '../job-thread.ts';
 import { serveJob } from '../serve-job.ts';
 import { unpackLinux } from '../unpack-linux.ts';
 import type { Job, JobResults } from './jobs.ts';
+import { writeLinuxScratch } from './linux-scratch.ts';
 import { mergeImages, unpackBlock, unpackForked } from './write-images.ts';
 import { writeFolderTar, writeTreeTar } from './write-tree-tar.ts';
 import { completeWcifs, unpackWcifs } from './write-wcifs.ts';
@@ -23,6 +24,8 @@ async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['ki
       return completeWcifs(job);
     case 'unpack-linux':
       return unpackLinux(job, control);
+    case 'linux-scratch':
+      return writeLinuxScratch(job);
     case 'export-tree':
       return writeTreeTar(job, control);
     case 'export-folder':

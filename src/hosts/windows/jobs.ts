@@ -8,6 +8,7 @@ import type { LayerDisk } from '../layer-disk.ts';
 import type { StoredFile } from '../records.ts';
 import type { UnpackLinuxJob } from '../unpack-linux.ts';
 import type { AfterImport } from './delta-writer.ts';
+import type { LinuxScratchJob } from './linux-scratch.ts';
 
 interface UnpackInput {
   blob: LayerBlob;
@@ -92,6 +93,7 @@ export interface JobResults {
   'unpack-wcifs': WrittenWcifs;
   'complete-wcifs': undefined;
   'unpack-linux': LayerDisk;
+  'linux-scratch': undefined;
   'export-tree': { diffId: DiffId };
   'export-folder': undefined;
   'export-disk': { bytes: number };
@@ -108,6 +110,7 @@ export type Job =
   | ExportFolderJob
   | ExportDiskJob
   | ExportScratchJob
+  | LinuxScratchJob
   | ({ kind: 'unpack-linux' } & UnpackLinuxJob);
 
 /** What was written. */

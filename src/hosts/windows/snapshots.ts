@@ -25,7 +25,7 @@ import {
 import { checkSnapshotRequest, isSameRequest, otherSnapshot } from '../snapshot-request.ts';
 import { afterFailure } from './acquire.ts';
 import { LOWER_FILE } from './cim-paths.ts';
-import { writeLinuxScratch } from './linux-layers.ts';
+import { runJob } from './jobs.ts';
 import { foldPath, isWithin, withoutNamespace } from './mount-paths.ts';
 import { DISK, type Scratches } from './scratches.ts';
 import { type Size, sizeUnder } from './size-under.ts';
@@ -92,7 +92,10 @@ async function makeContents(
   }
   if (format === 'LCOW') {
     const id = snapshotVolumeGuid(layout.root, snapshotGuid(request.key));
-    return writeLinuxScratch(join(folder, DISK), id, { bytes, unformatted });
+    return runJob<'linux-scratch'>(
+      { kind: 'linux-scratch', file: join(folder, DISK), id, bytes, unformatted },
+      context,
+    );
   }
   const parents = format === 'WCIFS' ? topmostFirst(layout, chain) : [];
   const wanted = { format, parents, isView: kind === 'view', bytes, unformatted, utilityVM };
