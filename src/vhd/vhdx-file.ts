@@ -10,6 +10,7 @@ import {
   entryOf,
   Item,
   MIB,
+  REQUIRED,
   Region,
   VHDX,
   VHDX_COOKIE,
@@ -20,6 +21,10 @@ const SECTOR_SIZES = [512, 4096];
 /** Of the BAT, read at a time. */
 const PAGE_BYTES = 64 * 1024;
 const MOST_ENTRIES = 2047;
+/** As they are in a file, in hexadecimal. */
+const [REGIONS, ITEMS] = [[Region.bat, Region.metadata], Object.values(Item)].map((guids) =>
+  guids.map((guid) => encodeGuid(guid).toString('hex')),
+) as [string[], string[]];
 
 interface Extent {
   at: number;
@@ -40,7 +45,7 @@ export class VhdxFile {
 
   /**
    * Throws `corrupt` for a file that breaks the format, `failed-precondition` for one that wasn't closed cleanly, `unsupported-host` for one
-   * over a parent.
+   * over a parent, or with parts of a later format that it can't be read without ([MS-VHDX] 2.2.3.2).
    */
   constructor(path: string) {
     this.path = path;
@@ -143,15 +148,18 @@ export class VhdxFile {
       const extent = { at: Number(entry.readBigUInt64LE(16)), length: entry.readUInt32LE(24) };
       if (extent.at < MIB || extent.at % MIB !== 0 || extent.at + extent.length > this.#fileSize)
         throw this.#corrupt(at + 16 + index * 32, 'a region is outside of the file');
+      if (!REGIONS.includes(guid) && entry.readUInt32LE(28) !== 0) throw this.#unknown('region', guid);
       found.set(guid, extent);
     }
-    const bat = found.get(encodeGuid(Region.bat).toString('hex'));
-    const metadata = found.get(encodeGuid(Region.metadata).toString('hex'));
+    const [bat, metadata] = REGIONS.map((guid) => found.get(guid));
     if (bat === undefined || metadata === undefined) throw this.#corrupt(at, 'a region is missing');
+    if (bat.at < metadata.at + metadata.length && metadata.at < bat.at + bat.length)
+      throw this.#corrupt(at, 'its regions overlap');
     return { bat, metadata };
   }
 
   #disk(metadata: Extent): { size: number; blockSize: number; sectorSize: number } {
+    this.#requireKnownItems(metadata);
     const item = (guid: string, length: number) => this.#item(metadata, guid, length);
     const parameters = item(Item.fileParameters, 8);
     const blockSize = parameters.readUInt32LE(0);
@@ -169,13 +177,26 @@ export class VhdxFile {
     return { size: Number(size), blockSize, sectorSize };
   }
 
-  #item(metadata: Extent, guid: string, length: number): Buffer {
+  #requireKnownItems(metadata: Extent): void {
+    for (const entry of this.#itemEntries(metadata)) {
+      const guid = entry.toString('hex', 0, 16);
+      if (!ITEMS.includes(guid) && (entry.readUInt32LE(24) & REQUIRED) !== 0)
+        throw this.#unknown('metadata', guid);
+    }
+  }
+
+  /** The table of the metadata: what is there, and where. */
+  #itemEntries(metadata: Extent): Buffer[] {
     const table = this.#bytes(metadata.at, PAGE_BYTES);
     if (table.toString('latin1', 0, 8) !== VHDX.metadataSignature)
       throw this.#corrupt(metadata.at, 'its metadata has no table');
+    const count = Math.min(table.readUInt16LE(10), MOST_ENTRIES);
+    return Array.from({ length: count }, (_, index) => table.subarray(32 + index * 32, 64 + index * 32));
+  }
+
+  #item(metadata: Extent, guid: string, length: number): Buffer {
     const wanted = encodeGuid(guid);
-    for (let index = 0; index < Math.min(table.readUInt16LE(10), MOST_ENTRIES); index++) {
-      const entry = table.subarray(32 + index * 32, 64 + index * 32);
+    for (const entry of this.#itemEntries(metadata)) {
       if (!entry.subarray(0, 16).equals(wanted)) continue;
       const at = entry.readUInt32LE(16);
       if (entry.readUInt32LE(20) < length || at < PAGE_BYTES || at + length > metadata.length) break;
@@ -200,6 +221,17 @@ export class VhdxFile {
     } catch (error) {
       throw classify(error, `read ${this.path}`);
     }
+  }
+
+  /** Its writer says that nobody can read the file who doesn't know it. */
+  #unknown(what: string, guid: string): CimletError {
+    return new CimletError(
+      'unsupported-host',
+      `${this.path}: it needs ${what} ${encodeGuid(guid).toString('hex')}, which is not known`,
+      {
+        hint: 'convert the disk to one of the formats of [MS-VHDX] version 1',
+      },
+    );
   }
 
   #corrupt(at: number, why: string): CimletError {

@@ -43,6 +43,8 @@ export const Item = {
   diskId: 'beca12ab-b2e6-4523-93ef-c309e000c746',
   logicalSector: '8141bf1d-a96f-4709-ba47-f233a8faab5f',
   physicalSector: 'cda348c7-445d-4471-9cc9-e9885251c556',
+  /** Of a disk over another. */
+  parentLocator: 'a8d35f2d-b30b-454d-abf7-d3d84834ab0c',
 } as const;
 
 export const BlockState = { notPresent: 0, undefined: 1, zero: 2, unmapped: 3, present: 6 } as const;
@@ -55,7 +57,8 @@ const BLOCK_SIZE = MIB;
 const LOGICAL_SECTOR = 512;
 const PHYSICAL_SECTOR = 4096;
 const ITEMS_AT = TABLE_BYTES;
-const REQUIRED = 4;
+/** Whoever doesn't know the item can't read the file. */
+export const REQUIRED = 4;
 const OF_DISK = 2;
 
 /** Bytes at a place of the disk. */

@@ -188,6 +188,51 @@ describe("somebody else's VHDX", () => {
     );
   });
 
+  /** Changes both region tables of a file. */
+  function changeRegions(bytes: Buffer, change: (table: Buffer) => void): void {
+    for (const kib of [192, 256]) {
+      const table = bytes.subarray(kib * 1024, (kib + 64) * 1024);
+      change(table);
+      table.writeUInt32LE(checksumOf(table), 4);
+    }
+  }
+
+  it.each([
+    ['a region', true],
+    ['a metadata item', false],
+  ])('with %s of a later format is refused where that is required, and only there', (_, isRegion) => {
+    const bytes = readFileSync(make(MIB, []));
+    const metadata = bytes.subarray(2 * MIB);
+    for (const required of [0, 1]) {
+      const add = (table: Buffer, count: number, from: number, flagsAt: number, flag: number) => {
+        table.copy(table, from + count * 32, from, from + 32); // where an entry before it says that it is
+        table.fill(7, from + count * 32, from + count * 32 + 16); // the GUID
+        table.writeUInt32LE(required * flag, from + count * 32 + flagsAt);
+      };
+      if (isRegion)
+        changeRegions(bytes, (table) => {
+          add(table, 2, 16, 28, 1);
+          table.writeUInt32LE(3, 8);
+        });
+      else {
+        add(metadata, 5, 32, 24, 4);
+        metadata.writeUInt16LE(6, 10);
+      }
+      writeFileSync(at('later'), bytes);
+      const open = () => new VhdxFile(at('later')).close();
+      if (required === 0) open();
+      else expect(open).toThrow(expect.objectContaining({ code: 'unsupported-host' }));
+    }
+  });
+
+  it('whose regions overlap is refused', () => {
+    const bytes = readFileSync(make(MIB, []));
+    // The first begins where the second does.
+    changeRegions(bytes, (table) => table.copy(table, 16 + 16, 16 + 32 + 16, 16 + 32 + 24));
+    writeFileSync(at('overlap'), bytes);
+    expect(() => new VhdxFile(at('overlap'))).toThrow(/regions overlap/);
+  });
+
   it.each([
     ['both headers', [64, 128]],
     ['the header that counts', [128]],
