@@ -16,6 +16,7 @@ import { describe, expect, it } from 'vitest';
 import { createEmbeddedHost } from '../../../src/hosts/embedded/embedded-host.ts';
 import type {
   ChainId,
+  CommitOptions,
   DiffId,
   Digest,
   Host,
@@ -61,7 +62,7 @@ async function write(
 function contents(root: string): [string, string][] {
   const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).sort();
   return files
-    .filter((name) => statSync(join(root, name)).isFile() && !name.startsWith('views/'))
+    .filter((name) => statSync(join(root, name)).isFile() && !/^views\/|check\.json$/.test(name))
     .map((name) => [
       name,
       createHash('sha256')
@@ -76,8 +77,13 @@ function writeBase(root: string): void {
   writeFileSync(join(root, 'dir/gone'), 'gone');
 }
 
+function writeSecond(root: string): void {
+  writeFileSync(join(root, 'dir/second'), 'of the second layer');
+  rmSync(join(root, 'dir/kept'));
+}
+
 function writeMore(root: string): void {
-  rmSync(join(root, 'dir/gone'));
+  for (const name of ['dir/gone', 'dir/second']) rmSync(join(root, name));
   // More than is read and written at once, so that it comes in pieces.
   writeFileSync(join(root, 'dir/large'), Buffer.alloc(3_500_001, 'not the same in every block: '));
   linkSync(join(root, 'dir/large'), join(root, 'another name'));
@@ -85,18 +91,30 @@ function writeMore(root: string): void {
 }
 
 describe.runIf(writable)('committing a snapshot', () => {
-  it.each(FORMATS)('gives byte for byte what unpacking its tar gives (%s)', async (format) => {
+  it.each<[LayerFormat, CommitOptions]>([
+    ['ForkedCIM', {}],
+    ['BlockCIM', {}],
+    ['BlockCIM', { vhdFooter: true }],
+    ['BlockCIM', { seal: true }],
+    ['LCOW', {}],
+    ['LCOW', { seal: true }],
+  ])('gives byte for byte what unpacking its tar gives (%s, %o)', async (format, options) => {
     const { host, directory, root } = await openBench();
     const path = join(directory, 'mounted');
-    await write(host, path, [], format, writeBase);
-    const chain = [(await host.commitSnapshot(KEY, {}, context)).chainId];
+    const chain: ChainId[] = [];
+    for (const change of [writeBase, writeSecond]) {
+      await write(host, path, chain, format, change);
+      chain.push((await host.commitSnapshot(KEY, options, context)).chainId);
+      if (format === 'BlockCIM' && chain.length > 1)
+        await host.mergeChain({ chain: [...chain], format, ...options }, context);
+    }
     await write(host, path, chain, format, writeMore);
     const file = join(directory, 'layer.tar');
     const diffId = await host.exportSnapshot(KEY, file, context);
     const told: ChainId[] = [];
     const onChainId = (chainId: ChainId) => told.push(chainId);
-    const layer = await host.commitSnapshot(KEY, { onChainId }, context);
-    expect(layer).toMatchObject({ diffId, format, parent: chain[0] });
+    const layer = await host.commitSnapshot(KEY, { ...options, onChainId }, context);
+    expect(layer).toMatchObject({ diffId, format, parent: chain[1] });
     expect(told).toEqual([layer.chainId]);
     const committed = contents(root);
 
@@ -104,7 +122,7 @@ describe.runIf(writable)('committing a snapshot', () => {
     const { size } = statSync(file);
     const digest = diffId as DiffId as string as Digest;
     const blob = { file, offset: 0, size, digest, mediaType: 'application/vnd.oci.image.layer.v1.tar' };
-    const request = { chainId: layer.chainId, diffId, parents: chain, format, blob };
+    const request = { chainId: layer.chainId, diffId, parents: chain, format, blob, ...options };
     await host.unpackLayer(request, context);
     await host.commitLayer(request, context);
     expect(contents(root)).toEqual(committed);
