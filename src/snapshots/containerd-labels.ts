@@ -3,7 +3,7 @@
  * (plugins/snapshots/windows and lcow). Labels of other namespaces mean nothing here.
  */
 
-import { CimletError } from '../errors.ts';
+import { CimletError, isErrorCode } from '../errors.ts';
 import type { ScratchOptions } from '../hosts/host.ts';
 
 const SNAPSHOT = 'containerd.io/snapshot/';
@@ -16,6 +16,8 @@ export const REUSE = `${SNAPSHOT}io.microsoft.container.storage.reuse-scratch`;
 export const OWNER = `${SNAPSHOT}io.microsoft.owner.key`;
 /** Whatever its value. */
 export const UTILITY_VM = `${SNAPSHOT}io.microsoft.vm.storage.scratch`;
+
+const LABELS = [SIZE_BYTES, SIZE_GB, LOCATION, REUSE, OWNER, UTILITY_VM];
 
 const GIB = 2 ** 30;
 
@@ -33,6 +35,16 @@ export function scratchAskedFor(
   const said = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const all = { ...askedByLabels(labels, names, operation), ...said };
   return Object.keys(all).length === 0 ? undefined : all;
+}
+
+/** Has an error about a scratch say which labels asked for it: nobody may know of them. Others are as they were. */
+export function namingLabels(error: unknown, labels: Readonly<Record<string, string>>): unknown {
+  if (!isErrorCode(error, 'invalid-manifest', 'unsupported-host')) return error;
+  const asking = Object.keys(labels).filter((label) => LABELS.includes(label));
+  if (asking.length === 0) return error;
+  const whose = `the scratch is asked for by ${asking.map((label) => `label ${label}`).join(' and ')}`;
+  const hint = error.hint === undefined ? whose : `${error.hint}; ${whose}`;
+  return new CimletError(error.code, error.message, { hint, cause: error });
 }
 
 function askedByLabels(

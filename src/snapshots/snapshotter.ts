@@ -26,7 +26,7 @@ import type {
 } from '../hosts/host.ts';
 import type { NamedSnapshot, NamedSnapshots } from '../state/named-snapshots.ts';
 import type { State } from '../state/state.ts';
-import { scratchAskedFor } from './containerd-labels.ts';
+import { namingLabels, scratchAskedFor } from './containerd-labels.ts';
 import { parseFilter } from './filters.ts';
 import { changeLabels } from './labels.ts';
 import { chainOfLayer, chainOfNamed, type ParentChain, preferredFormat } from './parents.ts';
@@ -269,7 +269,7 @@ export class Snapshotter {
       if (!wasThere && (await this.#isOnHost(name, undoing)))
         await this.#host.removeSnapshot(snapshotKeyOf(name), undoing);
       this.#names.forget(name);
-      throw error;
+      throw kind === 'active' ? namingLabels(error, labels) : error;
     }
     this.#names.put({ ...snapshot, chain: [...chain], state: 'ready' });
     return this.#require(name, operation);

@@ -1,6 +1,14 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { createEmbeddedHost } from '../../src/hosts/embedded/embedded-host.ts';
 import { scratchAskedFor } from '../../src/snapshots/containerd-labels.ts';
+import { Snapshotter } from '../../src/snapshots/snapshotter.ts';
+import { openState } from '../../src/state/state.ts';
+import { requireOrSkip } from '../support/requirements.ts';
 
+const { active } = await createEmbeddedHost({ root: '/nowhere' }).capabilities();
 const PREFIX = 'containerd.io/snapshot/';
 const ask = (labels: Record<string, string>, names: string[] = [], options = {}) =>
   scratchAskedFor(
@@ -53,5 +61,28 @@ describe("labels of containerd's Windows snapshotters", () => {
         message: expect.stringContaining('rootfs.sizebytes'),
       }),
     );
+  });
+
+  it.runIf(requireOrSkip('overlayfs over kernel views', active.available)).each([
+    ['windows/rootfs.sizebytes', '4096', 'invalid-manifest'],
+    ['io.microsoft.vm.storage.scratch', '', 'unsupported-host'],
+  ])('are named where the host refuses what they ask for: %s', async (label, value, code) => {
+    const root = mkdtempSync(join(tmpdir(), 'cimlet-labels-'));
+    const state = openState(root, { readOnly: false });
+    try {
+      const snapshotter = new Snapshotter(createEmbeddedHost({ root }), state);
+      const context = { signal: new AbortController().signal };
+      const labels = { [PREFIX + label]: value, other: 'x' };
+      await expect(snapshotter.prepare('work', undefined, { labels }, context)).rejects.toMatchObject({
+        code,
+        hint: expect.stringMatching(new RegExp(`.; the scratch is asked for by label ${PREFIX}${label}$`)),
+      });
+      await expect(
+        snapshotter.prepare('work', undefined, { scratch: { bytes: 4096 } }, context),
+      ).rejects.toMatchObject({ hint: expect.not.stringContaining('label') });
+    } finally {
+      state.close();
+      rmSync(root, { recursive: true });
+    }
   });
 });
