@@ -2,6 +2,10 @@
 
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+
+// As bin/cimlet.cjs does.
+setFlagsFromString('--semi-space-growth-factor=1');
 
 const [modules = '', tar = '', image = '', verity] = process.argv.slice(2);
 const load = (name) => import(join(modules, name));
