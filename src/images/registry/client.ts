@@ -138,7 +138,8 @@ export class RegistryClient {
       const response = await this.#send(endpoint, { ...first, url }, signal);
       if (response.status !== 200) throw await refuse(response, operation, signal);
       yield await readAnswer(response, operation, DOCUMENT_LIMIT, signal);
-      url = nextPage(response);
+      // Not where a redirect led to: credentials are sent along.
+      url = nextPage({ headers: response.headers, url });
     }
   }
 
