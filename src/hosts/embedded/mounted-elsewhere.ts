@@ -23,13 +23,13 @@ export async function findForeignMount(layout: Layout, record: SnapshotRecord): 
   const owner = scratch?.shareWith;
   if (owner !== undefined && (await readSnapshotRecord(layout, owner)) === undefined) return undefined;
   const shows = await recognize(layout, record);
-  // What is mounted in there is ours, for as long as it takes to make something of it.
+  // What is mounted in there is ours, for as long as it takes to make something of it; namespaces that get our mounts get it, too.
   const own = await realLocation(layout.snapshots);
-  const here = readMountInfo().filter(({ mountPoint }) => !isWithin(mountPoint, own));
-  const found = await firstOf(here, shows);
+  const isForeign = async (entry: MountInfoEntry) => !isWithin(entry.mountPoint, own) && shows(entry);
+  const found = await firstOf(readMountInfo(), isForeign);
   if (found !== undefined) return `something of it is mounted at ${found.mountPoint}`;
   for await (const { pid, table } of otherNamespaces()) {
-    const entry = await firstOf(table, shows);
+    const entry = await firstOf(table, isForeign);
     if (entry !== undefined)
       return `something of it is mounted at ${entry.mountPoint} in the mount namespace of process ${pid}`;
   }

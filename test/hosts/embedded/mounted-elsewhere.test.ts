@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createEmbeddedHost } from '../../../src/hosts/embedded/embedded-host.ts';
 import type { Host, MountRequest, SnapshotMount, SnapshotRequest } from '../../../src/hosts/host.ts';
-import { mountVolumeGuid } from '../../../src/hosts/identity.ts';
+import { mountVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
 import { hasTool, requireOrSkip } from '../../support/requirements.ts';
 import { context, openBench } from './fixture.ts';
 
@@ -154,6 +154,28 @@ describe.runIf(writable && hasTools)('while another process is at work on a scra
     await mounting;
     writeFileSync(join(mount.path, 'file'), 'file');
     await host.dismount(mount.volumeGuid, context);
+    await host.removeSnapshot('work', context);
+  });
+
+  it('others that are kept in it can be removed, though other mount namespaces see its mount', async () => {
+    const { host, directory, root } = await openBench();
+    // As `/` is with systemd, whose services have slaves of it.
+    run('mount', '--bind', directory, directory);
+    run('mount', '--make-shared', directory);
+    const owner: SnapshotRequest = {
+      key: 'work',
+      kind: 'active',
+      chain: [],
+      format: 'BlockCIM',
+      scratch: SIZED,
+    };
+    await host.prepareSnapshot(owner, context);
+    await host.prepareSnapshot({ ...owner, key: 'sharer', scratch: { shareWith: 'work' } }, context);
+    const child = await start('unshare', '-m', '--propagation', 'slave', 'sh', '-c', 'echo; exec cat');
+    const folder = join(root, 'snapshots', snapshotGuid('work'));
+    run('mount', '-o', 'loop', join(folder, 'scratch.ext4'), join(folder, 'scratch'));
+    expect(readFileSync(`/proc/${child.pid}/mountinfo`, 'utf8')).toContain(join(folder, 'scratch'));
+    await host.removeSnapshot('sharer', context);
     await host.removeSnapshot('work', context);
   });
 
