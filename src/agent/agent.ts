@@ -222,6 +222,7 @@ export class Agent {
     const isComplete = this.#wereLookedAt;
     const unsettled = this.#scopes.next(sources, { records, troubled: this.#backoffs.troubled(), resyncMs });
     const planned = await engine.plan({ ...this.#requestOf(sources), unsettled }, signal);
+    if (planned.scope === undefined) this.#scopes.lookedAtAll();
     let alarm: NodeJS.Timeout | undefined;
     // A build may take long: what is due meanwhile, drift or a retry, doesn't wait for it.
     const setAlarm = () => {

@@ -9,8 +9,9 @@ import type { ResourceRecord } from '../state/records.ts';
 const EARLY_MS = 1;
 
 export class RoundScopes {
-  /** When everything was looked at last. */
-  #wholeAt: number | undefined;
+  /** When everything was looked at last: when its plan was made, so that one that takes long leaves time to do it. */
+  #wholeAt = 0;
+  #isWholeRequired = true;
   #directories: ReadonlyMap<ResourceKey, string> = new Map();
   readonly #asked = new Set<ResourceKey>();
 
@@ -22,12 +23,17 @@ export class RoundScopes {
 
   /** What was seen of everything says nothing any more: the next round looks again. */
   requireWhole(): void {
-    this.#wholeAt = undefined;
+    this.#isWholeRequired = true;
+  }
+
+  /** Everything was looked at just now. */
+  lookedAtAll(): void {
+    this.#wholeAt = performance.now();
   }
 
   /** Milliseconds until everything is looked at again, unless somebody wakes the agent before. */
   untilWholeMs(resyncMs: number): number {
-    if (this.#wholeAt === undefined) return resyncMs;
+    if (this.#isWholeRequired) return resyncMs;
     return Math.max(0, this.#wholeAt + resyncMs - performance.now());
   }
 
@@ -52,9 +58,8 @@ export class RoundScopes {
       if (!known.has(key)) this.requireWhole();
       unsettled.add(key as ResourceKey);
     }
-    const isDue = this.#wholeAt === undefined || this.untilWholeMs(resyncMs) <= EARLY_MS;
-    if (!isDue) return unsettled;
-    this.#wholeAt = performance.now();
-    return undefined;
+    const isDue = this.#isWholeRequired || this.untilWholeMs(resyncMs) <= EARLY_MS;
+    this.#isWholeRequired = false;
+    return isDue ? undefined : unsettled;
   }
 }

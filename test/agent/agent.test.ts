@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Agent, type AgentOptions } from '../../src/agent/agent.ts';
 import { CimletError } from '../../src/errors.ts';
 import { mountVolumeGuid } from '../../src/hosts/identity.ts';
@@ -362,6 +362,27 @@ describe('the agent', () => {
     };
     running = start();
     await running.until(() => isReady('Mount/a'));
+  });
+
+  it('does all that a plan has when making it took longer than the time to the next look', async () => {
+    world.close();
+    open({ onCall: () => new Promise((resolve) => setTimeout(resolve, 5)) });
+    save('a.yaml', app('a'));
+    const observe = world.host.observe.bind(world.host);
+    let looks = 0;
+    world.host.observe = async (options) => {
+      if (options.paths?.includes('/mnt/a')) looks++;
+      vi.advanceTimersByTime(120_000);
+      return observe(options);
+    };
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      running = start({ resyncMs: 60_000 });
+      await running.until(() => isReady('Mount/a'));
+      expect(looks).toBe(1);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('keeps what was moved from one source to another while it was down', async () => {
