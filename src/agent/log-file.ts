@@ -2,23 +2,28 @@
 
 import {
   closeSync,
+  existsSync,
   fstatSync,
-  ftruncateSync,
   mkdirSync,
   openSync,
+  readFileSync,
   renameSync,
   rmSync,
+  statSync,
+  truncateSync,
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { classify } from '../errors.ts';
 
 export interface LogFileOptions {
-  /** A file that would grow beyond it is put aside. */
+  /** A file that would grow beyond it is put aside; one that can't be begins anew at twice of it. */
   maxBytes?: number;
-  /** Files put aside that are kept: `<path>.1`, the latest one, and so on. */
+  /** Files put aside that are kept, at least one: `<path>.1`, the latest one, and so on. */
   keep?: number;
 }
+
+const NEWLINE = 0x0a;
 
 export class LogFile {
   readonly #path: string;
@@ -43,11 +48,9 @@ export class LogFile {
 
   /** A line of JSON with its end. In the file when this returns; one that can't be written is counted, and told later. */
   write(line: string): void {
-    const text = this.#lost === 0 ? line : `${lostLines(this.#lost)}${line}`;
-    const bytes = Buffer.from(text);
     try {
-      if (this.#size > 0 && this.#size + bytes.length > this.#maxBytes) this.#turnOver();
-      this.#append(bytes);
+      if (this.#size > 0 && this.#size + Buffer.byteLength(line) > this.#maxBytes) this.#turnOver();
+      this.#append(Buffer.from(this.#lost === 0 ? line : `${linesMissing(this.#lost)}${line}`));
       this.#lost = 0;
     } catch {
       // There is nowhere else to say it.
@@ -60,8 +63,8 @@ export class LogFile {
     this.#file = undefined;
   }
 
-  #open(flags = 'a'): number {
-    this.#file = openSync(this.#path, flags, 0o640);
+  #open(): number {
+    this.#file = openSync(this.#path, 'a', 0o640);
     this.#size = fstatSync(this.#file).size;
     return this.#file;
   }
@@ -72,41 +75,55 @@ export class LogFile {
       for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
       this.#size += bytes.length;
     } catch (error) {
-      // The disk took a part of it.
-      ftruncateSync(file, this.#size);
+      // The disk took a part of it. Cut by its path: what is open to append to can't be cut on Windows.
+      if (statSync(this.#path).size > this.#size) truncateSync(this.#path, this.#size);
       throw error;
     }
   }
 
   #turnOver(): void {
-    this.close();
     try {
-      rmSync(`${this.#path}.${this.#keep}`, { force: true });
-      for (let number = this.#keep; number > 0; number--) {
-        const from = number === 1 ? this.#path : `${this.#path}.${number - 1}`;
-        renameIfAny(from, `${this.#path}.${number}`);
-      }
+      this.#putAside(0);
+      this.close();
     } catch {
-      // Somebody has one of them open, and Windows renames nothing that is: this one begins anew rather than grow.
-      this.#open('w');
+      // Somebody has one of them open, and Windows renames nothing that is: tried again with each line.
+      if (this.#size < 2 * this.#maxBytes) return;
+      const lines = countLines(readFileSync(this.#path));
+      truncateSync(this.#path);
+      this.#lost += lines;
+      this.#size = 0;
     }
+  }
+
+  /** Gives a file, if it is there, the next one's name; the last one goes. No file is moved but to make way. */
+  #putAside(number: number): void {
+    const path = this.#nameOf(number);
+    if (!existsSync(path)) return;
+    if (number === this.#keep) rmSync(path);
+    else {
+      this.#putAside(number + 1);
+      renameSync(path, this.#nameOf(number + 1));
+    }
+  }
+
+  /** 0 is the one that is written. */
+  #nameOf(number: number): string {
+    return number === 0 ? this.#path : `${this.#path}.${number}`;
   }
 }
 
-function lostLines(count: number): string {
+function linesMissing(count: number): string {
   const line = {
     level: 40,
     time: Date.now(),
     name: 'cimlet',
-    msg: `${count} lines could not be written here`,
+    msg: `lines missing here: ${count}`,
   };
   return `${JSON.stringify(line)}\n`;
 }
 
-function renameIfAny(from: string, to: string): void {
-  try {
-    renameSync(from, to);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
+function countLines(text: Buffer): number {
+  let count = 0;
+  for (let end = text.indexOf(NEWLINE); end !== -1; end = text.indexOf(NEWLINE, end + 1)) count++;
+  return count;
 }
