@@ -118,10 +118,10 @@ export class Agent {
     return this.#options.sources.every(({ source }) => this.#looks.has(source.name));
   }
 
-  /** Sources that matter and whose latest revision isn't known. */
+  /** Sources whose latest revision isn't known; suspended ones too, to which something may have moved. */
   get #unread(): string[] {
     return this.#options.sources
-      .filter(({ source, isSuspended }) => !isSuspended && this.#looks.get(source.name)?.isInForce !== true)
+      .filter(({ source }) => this.#looks.get(source.name)?.isInForce !== true)
       .map(({ source }) => source.name);
   }
 

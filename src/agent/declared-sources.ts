@@ -59,15 +59,41 @@ export function collectSources(
     );
     return [{ name, id, revision: declaration.revision, resources, invalid, elsewhere, prune }];
   });
+  const suspended = findSuspended(followed, declared, labels);
   const isDeclared = (key: ResourceKey) => owners.has(key);
   const sources = inForce.map(({ name, prune, ...source }) => {
     const { id: sourceId, resources } = source;
     const others = unread.filter((each) => each !== name);
     const obstacle = prune
-      ? findPruneObstacle({ sourceId, resources, isDeclared, records, largestShare, unread: others })
+      ? findPruneObstacle({
+          sourceId,
+          resources,
+          isDeclared,
+          records,
+          largestShare,
+          unread: others,
+          suspended,
+        })
       : undefined;
     if (obstacle !== undefined) warnings.push({ source: name, reason: 'PruneRefused', message: obstacle });
     return { ...source, prune: prune && obstacle === undefined };
   });
   return { sources, warnings };
+}
+
+/** What suspended sources declare for a host with these labels, and which of them. */
+function findSuspended(
+  followed: readonly FollowedSource[],
+  declared: ReadonlyMap<string, Declaration>,
+  labels: HostLabels,
+): Map<ResourceKey, string> {
+  const suspended = new Map<ResourceKey, string>();
+  for (const { source, isSuspended } of followed) {
+    if (!isSuspended) continue;
+    const { resources = [], invalid = [] } = declared.get(source.name) ?? {};
+    for (const resource of splitByHost(resources, labels).here)
+      suspended.set(resourceKey(resource), source.name);
+    for (const { key } of invalid) suspended.set(key, source.name);
+  }
+  return suspended;
 }

@@ -59,6 +59,7 @@ function save(file: string, text: string, source = 'here'): void {
 
 interface StartOptions {
   sources?: string[];
+  suspended?: string[];
   resyncMs?: number;
   largestPrune?: number;
   /** Looked at by none before this resolves. */
@@ -68,6 +69,7 @@ interface StartOptions {
 
 function start({
   sources = ['here'],
+  suspended = [],
   resyncMs = 60_000,
   largestPrune = 0.5,
   slow,
@@ -94,7 +96,7 @@ function start({
       return sync(signal);
     };
     if (name === slow?.source) source.sync = late;
-    return { source, id: name, prune: true, isSuspended: false };
+    return { source, id: name, prune: true, isSuspended: suspended.includes(name) };
   });
   const agent = new Agent({
     engine: world.engine,
@@ -286,6 +288,30 @@ describe('the agent', () => {
     expect(countCalls('dismount')).toBe(0);
     rmSync(join(folder, 'two', 'a.yaml'));
     await running.until(() => world.state.resource('Mount/a') === undefined);
+  });
+
+  it('prunes nothing that moved to a suspended source, or may have: one that cannot be read', async () => {
+    for (const name of ['a', 'b']) save(`${name}.yaml`, app(name), 'one');
+    save('c.yaml', app('c'), 'two');
+    running = start({ sources: ['one', 'two'] });
+    await running.until(() => isReady('Mount/a') && isReady('Mount/b') && isReady('Mount/c'));
+    await running.stop();
+    renameSync(join(folder, 'one/b.yaml'), join(folder, 'two/b.yaml'));
+    const messages = () => world.state.events('Source/one').map(({ message }) => message);
+
+    running = start({ sources: ['one', 'two'], suspended: ['two'] });
+    await running.until(() => messages().some((each) => each.includes('which is suspended')));
+    await running.stop();
+    renameSync(join(folder, 'two'), join(folder, 'away'));
+    running = start({ sources: ['one', 'two'], suspended: ['two'] });
+    await running.until(() => messages().some((each) => each.includes("which can't be read")));
+    await running.stop();
+    expect(countCalls('dismount')).toBe(0);
+
+    renameSync(join(folder, 'away'), join(folder, 'two'));
+    running = start({ sources: ['one', 'two'] });
+    await running.until(() => world.state.resource('Mount/b')?.sourceId === 'two' && isReady('Mount/b'));
+    expect(countCalls('dismount')).toBe(0);
   });
 
   it('is not ready for what it leaves out of a revision, and says so', async () => {

@@ -4,20 +4,20 @@ import type { Source } from '../../src/sources/source.ts';
 import type { ResourceRecord } from '../../src/state/records.ts';
 import { image } from '../reconciler/support.ts';
 
-const followed = (name: string) => ({
+const followed = (name: string, isSuspended = false) => ({
   source: { name } as Source,
   id: name,
   prune: true,
-  isSuspended: false,
+  isSuspended,
 });
 const recorded = (name: string, sourceId: string) =>
   ({ kind: 'Image', name, prune: true, sourceId, revision: 'first' }) as ResourceRecord;
 const names = ['a', 'b', 'c', 'd'];
 
 /** What comes of two sources, all of whose images were declared by `one` before. */
-const collect = (one: string[], two: string[]) =>
+const collect = (one: string[], two: string[], { isTwoSuspended = false } = {}) =>
   collectSources(
-    [followed('one'), followed('two')],
+    [followed('one'), followed('two', isTwoSuspended)],
     new Map([
       ['one', { revision: 'second', resources: one.map((name) => image(name)), invalid: [] }],
       ['two', { revision: 'second', resources: two.map((name) => image(name)), invalid: [] }],
@@ -36,4 +36,17 @@ it('what no source declares any more counts as pruned', () => {
   const { sources, warnings } = collect(['a'], []);
   expect(warnings).toMatchObject([{ source: 'one', reason: 'PruneRefused' }]);
   expect(sources.map(({ prune }) => prune)).toEqual([false, true]);
+});
+
+it('what moves to a suspended source is not pruned, and the first that it is about is named', () => {
+  const { sources, warnings } = collect(['a', 'b', 'c'], ['d'], { isTwoSuspended: true });
+  expect(sources.map(({ id, prune }) => [id, prune])).toEqual([['one', false]]);
+  expect(warnings).toMatchObject([{ source: 'one', reason: 'PruneRefused' }]);
+  expect(warnings[0]?.message).toContain('Image/d of one is declared by source two now, which is suspended');
+});
+
+it('what a suspended source declares besides holds up no pruning', () => {
+  const { sources, warnings } = collect(['a', 'b', 'c'], ['b', 'e'], { isTwoSuspended: true });
+  expect(warnings).toEqual([]);
+  expect(sources.map(({ id, prune }) => [id, prune])).toEqual([['one', true]]);
 });
