@@ -81,6 +81,8 @@ export interface LayerBlob {
   size: number;
   digest: Digest;
   mediaType: string;
+  /** Whose it is, where a registry has the image: `docker.io/library/app:1.4.2`. */
+  image?: string | undefined;
 }
 
 export interface UnpackRequest {

@@ -17,13 +17,14 @@ import { downloadBlob } from './download.ts';
 import { findEndpoints } from './endpoints.ts';
 import type { RegistryServices } from './exchange.ts';
 import { createHttpClient } from './http.ts';
+import { firstThatHasIt, KnownLayers, type LayerToFetch } from './known-layers.ts';
 import { type PickedTags, pickedSource } from './picked-source.ts';
 import { proxySettingsOf } from './proxies.ts';
 import { pushImage } from './push.ts';
 import { RateLimit } from './rate-limit.ts';
 import { Rechecks } from './rechecks.ts';
 import { type ImageReference, parseReference } from './reference.ts';
-import { type LayerToFetch, type PullPolicy, registrySource } from './registry-source.ts';
+import { type PullPolicy, registrySource } from './registry-source.ts';
 import { type Backoff, DEFAULT_BACKOFF } from './retry.ts';
 import type { TagPolicy } from './tag-policy.ts';
 import { TransferSlots } from './transfer-slots.ts';
@@ -125,8 +126,7 @@ export function openRegistries(options: RegistryOptions): Registries {
   };
   const isSlow = bytesPerSecond !== undefined && bytesPerSecond < SLOW_BOUND;
   const minimumRate = options.minimumRate ?? { ...MINIMUM_RATE, ...(isSlow ? { bytes: 0 } : {}) };
-  /** In which images a layer is, the one resolved last first. */
-  const layers = new Map<Digest, LayerToFetch[]>();
+  const layers = new KnownLayers(now);
   const resolved = new Map<string, () => Promise<void>>();
   const rechecks = new Rechecks(now);
   const picked: PickedTags = new Map();
@@ -141,16 +141,23 @@ export function openRegistries(options: RegistryOptions): Registries {
     if (size > layerBytes) {
       throw new CimletError(
         'failed-precondition',
-        `layer ${digest} of ${known[0]?.image} has ${size} bytes, allowed are ${layerBytes}`,
+        `layer ${digest} of ${known[0]?.reference.canonical} has ${size} bytes, allowed are ${layerBytes}`,
         { hint: 'raise registry.limits.layerSize in cimlet.yaml' },
       );
     }
     const fill = async (ingest: BlobIngest) => {
       onProgress(ingest.received);
-      const common = { slots, rate, backoff, minimumRate, signal, onProgress };
-      await firstThatHasIt(known, ingest, async ({ client, descriptor, foreignLayers, image }) => {
-        const places = await client.placesOf(descriptor, foreignLayers);
-        await downloadBlob(ingest, { ...common, places, image });
+      const common = { slots, rate, minimumRate, signal, onProgress };
+      await firstThatHasIt(known, ingest, async (layer, isFirst) => {
+        const { client, descriptor, foreignLayers, reference } = layer;
+        // Another image's URLs are nothing that this one has asked for.
+        const places = await client.placesOf(descriptor, isFirst ? foreignLayers : 'never');
+        await downloadBlob(ingest, {
+          ...common,
+          backoff: isFirst ? backoff : { ...backoff, retries: 0 },
+          places,
+          image: reference.canonical,
+        });
       });
     };
     await store.addBlob({ digest, size }, fill, signal);
@@ -168,11 +175,7 @@ export function openRegistries(options: RegistryOptions): Registries {
           ...common,
           reference,
           client,
-          onLayer: (descriptor) => {
-            const layer = { client, descriptor, foreignLayers, image: reference.canonical };
-            const others = layers.get(descriptor.digest)?.filter(({ image }) => image !== layer.image) ?? [];
-            layers.set(descriptor.digest, [layer, ...others]);
-          },
+          onLayer: (descriptor) => layers.add({ client, descriptor, foreignLayers, reference }),
           onResolved: (record) => resolved.set(identityOf(image), record),
         });
       };
@@ -188,9 +191,8 @@ export function openRegistries(options: RegistryOptions): Registries {
       });
     },
     async fetchLayer(blob, effect) {
-      const known = layers.get(blob.digest);
-      if (known !== undefined && blob.file === store.pathOf(blob.digest))
-        await fetchLayer(blob, known, effect);
+      const known = layers.find(blob.digest, blob.image);
+      if (known.length > 0 && blob.file === store.pathOf(blob.digest)) await fetchLayer(blob, known, effect);
     },
     async recordImage(image) {
       await resolved.get(identityOf(image))?.();
@@ -211,26 +213,6 @@ export function openRegistries(options: RegistryOptions): Registries {
     },
     close: () => http.close(),
   };
-}
-
-/** Layers are shared: where one image's registry fails, another's may have it. The first one's error is thrown. */
-async function firstThatHasIt(
-  known: readonly LayerToFetch[],
-  ingest: BlobIngest,
-  fetch: (layer: LayerToFetch) => Promise<void>,
-): Promise<void> {
-  let first: CimletError | undefined;
-  for (const layer of known) {
-    try {
-      await fetch(layer);
-      return;
-    } catch (error) {
-      const isTheirs = error instanceof CimletError && error.code !== 'cancelled';
-      if (!isTheirs || ingest.failure !== undefined) throw error;
-      first ??= error;
-    }
-  }
-  throw first;
 }
 
 function identityOf({ reference, tags }: Pick<RegistryImage, 'reference' | 'tags'>): string {

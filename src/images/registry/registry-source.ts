@@ -4,7 +4,7 @@ import { CimletError } from '../../errors.ts';
 import type { BlobStore, StoredImage } from '../blob-store.ts';
 import { listOffers } from '../oci-image.ts';
 import type { Descriptor, ImageBlobs, ImageOffer, ImageSource } from '../types.ts';
-import type { ForeignLayers, RegistryClient } from './client.ts';
+import type { RegistryClient } from './client.ts';
 import { isKnownDocument } from './media-types.ts';
 import type { Rechecks } from './rechecks.ts';
 import type { ImageReference } from './reference.ts';
@@ -14,14 +14,6 @@ import type { ImageReference } from './reference.ts';
  * `Never` asks nothing at all.
  */
 export type PullPolicy = 'Always' | 'IfNotPresent' | 'Never';
-
-export interface LayerToFetch {
-  client: RegistryClient;
-  descriptor: Descriptor;
-  foreignLayers: ForeignLayers;
-  /** Canonical reference. */
-  image: string;
-}
 
 export interface RegistrySourceOptions {
   reference: ImageReference;
@@ -124,7 +116,14 @@ export function registrySource(options: RegistrySourceOptions): ImageSource {
       const offers = await listOffers(blobs, [image.descriptor], signal);
       return offers.map((offer) => ({
         ...offer,
-        load: async (loadSignal) => ({ ...(await offer.load(loadSignal)), reference: canonical, warnings }),
+        load: async (loadSignal) => {
+          const found = await offer.load(loadSignal);
+          const layers = found.layers.map(({ diffId, blob }) => ({
+            diffId,
+            blob: { ...blob, image: canonical },
+          }));
+          return { ...found, layers, reference: canonical, warnings };
+        },
       }));
     },
     async open(signal) {

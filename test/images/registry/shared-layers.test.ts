@@ -21,6 +21,7 @@ import {
 } from './registry-fixture.ts';
 
 const { signal } = new AbortController();
+const NAMES = ['one', 'two', 'three', 'four', 'five', 'six'];
 
 let directory: string;
 let registry: TestRegistry;
@@ -33,7 +34,7 @@ describe.runIf(canRunRegistry)('a layer of two images', () => {
     registry = await startRegistry(directory);
     proxy = await startFaultProxy(registry.host);
     const layout = await makeImage(directory);
-    for (const name of ['one', 'two']) await push(layout, `${registry.host}/${name}:v1`);
+    for (const name of NAMES) await push(layout, `${registry.host}/${name}:v1`);
   });
   afterEach(async () => {
     proxy.fault = undefined;
@@ -45,18 +46,18 @@ describe.runIf(canRunRegistry)('a layer of two images', () => {
     rmSync(directory, { recursive: true, force: true });
   });
 
-  const openSession = (root: string) => {
+  const openSession = (root: string, other = proxy.host) => {
     registries = openRegistries({
       env: { DOCKER_CONFIG: '/nonexistent' },
       backoff: QUICK,
       store: openBlobStore(join(directory, root, 'images')),
       mayWrite: true,
-      configPath: certsD(directory, plainHttp(proxy.host)),
+      configPath: certsD(directory, { ...plainHttp(proxy.host), ...plainHttp(other) }),
     });
   };
-  const layersOf = async (name: string) => {
+  const layersOf = async (name: string, host = proxy.host) => {
     const image = { policy: 'Always', foreignLayers: 'registry-first', digest: undefined } as const;
-    const source = registries.source({ reference: `${proxy.host}/${name}:v1`, ...image });
+    const source = registries.source({ reference: `${host}/${name}:v1`, ...image });
     const { layers } = await resolveImage(source, { host: { os: 'windows', architecture: 'amd64' } }, signal);
     return layers.map(({ blob }) => blob);
   };
@@ -74,13 +75,50 @@ describe.runIf(canRunRegistry)('a layer of two images', () => {
     },
   );
 
-  it('that none of them has is the failure of the one resolved last', async () => {
-    openSession('nowhere');
-    const [blob] = await layersOf('one');
-    await layersOf('two');
-    proxy.fault = (context) => (context.asked.path.includes('/blobs/') ? status(404)(context) : 'untouched');
-    await expect(registries.fetchLayer(blob!, { signal })).rejects.toMatchObject({ code: 'not-found' });
-    expect(proxy.asked.filter(({ path }) => path.includes('/blobs/')).at(-2)?.path).toContain('/two/');
+  /** Resolves all, the one it is for first; its base layer, and who is asked for that from now on. */
+  const resolveAll = async (name: string) => {
+    const [blob] = await layersOf(name);
+    for (const other of NAMES) if (other !== name) await layersOf(other);
+    proxy.asked.length = 0;
+    const askedFor = () => proxy.asked.map(({ path }) => path.split('/')[2]);
+    return { blob: blob!, askedFor };
+  };
+
+  it.each(['one', 'two'])('that none of them has is the failure of the image it is for: %s', async (own) => {
+    openSession(`nowhere-${own}`);
+    const { blob } = await resolveAll(own);
+    proxy.fault = (context) => status(context.asked.path.includes(`/${own}/`) ? 503 : 404)(context);
+    await expect(registries.fetchLayer(blob, { signal })).rejects.toMatchObject({ code: 'unavailable' });
+  });
+
+  it('is asked of a few other repositories, once each', async () => {
+    openSession('few');
+    const { blob, askedFor } = await resolveAll('one');
+    proxy.fault = status(404);
+    await expect(registries.fetchLayer(blob, { signal })).rejects.toMatchObject({ code: 'not-found' });
+    expect(askedFor()).toEqual(['one', 'six', 'five', 'four']);
+  });
+
+  it('is not asked again of a registry that does not answer, for the sake of other images', async () => {
+    openSession('down');
+    const { blob, askedFor } = await resolveAll('one');
+    proxy.fault = status(503);
+    await expect(registries.fetchLayer(blob, { signal })).rejects.toMatchObject({ code: 'unavailable' });
+    expect(askedFor()).toEqual(Array(1 + QUICK.retries).fill('one'));
+  });
+
+  it('is fetched from another registry when its own does not answer', async () => {
+    const other = await startFaultProxy(registry.host);
+    try {
+      openSession('other', other.host);
+      const [blob] = await layersOf('one');
+      await layersOf('two', other.host);
+      proxy.fault = status(503);
+      await registries.fetchLayer(blob!, { signal });
+      expect(other.asked.at(-1)?.path).toContain(`/two/blobs/${blob!.digest}`);
+    } finally {
+      await other.close();
+    }
   });
 
   it('is not waited for longer than whoever waits wants to', async () => {
