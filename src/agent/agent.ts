@@ -256,11 +256,10 @@ export class Agent {
 
   #collect(): { sources: DeclaredSource[]; warnings: SourceWarning[] } {
     const { sources: followed, state, largestPrune, labels = {} } = this.#options;
-    const { resources } = state.records();
-    const collected = collectSources(followed, this.#declared, resources, largestPrune, labels, this.#unread);
-    if (this.#wereLookedAt) return collected;
     // What was moved from one source to another meanwhile would look as if it were gone.
-    return { ...collected, sources: collected.sources.map((source) => ({ ...source, prune: false })) };
+    const pruned = this.#wereLookedAt ? followed : followed.map((each) => ({ ...each, prune: false }));
+    const { resources } = state.records();
+    return collectSources(pruned, this.#declared, resources, largestPrune, labels, this.#unread);
   }
 
   #requestOf(sources: readonly DeclaredSource[]): PlanRequest {

@@ -429,6 +429,8 @@ describe('the agent', () => {
     arrive();
     await running.until(() => world.state.resource('Mount/b')?.sourceId === 'two');
     expect(world.host.effects()).toHaveLength(before);
+    // Not looked at yet isn't unreadable.
+    expect(reasons('Source/one')).not.toContain('PruneRefused');
   });
 
   it('remembers how the last attempts at a resource ended', async () => {
