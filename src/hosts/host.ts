@@ -208,6 +208,11 @@ export interface CommitOptions {
   onChainId?: ((chainId: ChainId) => void) | undefined;
 }
 
+export interface DismountOptions {
+  /** Throws `busy`, and takes nothing away, when `mount` would be refused what is written to while others still have it mounted. */
+  toShowAgain?: boolean | undefined;
+}
+
 /** How others would mount a snapshot, as containerd's snapshotters say it. */
 export interface SnapshotMount {
   type: string;
@@ -300,7 +305,7 @@ export interface Host {
    * Takes the view away and removes the directories `mount` created, as far as they are empty. Not mounted is fine;
    * `busy` when in use, or when something foreign is mounted over it.
    */
-  dismount(volumeGuid: VolumeGuid, context: EffectContext): Promise<void>;
+  dismount(volumeGuid: VolumeGuid, context: EffectContext, options?: DismountOptions): Promise<void>;
 
   /** Removes what crashes left behind, as listed by `observe().leftovers`. Returns what was removed. */
   cleanLeftovers(context: EffectContext): Promise<Leftover[]>;

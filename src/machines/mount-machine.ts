@@ -19,14 +19,20 @@
  * removing, and nowhere else.
  */
 
-import type { MountedView, MountRequest, SnapshotRequest, VolumeGuid } from '../hosts/host.ts';
+import type {
+  DismountOptions,
+  MountedView,
+  MountRequest,
+  SnapshotRequest,
+  VolumeGuid,
+} from '../hosts/host.ts';
 import { createEffectMachine, type Way } from './effect-machine.ts';
 import type { RetryPolicy } from './retry.ts';
 
 /** Each may be repeated after success, failure or a crash halfway. */
 export interface MountEffects {
   mount(request: MountRequest): Promise<MountedView>;
-  dismount(volumeGuid: VolumeGuid): Promise<void>;
+  dismount(volumeGuid: VolumeGuid, options: DismountOptions): Promise<void>;
   prepareSnapshot(request: SnapshotRequest): Promise<void>;
   removeSnapshot(key: string): Promise<void>;
 }
@@ -60,7 +66,8 @@ export function createMountMachine(effects: MountEffects) {
       dismounting: {
         effect: async ({ goal }) => {
           const volumeGuid = leaverOf(goal);
-          if (volumeGuid !== undefined) await effects.dismount(volumeGuid);
+          const toShowAgain = goal.state === 'mounted' && goal.snapshot !== undefined;
+          if (volumeGuid !== undefined) await effects.dismount(volumeGuid, { toShowAgain });
         },
         next: [
           { to: 'removing', when: ({ goal }) => goal.state === 'absent' && goal.snapshot !== undefined },

@@ -161,9 +161,11 @@ async function performMount(
       });
       return mounted;
     },
-    dismount: async (volumeGuid) => {
+    dismount: async (volumeGuid, options) => {
       state.intendDismount(volumeGuid);
-      await attempt(context, `dismount ${volumeGuid}`, (effect) => host.dismount(volumeGuid, effect));
+      await attempt(context, `dismount ${volumeGuid}`, (effect) =>
+        host.dismount(volumeGuid, effect, options),
+      );
       state.forgetMount(volumeGuid);
     },
     prepareSnapshot: (request) =>

@@ -1,4 +1,5 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Host } from '../../src/hosts/host.ts';
 import { type EffectName, SNAPSHOT_CAPABILITIES } from '../../src/hosts/memory/memory-host.ts';
 import type { MountResource } from '../../src/manifests/resources.ts';
 import { chain, expectEmpty, expectValidRecords, image, mount, openWorld, type World } from './support.ts';
@@ -68,6 +69,17 @@ describe('a writable Mount', () => {
     expect(written()).toBeUndefined();
     await world.apply([...BASE, writable()]);
     expect(written()).toBe('kept');
+  });
+
+  it('is taken away from where it was only if it can be shown again, unless that is not wanted', async () => {
+    const host: Host = world.host;
+    const dismounts = vi.spyOn(host, 'dismount');
+    await world.apply([...BASE, writable()]);
+    await world.apply([...BASE, writable({ path: '/mnt/elsewhere' })]);
+    await world.apply([...BASE, mount('app')]);
+    await world.apply([]);
+    const options = dismounts.mock.calls.map(([, , option]) => option);
+    expect(options.map((option) => option?.toShowAgain)).toEqual([true, false, false]);
   });
 
   it.each<[string, string, NonNullable<MountResource['spec']['scratch']> | undefined, RegExp]>([

@@ -16,6 +16,7 @@ import type {
   CommitOptions,
   CommittedLayer,
   DiffId,
+  DismountOptions,
   EffectContext,
   Host,
   HostState,
@@ -51,6 +52,7 @@ import { pathStateOf, type ViewRecord } from './own-mounts.ts';
 import { type EmbeddedFeatures, type ProbeOptions, probeFeatures } from './probe.ts';
 import { removeUnmounted } from './scratch.ts';
 import { showView, type ViewPlace } from './show-view.ts';
+import { requireShowableAgain } from './show-writable.ts';
 import { SnapshotEffects } from './snapshot-effects.ts';
 import { discardLeftovers } from './snapshot-store.ts';
 
@@ -195,10 +197,17 @@ class EmbeddedHost implements Host {
     };
   }
 
-  async dismount(volumeGuid: VolumeGuid, context: EffectContext): Promise<void> {
-    await this.#effects.onMount(volumeGuid, context, `dismount ${volumeGuid}`, async () => {
+  async dismount(
+    volumeGuid: VolumeGuid,
+    context: EffectContext,
+    { toShowAgain = false }: DismountOptions = {},
+  ): Promise<void> {
+    const operation = `dismount ${volumeGuid}`;
+    await this.#effects.onMount(volumeGuid, context, operation, async () => {
       const record = await readMountRecord<ViewRecord>(this.#layout, volumeGuid);
-      if (record !== undefined) await takeAway(this.#layout, record);
+      if (record === undefined) return;
+      if (toShowAgain) await requireShowableAgain(this.#layout, record, operation);
+      await takeAway(this.#layout, record);
     });
   }
 

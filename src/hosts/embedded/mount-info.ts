@@ -10,6 +10,8 @@ export interface MountInfoEntry {
   /** What of the file system is shown, as a path in it. */
   root: string;
   mountPoint: string;
+  /** Whether what is mounted at the same place elsewhere appears here as well, and goes with it: mount_namespaces(7). */
+  receives: boolean;
   type: string;
   source: string;
   /** The file system's own options, as it gives them. */
@@ -30,6 +32,7 @@ export function parseMountInfo(text: string): MountInfoEntry[] {
       device,
       root: unescapeField(root),
       mountPoint: unescapeField(mountPoint),
+      receives: fields.slice(6, separator).some((field) => /^(shared|master):/.test(field)),
       type,
       source: unescapeField(source ?? ''),
       options: unescapeField(options ?? ''),

@@ -11,12 +11,19 @@ import { backingFile } from '../../native/linux/loop.ts';
 import { snapshotGuid, snapshotVolumeGuid } from '../identity.ts';
 import type { Layout } from '../layout.ts';
 import { readSnapshotRecord, type SnapshotRecord } from '../snapshot-records.ts';
-import { type MountInfoEntry, parseMountInfo, readMountInfo } from './mount-info.ts';
+import { type MountInfoEntry, parseMountInfo, readMountInfo, topMountAt } from './mount-info.ts';
 import { realLocation } from './own-mounts.ts';
 import { findScratch } from './scratch.ts';
 
-/** Where such a mount is, and whose it is when it is in another namespace; undefined when there is none. */
-export async function findForeignMount(layout: Layout, record: SnapshotRecord): Promise<string | undefined> {
+/**
+ * Where such a mount is, and whose it is when it is in another namespace; undefined when there is none. What goes with our mount at `leaving`,
+ * when that is unmounted, doesn't count.
+ */
+export async function findForeignMount(
+  layout: Layout,
+  record: SnapshotRecord,
+  leaving?: string,
+): Promise<string | undefined> {
   const { kind, scratch } = record.request;
   if (kind === 'view') return undefined;
   // With the snapshot whose scratch it shared, all that could be mounted is gone.
@@ -25,15 +32,45 @@ export async function findForeignMount(layout: Layout, record: SnapshotRecord): 
   const shows = await recognize(layout, record);
   // What is mounted in there is ours, for as long as it takes to make something of it; namespaces that get our mounts get it, too.
   const own = await realLocation(layout.snapshots);
-  const isForeign = async (entry: MountInfoEntry) => !isWithin(entry.mountPoint, own) && shows(entry);
-  const found = await firstOf(readMountInfo(), isForeign);
+  const here = readMountInfo();
+  const leaves = leaving === undefined ? () => false : leavingWith(await realLocation(leaving), here);
+  const findIn = (table: readonly MountInfoEntry[]) =>
+    firstOf(
+      table,
+      async (entry) => !isWithin(entry.mountPoint, own) && (await shows(entry)) && !leaves(entry, table),
+    );
+  const found = await findIn(here);
   if (found !== undefined) return `something of it is mounted at ${found.mountPoint}`;
   for await (const { pid, table } of otherNamespaces()) {
-    const entry = await firstOf(table, isForeign);
+    const entry = await findIn(table);
     if (entry !== undefined)
       return `something of it is mounted at ${entry.mountPoint} in the mount namespace of process ${pid}`;
   }
   return undefined;
+}
+
+/** Tells what goes when the mount at a place is unmounted: that one, and what other mounts of the directory it is on received of it. */
+function leavingWith(
+  mountPoint: string,
+  here: readonly MountInfoEntry[],
+): (entry: MountInfoEntry, table: readonly MountInfoEntry[]) => boolean {
+  const mount = topMountAt(here, mountPoint);
+  if (mount === undefined) return () => false;
+  const below = parentOf(mount, here);
+  return (entry, table) => {
+    // Their numbers are those of all namespaces.
+    if (entry.id === mount.id) return true;
+    const parent = parentOf(entry, table);
+    if (below === undefined || parent?.receives !== true || parent.device !== below.device) return false;
+    return rootAt(parent, entry.mountPoint) === rootAt(below, mount.mountPoint);
+  };
+}
+
+function parentOf(
+  { parentId }: MountInfoEntry,
+  table: readonly MountInfoEntry[],
+): MountInfoEntry | undefined {
+  return table.find(({ id }) => id === parentId);
 }
 
 /** Tells a mount of something that a snapshot keeps. */
@@ -72,8 +109,12 @@ function placeInFilesystem(
     undefined,
   );
   if (mount === undefined) return undefined;
-  const below = path.slice(mount.mountPoint === '/' ? 0 : mount.mountPoint.length);
-  return { device: mount.device, root: join(mount.root, below) };
+  return { device: mount.device, root: rootAt(mount, path) };
+}
+
+/** Where in a mounted file system a path is. */
+function rootAt({ root, mountPoint }: MountInfoEntry, path: string): string {
+  return join(root, path.slice(mountPoint === '/' ? 0 : mountPoint.length));
 }
 
 function isWithin(path: string, directory: string): boolean {

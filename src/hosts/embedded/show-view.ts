@@ -55,9 +55,10 @@ export async function showView(
       `${view.chainId} with ${own.rootHash ?? 'no root hash'} at ${view.path}`,
       operation,
     );
+  // Before anything is taken away: what can't be shown again stays.
+  const snapshot = request.access === 'ReadOnly' ? undefined : await requireWritable(layout, request);
   const record = await planRecord(place, request, own, shown, operation);
   await requireFreePlace(layout, record, operation);
-  const snapshot = request.access === 'ReadOnly' ? undefined : await requireWritable(layout, request);
   const lower = await lowerOf(place, request, shown, context);
   try {
     await writeMountRecord(layout, record);

@@ -24,7 +24,10 @@ export function overlayName(layout: Layout, { volumeGuid, snapshot }: MountReque
   return `cimlet:${volumeGuid}${snapshot === undefined ? '' : overlaySuffix(layout, snapshot)}`;
 }
 
-/** The snapshot that takes a mount's writes. Throws `failed-precondition` when it isn't one, or is mounted elsewhere. */
+/**
+ * The snapshot that takes a mount's writes. Throws `failed-precondition` when it isn't one, or is a mount's at another path, and `busy` while
+ * something of it is mounted otherwise than at the path.
+ */
 export async function requireWritable(layout: Layout, request: MountRequest): Promise<SnapshotRecord> {
   const { snapshot: key = '', path, view, volumeGuid } = request;
   const record = await readSnapshotRecord(layout, key);
@@ -43,17 +46,31 @@ export async function requireWritable(layout: Layout, request: MountRequest): Pr
       },
     );
   const snapshot = record as SnapshotRecord;
-  await requireNoForeignMount(layout, snapshot, `mount ${path}`);
+  await requireNoForeignMount(layout, snapshot, `mount ${path}`, path);
   return snapshot;
 }
 
-/** Throws `busy` while something of a snapshot is mounted that is no mount of ours: what goes on being written must not be lost. */
+/** Throws `busy` for a view that would be refused the writes of its snapshot once it is taken away. */
+export async function requireShowableAgain(
+  layout: Layout,
+  { request: { snapshot: key, path } }: ViewRecord,
+  operation: string,
+): Promise<void> {
+  const snapshot = key === undefined ? undefined : await readSnapshotRecord(layout, key);
+  if (snapshot !== undefined) await requireNoForeignMount(layout, snapshot, operation, path);
+}
+
+/**
+ * Throws `busy` while something of a snapshot is mounted that is no mount of ours: what goes on being written must not be lost.
+ * What goes with our mount at `leaving` is no obstacle.
+ */
 export async function requireNoForeignMount(
   layout: Layout,
   record: SnapshotRecord,
   operation: string,
+  leaving?: string,
 ): Promise<void> {
-  const holder = await findForeignMount(layout, record);
+  const holder = await findForeignMount(layout, record, leaving);
   if (holder !== undefined)
     throw new CimletError('busy', `${operation}: ${holder}`, { hint: 'unmount that first' });
 }

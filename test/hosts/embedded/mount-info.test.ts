@@ -19,11 +19,16 @@ it('decodes escapes and optional fields', () => {
     device: '254:0',
     root: '/',
     mountPoint: '/',
+    receives: true,
     type: 'ext4',
     source: '/dev/vda',
     options: 'rw,discard',
   });
-  expect(entries[1]).toMatchObject({ mountPoint: '/mnt/a b\\c\t', source: '/views/a b.erofs' });
+  expect(entries[1]).toMatchObject({
+    mountPoint: '/mnt/a b\\c\t',
+    receives: false,
+    source: '/views/a b.erofs',
+  });
   expect(entries[3]?.mountPoint).toBe('/mnt/café');
 });
 

@@ -18,6 +18,7 @@ const SIZED = { bytes: 16 * 2 ** 20 };
 
 interface Prepared {
   host: Host;
+  directory: string;
   root: string;
   mount: MountRequest;
   snapshot: SnapshotRequest;
@@ -39,7 +40,7 @@ async function prepare(scratch?: SnapshotRequest['scratch']): Promise<Prepared> 
   };
   const elsewhere = join(directory, 'elsewhere');
   mkdirSync(elsewhere);
-  return { host, root, mount, snapshot, elsewhere };
+  return { host, directory, root, mount, snapshot, elsewhere };
 }
 
 const run = (program: string, ...args: string[]) => execFileSync(program, args, { encoding: 'utf8' });
@@ -131,6 +132,47 @@ describe.runIf(writable && hasTools)(
     });
   },
 );
+
+describe.runIf(writable && hasTools)('a writable view that is to be shown again', () => {
+  /** Marks it as a run does that builds a layer below anew. */
+  function makeStale({ root, mount }: Prepared): void {
+    const file = join(root, 'mounts', `${mount.volumeGuid}.json`);
+    writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), stale: true }));
+  }
+
+  it('stays while it is bound elsewhere', async () => {
+    const prepared = await prepare();
+    const { host, mount, elsewhere } = prepared;
+    await host.mount(mount, context);
+    writeFileSync(join(mount.path, 'file'), 'file');
+    run('mount', '--bind', mount.path, elsewhere);
+    const refusal = { code: 'busy', message: expect.stringContaining(elsewhere) };
+    const again = { toShowAgain: true };
+    await expect(host.dismount(mount.volumeGuid, context, again)).rejects.toMatchObject(refusal);
+    makeStale(prepared);
+    await expect(host.mount(mount, context)).rejects.toMatchObject(refusal);
+    expect(readdirSync(mount.path)).toEqual(['file']);
+    run('umount', elsewhere);
+    await host.mount(mount, context);
+    expect(readdirSync(mount.path)).toEqual(['file']);
+    await host.dismount(mount.volumeGuid, context, again);
+    await host.removeSnapshot('work', context);
+  });
+
+  it('is no obstacle itself, nor what slaves of its place got of it', async () => {
+    const prepared = await prepare();
+    const { host, directory, mount } = prepared;
+    run('mount', '--bind', directory, directory);
+    run('mount', '--make-shared', directory);
+    const child = await start('unshare', '-m', '--propagation', 'slave', 'sh', '-c', 'echo; exec cat');
+    await host.mount(mount, context);
+    expect(readFileSync(`/proc/${child.pid}/mountinfo`, 'utf8')).toContain(mount.path);
+    makeStale(prepared);
+    await host.mount(mount, context);
+    await host.dismount(mount.volumeGuid, context, { toShowAgain: true });
+    await host.removeSnapshot('work', context);
+  });
+});
 
 describe.runIf(writable && hasTools)('while another process is at work on a scratch', () => {
   it('its mount is not taken away, and who wants to mount it waits', async () => {
