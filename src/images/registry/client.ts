@@ -139,7 +139,7 @@ export class RegistryClient {
       if (response.status !== 200) throw await refuse(response, operation, signal);
       yield await readAnswer(response, operation, DOCUMENT_LIMIT, signal);
       // Not where a redirect led to: credentials are sent along.
-      url = nextPage({ headers: response.headers, url });
+      url = nextPage(url, response.headers, operation);
     }
   }
 

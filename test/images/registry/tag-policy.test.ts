@@ -2,7 +2,6 @@
 
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { nextPage } from '../../../src/images/registry/pages.ts';
 import { chooseTag } from '../../../src/images/registry/tag-policy.ts';
 
 describe('a range of versions', () => {
@@ -67,20 +66,5 @@ describe('a regular expression', () => {
           message: expect.stringContaining(regex.slice(0, 1)),
         }),
       );
-  });
-});
-
-describe('the next page of a list', () => {
-  const url = new URL('https://registry.example/v2/app/tags/list?n=1000');
-  const next = (link?: string | string[]) => nextPage({ url, headers: { link } })?.href;
-
-  it('is where the server says, on the same server', () => {
-    const there = 'https://registry.example/v2/app/tags/list?last=x&n=1000';
-    expect(next('</v2/app/tags/list?last=x&n=1000>; rel="next"')).toBe(there);
-    expect(next(`<${there}>; rel=next`)).toBe(there);
-    expect(next('<https://elsewhere.example/v2/app/tags/list?last=x>; rel="next"')).toBeUndefined();
-    expect(next('</v2/app/tags/list?n=1>; rel="prev"')).toBeUndefined();
-    expect(next(url.href)).toBeUndefined();
-    expect(next()).toBeUndefined();
   });
 });
