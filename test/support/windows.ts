@@ -178,11 +178,15 @@ function withEnvironment(registry: string, variables: Record<string, string>): s
 
 /** What Node and its modules need in any process of a world. */
 function nodeEnvironment(modules: string): Record<string, string> {
+  const preloads = [join(DOUBLES, 'preload.cjs'), MODULE_LOADER].map(
+    (path) => `--require ${windowsPath(path).replaceAll('\\', '/')}`,
+  );
   return {
     NODE_PATH: windowsPath(modules),
     NODE_COMPILE_CACHE: windowsPath(COMPILE_CACHE),
     NODE_SKIP_PLATFORM_CHECK: '1',
-    NODE_OPTIONS: `--disable-warning=ExperimentalWarning --require ${windowsPath(join(DOUBLES, 'preload.cjs')).replaceAll('\\', '/')}`,
+    NODE_OPTIONS: `--disable-warning=ExperimentalWarning ${preloads.join(' ')}`,
+    CIMLET_TEST_MODULES: process.env.CIMLET_TEST_MODULES ?? '',
   };
 }
 
