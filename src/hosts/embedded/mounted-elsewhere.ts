@@ -5,7 +5,7 @@
  */
 
 import { readdir, readFile, readlink } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { classify, isErrorCode } from '../../errors.ts';
 import { backingFile } from '../../native/linux/loop.ts';
 import { snapshotGuid, snapshotVolumeGuid } from '../identity.ts';
@@ -29,20 +29,25 @@ export async function findForeignMount(
   // With the snapshot whose scratch it shared, all that could be mounted is gone.
   const owner = scratch?.shareWith;
   if (owner !== undefined && (await readSnapshotRecord(layout, owner)) === undefined) return undefined;
-  const shows = await recognize(layout, record);
+  const { shows, traces } = await recognize(layout, record);
   // What is mounted in there is ours, for as long as it takes to make something of it; namespaces that get our mounts get it, too.
   const own = await realLocation(layout.snapshots);
   const here = readMountInfo();
   const leaves = leaving === undefined ? () => false : leavingWith(await realLocation(leaving), here);
-  const findIn = (table: readonly MountInfoEntry[]) =>
-    firstOf(
-      table,
-      async (entry) => !isWithin(entry.mountPoint, own) && (await shows(entry)) && !leaves(entry, table),
-    );
+  const findIn = async (table: readonly MountInfoEntry[]) => {
+    for (const entry of table) {
+      if (isWithin(entry.mountPoint, own)) continue;
+      const shown = shows(entry);
+      if ((typeof shown === 'boolean' ? shown : await shown) && !leaves(entry, table)) return entry;
+    }
+    return undefined;
+  };
   const found = await findIn(here);
   if (found !== undefined) return `something of it is mounted at ${found.mountPoint}`;
-  for await (const { pid, table } of otherNamespaces()) {
-    const entry = await findIn(table);
+  for await (const { pid, text } of otherNamespaces()) {
+    // Hosts of many containers have hundreds of tables, with a thousand mounts each that are none of a snapshot's.
+    if (!traces.some((trace) => text.includes(trace))) continue;
+    const entry = await findIn(parseMountInfo(text));
     if (entry !== undefined)
       return `something of it is mounted at ${entry.mountPoint} in the mount namespace of process ${pid}`;
   }
@@ -73,22 +78,39 @@ function parentOf(
   return table.find(({ id }) => id === parentId);
 }
 
-/** Tells a mount of something that a snapshot keeps. */
-async function recognize(
-  layout: Layout,
-  record: SnapshotRecord,
-): Promise<(entry: MountInfoEntry) => Promise<boolean>> {
+/** Tells a mount of something that a snapshot keeps, at once unless it is a loop device's. One of `traces` is in each table that has such a mount. */
+interface Recognition {
+  shows(entry: MountInfoEntry): boolean | Promise<boolean>;
+  traces: readonly string[];
+}
+
+async function recognize(layout: Layout, record: SnapshotRecord): Promise<Recognition> {
+  const id = snapshotGuid(record.request.key);
   const { directory, image } = await findScratch(layout, record);
-  const place = await realLocation(join(directory, snapshotGuid(record.request.key)));
-  const own = image === undefined ? placeInFilesystem(place, readMountInfo()) : undefined;
-  const realImage = image === undefined ? undefined : await realLocation(image);
+  const place = await realLocation(join(directory, id));
+  const upper = `upperdir=${join(place, 'fs')}`;
   const name = overlaySuffix(layout, record.request.key);
-  return async ({ type, source, options, device, root }) => {
-    if (type === 'overlay')
-      return source.endsWith(name) || options.split(',').includes(`upperdir=${join(place, 'fs')}`);
-    if (own !== undefined) return device === own.device && isWithin(root, own.root);
-    const loop = /^\/dev\/(loop\d+)$/.exec(source)?.[1];
-    return loop !== undefined && (await backingFile(basename(loop))) === realImage;
+  const isOverlay = ({ source, options }: MountInfoEntry) =>
+    source.endsWith(name) || options.split(',').includes(upper);
+  if (image === undefined) {
+    const own = placeInFilesystem(place, readMountInfo());
+    const isOwn = ({ device, root }: MountInfoEntry) =>
+      own !== undefined && device === own.device && isWithin(root, own.root);
+    return {
+      shows: (entry) => (entry.type === 'overlay' ? isOverlay(entry) : isOwn(entry)),
+      // Whatever somebody has mounted over it may have any name.
+      traces: own?.root.endsWith(id) ? [name, id] : [''],
+    };
+  }
+  const realImage = await realLocation(image);
+  const isAttached = async (loop: string) => (await backingFile(loop)) === realImage;
+  return {
+    shows: (entry) => {
+      if (entry.type === 'overlay') return isOverlay(entry);
+      const loop = /^\/dev\/(loop\d+)$/.exec(entry.source)?.[1];
+      return loop !== undefined && isAttached(loop);
+    },
+    traces: [name, id, '/dev/loop'],
   };
 }
 
@@ -121,13 +143,8 @@ function isWithin(path: string, directory: string): boolean {
   return path === directory || path.startsWith(directory === '/' ? '/' : `${directory}/`);
 }
 
-async function firstOf<T>(all: readonly T[], isIt: (one: T) => Promise<boolean>): Promise<T | undefined> {
-  for (const one of all) if (await isIt(one)) return one;
-  return undefined;
-}
-
 /** The mount tables of other namespaces than this process' own, each once, as far as this user may read them. */
-async function* otherNamespaces(): AsyncGenerator<{ pid: string; table: MountInfoEntry[] }> {
+async function* otherNamespaces(): AsyncGenerator<{ pid: string; text: string }> {
   const seen = new Set([await readlink('/proc/self/ns/mnt')]);
   for (const pid of await readdir('/proc')) {
     if (!/^\d+$/.test(pid)) continue;
@@ -135,7 +152,7 @@ async function* otherNamespaces(): AsyncGenerator<{ pid: string; table: MountInf
       const namespace = await readlink(`/proc/${pid}/ns/mnt`);
       if (seen.has(namespace)) continue;
       seen.add(namespace);
-      yield { pid, table: parseMountInfo(await readFile(`/proc/${pid}/mountinfo`, 'latin1')) };
+      yield { pid, text: await readFile(`/proc/${pid}/mountinfo`, 'latin1') };
     } catch (error) {
       // Processes end meanwhile (EINVAL: one that ended and was not waited for), and others' are not ours to see.
       const { code } = error as NodeJS.ErrnoException;

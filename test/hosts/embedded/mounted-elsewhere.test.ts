@@ -130,6 +130,29 @@ describe.runIf(writable && hasTools)(
       await end(child);
       await host.removeSnapshot('work', context);
     });
+    it.each<[string, SnapshotRequest['scratch'], (mounts: SnapshotMount[]) => string]>([
+      ['its directory is', undefined, ([bind]) => `mount --bind "${bind?.source}"`],
+      [
+        'its image is',
+        SIZED,
+        (mounts) => `mount -o loop "${mounts.find(({ type }) => type === 'ext4')?.source}"`,
+      ],
+      [
+        'an overlay by hand is',
+        undefined,
+        ([bind]) =>
+          `mount -t overlay by-hand -o "lowerdir=/sys,upperdir=${bind?.source},workdir=${join(bind?.source ?? '', '../work')}"`,
+      ],
+    ])('%s mounted in another mount namespace only', async (_, scratch, mountBy) => {
+      const { host, elsewhere } = await prepare(scratch);
+      const command = `${mountBy(await host.snapshotMounts('work', context))} "${elsewhere}" && echo && exec cat`;
+      const child = await start('unshare', '-m', '--propagation', 'private', 'sh', '-c', command);
+      const where = `mounted at ${elsewhere} in the mount namespace of process ${child.pid}`;
+      const refusal = { code: 'busy', message: expect.stringContaining(where) };
+      await expect(host.removeSnapshot('work', context)).rejects.toMatchObject(refusal);
+      await end(child);
+      await host.removeSnapshot('work', context);
+    });
   },
 );
 
