@@ -55,7 +55,8 @@ export async function connectAgent(
   const send = (method: string, path: string, body?: object, signal?: AbortSignal, timeoutMs = answer) =>
     new Promise<IncomingMessage>((resolve, reject) => {
       const headers = body === undefined ? {} : { 'content-type': 'application/json' };
-      const sent = request({ socketPath, path, method, headers, signal }, (response) => {
+      // Each on a connection of its own: one that is kept may be closed by the agent just then.
+      const sent = request({ socketPath, path, method, headers, signal, agent: false }, (response) => {
         clearTimeout(timer);
         resolve(response);
       });

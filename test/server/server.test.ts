@@ -308,6 +308,17 @@ it('a watch gives up on an agent that falls silent', async () => {
   });
 });
 
+it('a client asks over a connection that the agent cannot have closed meanwhile', async () => {
+  const connections = new Set<object>();
+  const served = createHttpServer((_request, response) => void response.end('{}'));
+  served.on('connection', (socket) => connections.add(socket)).listen(agentSocket(root));
+  await once(served, 'listening');
+  end = async () => void served.close();
+  const connected = await connectAgent(agentSocket(root));
+  await connected!.get('/api/v1/plan', new AbortController().signal);
+  expect(connections.size).toBe(2);
+});
+
 it('a client finds no agent where none runs', async () => {
   end = async () => undefined;
   expect(await connectAgent(agentSocket(root))).toBeUndefined();
