@@ -5,7 +5,7 @@
 .DESCRIPTION
   Needs an elevated PowerShell on Windows Server 2022 (20348.2031 or later) or 2025, and cimlet installed
   (npm install -g cimlet). Makes -Folder, which must not exist, keeps everything in it, and removes it again unless
-  something in it is still mounted. Touches nothing else.
+  something in it is still mounted. Installs the service cimlet-acceptance for a while. Touches nothing else.
 
   -Image is an OCI layout of a Windows image that this build of Windows can run, for example:
     skopeo copy docker://mcr.microsoft.com/windows/nanoserver:ltsc2025 oci:C:\images\nanoserver:latest
@@ -143,6 +143,33 @@ function Test-Format {
   }
 }
 
+function Test-Service {
+  param([string] $Format)
+  $service = 'cimlet-acceptance'
+  Write-Manifest $Format
+  try {
+    Test-Step 'service: install' { Invoke-Cimlet @('service', 'install', '-f', $manifests, '--name', $service) | Out-Null }
+    Test-Step 'service: it runs' {
+      Invoke-Cimlet @('service', 'status', '--name', $service) | Out-Null
+      $state = (Get-Service $service).Status
+      Assert-That ($state -eq 'Running') "the service manager says $state"
+    }
+    Test-Step 'service: its agent mounts, and answers' {
+      Invoke-Cimlet @('wait', 'mount/acceptance') | Out-Null
+      $mount = (Invoke-Cimlet @('get', 'mounts', '-o', 'json') | ConvertFrom-Json).items[0]
+      $ready = @($mount.status.conditions).Where({ $_.type -eq 'Ready' })[0]
+      Assert-That ($ready.status -eq 'True') $ready.message
+    }
+  } finally {
+    Test-Step 'service: uninstall stops it, and what it mounted stays' {
+      Invoke-Cimlet @('service', 'uninstall', '--name', $service) | Out-Null
+      Assert-That ($null -eq (Get-Service $service -ErrorAction SilentlyContinue)) 'it is still there'
+      Invoke-Cimlet @('plan', '-f', $manifests, '--detailed-exitcode') | Out-Null
+    }
+  }
+  Test-Step 'service: delete' { Invoke-Cimlet @('delete', '-f', $manifests, '--yes') | Out-Null }
+}
+
 function Test-UtilityVM {
   Write-Manifest 'BlockCIM' ', vhdFooter: true' 'C:\cimlet-acceptance' ", access: ReadWrite, isolation: {utilityVM: {id: '$UtilityVM'}}"
   Test-Step 'utility VM: apply' { Invoke-Cimlet @('apply', '-f', $manifests, '--yes') | Out-Null }
@@ -161,11 +188,14 @@ try {
     Assert-That ($null -eq $unknown) "$($unknown.Value)"
     "$(@($state.computeSystems.running).Count) running, $(@($state.cimVolumes).Count) CIMs mounted"
   }
+  $usable = ''
   foreach ($format in 'ForkedCIM', 'BlockCIM', 'WCIFS') {
     $write = $state.capabilities."$format.write"
     $mount = $state.capabilities."$format.mount"
-    if ($write.available -and $mount.available) { Test-Format $format }
-    else {
+    if ($write.available -and $mount.available) {
+      Test-Format $format
+      $usable = $format
+    } else {
       $reason = @($write, $mount).Where({ -not $_.available })[0].reason
       $results.Add([pscustomobject]@{ Step = $format; Result = 'not on this build'; Seconds = 0; Note = $reason })
     }
@@ -173,6 +203,7 @@ try {
   if ($state.capabilities.seal.available -and $state.capabilities.'BlockCIM.mount'.available) {
     Test-Format 'BlockCIM' ', integrity: Verified'
   }
+  if ($usable -ne '') { Test-Service $usable }
   if ($UtilityVM -ne '') { Test-UtilityVM }
 } finally {
   Test-Step 'nothing stays behind' {
