@@ -151,11 +151,12 @@ export class Agent {
 
   #lookedAt(source: string, look: Look): void {
     const before = this.#looks.get(source);
+    const wereLookedAt = this.#wereLookedAt;
     const wasHeld = this.#isPruningHeld;
     this.#looks.set(source, look);
     this.#conditions.set(source, conditionsAfter(look, this.#conditions.get(source) ?? []));
-    // What could not be pruned until now, can.
-    if (wasHeld && !this.#isPruningHeld) this.#wakeup.wake();
+    // What could not be pruned until now, can, or it can be told why it can't.
+    if (this.#wereLookedAt !== wereLookedAt || (wasHeld && !this.#isPruningHeld)) this.#wakeup.wake();
     const { trouble } = look;
     if (trouble === undefined) return;
     const { code, hint, message } = trouble;
