@@ -1,6 +1,6 @@
 /** Tells when something in folders changes. The one file that knows chokidar. */
 
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { watch } from 'chokidar';
 
 export interface FolderWatch {
@@ -38,19 +38,23 @@ export function watchFolder({ folder, pollInterval, onChange }: FolderWatchOptio
       : { usePolling: true, interval: pollInterval, binaryInterval: pollInterval }),
   });
   watcher.on('all', onChange);
-  watcher.on('raw', (_event, name, details) => {
+  watcher.on('raw', (event, name, details) => {
     const { watchedPath } = details as { watchedPath?: string };
-    const elsewhere =
-      watchedPath === parent &&
-      name !== null &&
-      name !== basename(folder) &&
-      !followed.has(join(parent, name));
-    if (!elsewhere) onChange();
+    const path = watchedPath === undefined || name === null ? undefined : join(watchedPath, name);
+    const isWatched = path === folder || (path !== undefined && followed.has(path));
+    if (isWatched && event === 'rename') renew(path);
+    if (isWatched || path === undefined || watchedPath !== parent) onChange();
   });
   // What happened before the watch stood was seen by nobody.
   watcher.on('ready', onChange);
   // A folder that can't be watched is read by interval all the same, and reading it says what is wrong.
   watcher.on('error', onChange);
+
+  /** chokidar goes on with what had this name when it began: a folder that is moved away and back is lost to it. */
+  function renew(path: string): void {
+    watcher.unwatch(path);
+    watcher.add(path);
+  }
 
   return {
     follow(folders) {

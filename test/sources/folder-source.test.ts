@@ -251,6 +251,28 @@ it('sees the folder coming back after it was removed', async () => {
   }
 });
 
+it.each(['.', 'sub'])('sees what is done in a folder that was moved away and back: %s', async (moved) => {
+  const { world, folder } = makeWorld();
+  const source = openSource(world);
+  const file = join(moved, 'b.yaml');
+  const here = join(folder, moved);
+  const away = join(world, 'away');
+  const shows = (text: string | undefined) => (revision: Parameters<typeof textsOf>[0]) =>
+    textsOf(revision)[file] === text;
+  await mkdir(here, { recursive: true });
+  await syncUntil(source, shows('first'), () => writeFile(join(folder, file), 'first'));
+  for (const text of ['second', 'third', 'fourth']) {
+    await rename(here, away);
+    if (text === 'third') {
+      const isGone = () => source.sync(NEVER).then(shows(undefined), () => true);
+      for await (const _ of source.changes(NEVER)) if (await isGone()) break;
+    }
+    await rename(away, here);
+    await syncUntil(source, () => true);
+    await syncUntil(source, shows(text), () => writeFile(join(folder, file), text));
+  }
+});
+
 it('sees every swap of a mounted ConfigMap', async () => {
   const world = temporaryFolder();
   const folder = join(world, 'manifests');
