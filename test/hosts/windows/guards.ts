@@ -1,7 +1,7 @@
 /** Guards of the Windows host against what Windows does in the field, each met in a Windows process. Prints `done` in the end. */
 
 import assert from 'node:assert/strict';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { EffectContext, MountRequest, SnapshotRequest } from '../../../src/hosts/host.ts';
 import { mountVolumeGuid } from '../../../src/hosts/identity.ts';
@@ -108,6 +108,8 @@ async function told(): Promise<void> {
   await build(host, requests);
   const chain = requests.map(({ chainId }) => chainId);
   const request: SnapshotRequest = { key: 'told', kind: 'active', chain, format: 'ForkedCIM' };
+  // What `hung` left would let this one go on at once.
+  await rm('C:\\doubles\\release');
   await plan('CreateVirtualDisk 2 hang 0\n');
   const warnings: string[] = [];
   const { promise: warnedTwice, resolve } = Promise.withResolvers<void>();
