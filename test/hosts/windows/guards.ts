@@ -110,7 +110,7 @@ async function told(): Promise<void> {
   const request: SnapshotRequest = { key: 'told', kind: 'active', chain, format: 'ForkedCIM' };
   // What `hung` left would let this one go on at once.
   await rm('C:\\doubles\\release');
-  await plan('CreateVirtualDisk 2 hang 0\n');
+  await plan('CreateVirtualDisk 1 hang 0\n');
   const warnings: string[] = [];
   const { promise: warnedTwice, resolve } = Promise.withResolvers<void>();
   const warn = (message: string) => {
