@@ -21,14 +21,17 @@ export async function writeNoise(layout: string): Promise<void> {
   await writeOciLayout(layout, { layers, platform: WINDOWS, ref: 'v1' });
 }
 
-/**
- * Layers of files as large as in Windows' own tree, compressed by gzip. The same layers twice:
- * `v1` is an image for Windows, `linux` one that others agree to unpack here.
- */
-export async function writeFiles(layout: string): Promise<void> {
+/** Of a hundred files fifty are below a page, forty around 22 KB, and ten up to 200 KB, as in Windows' own tree; or one of these ten has 4 MB. */
+export const FILES = {
+  'files as in Windows': sizeOf,
+  'some of 4 MB': (index: number) => (index % 100 === 99 ? 4_000_000 : sizeOf(index)),
+};
+
+/** Layers of files of such sizes, compressed by gzip. The same layers twice: `v1` is an image for Windows, `linux` one that others agree to unpack here. */
+export async function writeFiles(layout: string, sizes: (index: number) => number): Promise<void> {
   const binary = readFileSync(process.execPath);
   const layers = Array.from({ length: LAYERS }, (_, index) => ({
-    tar: layerOf(binary, index),
+    tar: layerOf(binary, index, sizes),
     compression: 'gzip' as const,
   }));
   await writeOciLayout(layout, { layers, platform: WINDOWS, ref: 'v1' });
@@ -62,7 +65,7 @@ function readJson<T>(file: string): T {
   return JSON.parse(readFileSync(file, 'utf8')) as T;
 }
 
-function* layerOf(binary: Buffer, layer: number): Generator<Uint8Array> {
+function* layerOf(binary: Buffer, layer: number, sizes: (index: number) => number): Generator<Uint8Array> {
   const pieces: Uint8Array[] = [];
   const tar = new TarWriter((bytes) => pieces.push(bytes));
   const folder = (name: string) => tar.entry({ name, type: 'directory', mode: 0o755 });
@@ -72,7 +75,7 @@ function* layerOf(binary: Buffer, layer: number): Generator<Uint8Array> {
   for (let index = 0; written < LAYER_BYTES; index++) {
     if (index % 200 === 0) folder(`Files/Windows/component-${layer}-${index / 200}/`);
     const name = `Files/Windows/component-${layer}-${Math.floor(index / 200)}/file ${index}.dll`;
-    const size = sizeOf(index);
+    const size = sizes(index);
     tar.entry({ name, type: 'file', mode: 0o644, size });
     tar.data(cut(binary, index + 10_000 * layer, size));
     written += size;

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { measureNode, runPipeline } from './child.ts';
 import { hasContainerd, startContainerd } from './containerd.ts';
 import { installProgram } from './installed.ts';
-import { LAYER_BYTES, LAYERS, writeFiles, writeNoise } from './pull-image.ts';
+import { FILES, LAYER_BYTES, LAYERS, writeFiles, writeNoise } from './pull-image.ts';
 import { type BenchRegistry, pushLayout, startRegistry } from './registry.ts';
 import { report, runsWanted } from './report.ts';
 
@@ -22,7 +22,9 @@ export async function run(): Promise<void> {
   const registry = await startRegistry(directory);
   try {
     await copyOnly(directory, registry);
-    await unpacked(directory, registry);
+    const program = installProgram(join(directory, 'installed'));
+    for (const [kind, sizes] of Object.entries(FILES))
+      await unpacked(directory, registry, program, { kind, sizes });
   } finally {
     registry.stop();
     rmSync(directory, { recursive: true, force: true });
@@ -53,13 +55,17 @@ async function copyOnly(directory: string, registry: BenchRegistry): Promise<voi
   report({ case: `pull: ${LABEL}, peak memory`, value: peakOf(runs.own), unit: 'MiB' });
 }
 
-async function unpacked(directory: string, registry: BenchRegistry): Promise<void> {
+async function unpacked(
+  directory: string,
+  registry: BenchRegistry,
+  program: string,
+  { kind, sizes }: { kind: string; sizes: (index: number) => number },
+): Promise<void> {
   const layout = join(directory, 'layout');
-  const image = `${registry.host}/bench/files`;
-  await writeFiles(layout);
+  const image = `${registry.host}/bench/${kind.replaceAll(' ', '-').toLowerCase()}`;
+  await writeFiles(layout, sizes);
   for (const tag of ['v1', 'linux']) pushLayout(layout, tag, `${image}:${tag}`);
   rmSync(layout, { recursive: true });
-  const program = installProgram(join(directory, 'installed'));
   const manifest = join(directory, 'image.yaml');
   writeFileSync(manifest, manifestOf(`${image}:v1`));
   const target = join(directory, 'unpacked');
@@ -86,7 +92,7 @@ async function unpacked(directory: string, registry: BenchRegistry): Promise<voi
         }
       : {}),
   });
-  const label = `pull, unpacked: ${LABEL}`;
+  const label = `pull, unpacked: ${LABEL}, ${kind}`;
   compare(label, runs.own, 'skopeo copy + umoci unpack', runs.umoci);
   if (runs.containerd === undefined) console.log(`${label}: no containerd and ctr here to compare with`);
   else compare(label, runs.own, 'ctr image pull', runs.containerd);
