@@ -15,6 +15,7 @@ import {
   DESCRIPTOR_SIZE,
   EntryType,
   FIRST_INODE,
+  INODE_DATA,
   INODE_SIZE,
   INODES_PER_BLOCK,
   InodeFlag,
@@ -285,9 +286,11 @@ function encodeFirstInodes(
 
 function extentsOf(physical: number, count: number): Buffer {
   const extents = [{ logical: 0, physical, count }];
-  return writeExtents(extents, () => {
+  const root = Buffer.alloc(INODE_DATA);
+  writeExtents(extents, root, () => {
     throw new RangeError(`${count} blocks in more than one extent`);
-  }).root;
+  });
+  return root;
 }
 
 function directoryBlock({ inode, parent }: PlacedDirectory, entries: readonly PlacedDirectory[]): Buffer {

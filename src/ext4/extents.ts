@@ -3,7 +3,7 @@
  * (Documentation/filesystems/ext4/ifork.rst).
  */
 
-import { BLOCK_SIZE, INODE_DATA } from './format.ts';
+import { BLOCK_SIZE } from './format.ts';
 
 const MAGIC = 0xf30a;
 const HEADER = 12;
@@ -55,27 +55,29 @@ export class ExtentList {
   }
 }
 
-/** What goes into an inode, and how many blocks the rest of the tree took. */
-export interface ExtentTree {
-  root: Buffer;
-  treeBlocks: number;
-}
-
-/** Encodes extents; nodes that don't fit into the inode go to `append`, which says where they are. */
-export function writeExtents(extents: Iterable<Extent>, append: (node: Buffer) => number): ExtentTree {
+/**
+ * Encodes extents: the root of their tree into `root`, an inode's 60 bytes; nodes that don't fit there go to `append`, which says where they are.
+ * Returns how many.
+ */
+export function writeExtents(
+  extents: Iterable<Extent>,
+  root: Buffer,
+  append: (node: Buffer) => number,
+): number {
   let treeBlocks = 0;
   let depth = 0;
   let entries = extents;
   for (; !fitsRoot(entries); depth++) {
     const above: Extent[] = [];
     for (const children of inGroups(entries, NODE_ENTRIES)) {
-      const physical = append(encodeNode(children, NODE_ENTRIES, depth, BLOCK_SIZE));
+      const physical = append(encodeNode(children, NODE_ENTRIES, depth, Buffer.alloc(BLOCK_SIZE)));
       treeBlocks++;
       above.push({ logical: children[0]?.logical ?? 0, physical, count: 0 });
     }
     entries = above;
   }
-  return { root: encodeNode([...entries], ROOT_ENTRIES, depth, INODE_DATA), treeBlocks };
+  encodeNode([...entries], ROOT_ENTRIES, depth, root.fill(0));
+  return treeBlocks;
 }
 
 function fitsRoot(entries: Iterable<Extent>): boolean {
@@ -95,9 +97,7 @@ function* inGroups(entries: Iterable<Extent>, size: number): Generator<Extent[]>
   if (group.length > 0) yield group;
 }
 
-function encodeNode(entries: readonly Extent[], max: number, depth: number, size: number): Buffer {
-  // From Node's pool: every file needs one.
-  const node = Buffer.allocUnsafe(size).fill(0);
+function encodeNode(entries: readonly Extent[], max: number, depth: number, node: Buffer): Buffer {
   node.writeUInt16LE(MAGIC, 0);
   node.writeUInt16LE(entries.length, 2);
   node.writeUInt16LE(max, 4);

@@ -17,7 +17,7 @@ import {
   MAX_LINKS,
 } from './format.ts';
 import { descriptorBlocks, divide, type Geometry } from './geometry.ts';
-import { decodeInode, setLinks, setSize } from './inode.ts';
+import { decodeInode, inodeData, setLinks, setSize } from './inode.ts';
 import type { InodeBuilder } from './inode-builder.ts';
 import { encodeSuperblock, SUPERBLOCK_AT, type Superblock } from './superblock.ts';
 import type { Tree } from './tree.ts';
@@ -145,10 +145,9 @@ function completeRecord(record: Buffer, inode: number, tree: Tree): void {
   // A directory of more subdirectories than can be counted says 1.
   setLinks(record, links > MAX_LINKS ? 1 : links);
   const { first, count } = tree.blocksOf(inode);
-  const { root } = writeExtents(piecesOf(first, count), () => {
+  writeExtents(piecesOf(first, count), inodeData(record), () => {
     throw new RangeError(`a directory of ${count} blocks`);
   });
-  root.copy(record, 0x28);
   setSize(record, count * BLOCK_SIZE, decodeInode(record).sectors + count * (BLOCK_SIZE / 512));
   if (isHashed(count)) record.writeUInt32LE(InodeFlag.extents | InodeFlag.index, 0x20);
 }

@@ -63,6 +63,11 @@ export function setSize(record: Buffer, size: number, sectors: number): void {
   record.writeUInt16LE(Math.floor(sectors / 2 ** 32), 0x74);
 }
 
+/** Where a record has what `data` is. */
+export function inodeData(record: Buffer): Buffer {
+  return record.subarray(0x28, 0x28 + INODE_DATA);
+}
+
 export function setLinks(record: Buffer, links: number): void {
   record.writeUInt16LE(links, 0x1a);
 }
@@ -80,7 +85,7 @@ export function decodeInode(record: Buffer): Inode {
     links: record.readUInt16LE(0x1a),
     sectors: record.readUInt32LE(0x1c) + record.readUInt16LE(0x74) * 2 ** 32,
     flags: record.readUInt32LE(0x20),
-    data: Buffer.from(record.subarray(0x28, 0x28 + INODE_DATA)),
+    data: Buffer.from(inodeData(record)),
     xattrBlock: record.readUInt32LE(0x68) + record.readUInt16LE(0x76) * 2 ** 32,
     xattrs: extra > 0 && xattrsAt + 4 <= record.length ? Buffer.from(record.subarray(xattrsAt)) : undefined,
     atime: readTime(record, 0x08, extraOf(0x8c)),

@@ -71,6 +71,8 @@ export class Ext4Writer {
   readonly #maxSize: number;
   readonly #data: FileData;
   readonly #inodes: InodeBuilder;
+  /** The root of a file's extents on its way into the inode. */
+  readonly #root = Buffer.alloc(INODE_DATA);
   /** The file whose data are being written, and how many are to come. */
   #open: OpenFile | undefined;
   #missing = 0;
@@ -144,11 +146,11 @@ export class Ext4Writer {
       return;
     }
     const { extents, stored } = this.#data.finish();
-    const { root, treeBlocks } = writeExtents(extents, (node) => this.#output.append(node));
+    const treeBlocks = writeExtents(extents, this.#root, (node) => this.#output.append(node));
     this.#inodes.put(inode, attributes, {
       mode,
       size,
-      data: root,
+      data: this.#root,
       flags: InodeFlag.extents,
       blocks: stored + treeBlocks,
     });
@@ -169,11 +171,11 @@ export class Ext4Writer {
     const block = Buffer.alloc(BLOCK_SIZE);
     bytes.copy(block);
     const extent = { logical: 0, physical: this.#output.append(block), count: 1 };
-    const { root } = writeExtents([extent], () => 0);
+    writeExtents([extent], this.#root, () => 0);
     this.#inodes.put(inode, everybody, {
       mode,
       size: bytes.length,
-      data: root,
+      data: this.#root,
       flags: InodeFlag.extents,
       blocks: 1,
     });
