@@ -33,31 +33,43 @@ const PROGRESS_BYTES = 1 << 20;
  * `unavailable` when no place has them, `cancelled`, or the ingest's own failure.
  */
 export async function downloadBlob(ingest: BlobIngest, options: DownloadOptions): Promise<void> {
-  const { places, slots, image, backoff, signal } = options;
+  const { places, backoff, signal } = options;
+  let most = ingest.received;
   await withRetries(backoff, signal, async (progressed) => {
-    const before = ingest.received;
     try {
       await firstOf(
         places,
-        async (place) => {
-          try {
-            if (ingest.received < ingest.size || ingest.size === 0) {
-              await slots.run({ host: place.host, image }, signal, () => transfer(place, ingest, options));
-            }
-            await commit(ingest, place);
-          } catch (error) {
-            if (error instanceof RangeRefused) await ingest.reset();
-            throw error;
-          }
-        },
+        (place) => fetchFrom(place, ingest, options),
         `no host is configured that may serve blob ${ingest.digest}`,
       );
     } catch (error) {
       if (ingest.failure !== undefined) throw ingest.failure;
-      if (ingest.received - before >= PROGRESS_BYTES) progressed();
+      // What came before and was thrown away is no progress when it comes again.
+      if (ingest.received - most >= PROGRESS_BYTES) progressed();
+      most = Math.max(most, ingest.received);
       throw error;
     }
   });
+}
+
+/** Goes on with what is here; should that be no beginning of what this place has, from the start. */
+async function fetchFrom(place: BlobPlace, ingest: BlobIngest, options: DownloadOptions): Promise<void> {
+  const isBeginning = ingest.received === 0;
+  try {
+    await goOn(place, ingest, options);
+  } catch (error) {
+    const isElsewheres = error instanceof RangeRefused || error instanceof WrongBytesError;
+    if (isBeginning || !isElsewheres) throw error;
+    await ingest.reset();
+    await goOn(place, ingest, options);
+  }
+}
+
+async function goOn(place: BlobPlace, ingest: BlobIngest, options: DownloadOptions): Promise<void> {
+  const { slots, image, signal } = options;
+  if (ingest.received < ingest.size || ingest.size === 0)
+    await slots.run({ host: place.host, image }, signal, () => transfer(place, ingest, options));
+  await commit(ingest, place);
 }
 
 async function commit(ingest: BlobIngest, place: BlobPlace): Promise<void> {

@@ -3,32 +3,39 @@
 import { CimletError, isErrorCode } from '../../errors.ts';
 import { TransientError, WrongBytesError } from './retry.ts';
 
-/** What the first of `places` gives that doesn't fail; else the last one's error, which tells of the others. */
+/**
+ * What the first of `places` gives that doesn't fail; else an error that tells of all. It is the last one's, unless another
+ * place may do better the next time: then it is worth another try as that one's is.
+ */
 export async function firstOf<P extends { host: string }, T>(
   places: readonly P[],
   ask: (place: P) => Promise<T>,
   none: string,
 ): Promise<T> {
-  const errors: { host: string; error: CimletError }[] = [];
+  const errors: CimletError[] = [];
   for (const place of places) {
     try {
       return await ask(place);
     } catch (error) {
       if (!(error instanceof CimletError) || isErrorCode(error, 'cancelled', 'no-space')) throw error;
-      errors.push({ host: place.host, error });
+      errors.push(error);
     }
   }
-  const last = errors.pop();
+  const last = errors.at(-1);
   if (last === undefined)
     throw new CimletError('failed-precondition', none, { hint: 'check capabilities in hosts.toml' });
-  if (errors.length === 0) throw last.error;
-  const before = errors.map(({ error }) => error.message).join('; ');
-  const message = `${last.error.message}; before that: ${before}`;
-  const { code, hint } = last.error;
-  if (last.error instanceof WrongBytesError) throw new WrongBytesError(message, last.error);
-  if (last.error instanceof TransientError) {
-    const { retryAfterMs } = last.error;
-    throw new TransientError(message, { hint, cause: last.error, retryAfterMs });
-  }
-  throw new CimletError(code, message, { hint, cause: last.error });
+  throw errors.length === 1 ? last : combine(errors, last);
+}
+
+function combine(errors: readonly CimletError[], last: CimletError): CimletError {
+  const before = errors.slice(0, -1).map(({ message }) => message);
+  const message = `${last.message}; before that: ${before.join('; ')}`;
+  // Wrong bytes are fetched twice, however often another place fails.
+  if (last instanceof WrongBytesError) return new WrongBytesError(message, last);
+  const transient = errors.findLast((error) => isErrorCode(error, 'unavailable', 'busy'));
+  const { code, hint } = transient ?? last;
+  if (transient === undefined) return new CimletError(code, message, { hint, cause: last });
+  const asked = errors.flatMap((error) => (error instanceof TransientError && error.retryAfterMs) || []);
+  const retryAfterMs = asked.length === 0 ? undefined : Math.max(...asked);
+  return new TransientError(message, { hint, cause: transient, retryAfterMs });
 }
