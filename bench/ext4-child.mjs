@@ -10,24 +10,26 @@ setFlagsFromString('--semi-space-growth-factor=1');
 const [modules = '', tar = '', image = '', verity] = process.argv.slice(2);
 const load = (name) => import(join(modules, name));
 const { Ext4Writer } = await load('ext4/writer.js');
-const { appendVerity } = await load('ext4/verity-tree.js');
+const { DiskVerity } = await load('hosts/disk-verity.js');
 const { decodeFile } = await load('images/decode.js');
 const { importLinuxLayer } = await load('layers/linux-layer.js');
 
 const start = performance.now();
 const before = process.cpuUsage();
-const writer = new Ext4Writer(image);
+const { signal } = new AbortController();
+const tree = verity === undefined ? undefined : new DiskVerity(image, signal);
+const writer = new Ext4Writer(image, { onWritten: tree?.onWritten });
 let size = 0;
 let inodes = 0;
 try {
-  const signal = new AbortController().signal;
   const chunks = decodeFile({ file: tar, size: statSync(tar).size }, 'read', signal, () => undefined);
   await importLinuxLayer(chunks, writer);
   ({ size, inodes } = writer.finish());
+  await tree?.finish(size);
 } finally {
   writer.close();
+  await tree?.close();
 }
-if (verity !== undefined) await appendVerity(image, size);
 const seconds = (performance.now() - start) / 1000;
 const { user, system } = process.cpuUsage(before);
 console.log(JSON.stringify({ seconds, cpu: (user + system) / 1e6, size, inodes }));

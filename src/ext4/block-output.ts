@@ -7,20 +7,25 @@ import { BLOCK_SIZE } from './format.ts';
 
 const BUFFER_BLOCKS = 256;
 
+/** Told of appended blocks once they are in the file, in order: from `first` up to `end`. */
+export type OnWritten = (first: number, end: number) => void;
+
 /** The file must be empty when this begins: what is skipped reads as zeros. */
 export class BlockOutput {
   readonly path: string;
   readonly #descriptor: number;
   readonly #maxBlocks: number;
+  readonly #onWritten: OnWritten;
   readonly #buffer = Buffer.allocUnsafeSlow(BUFFER_BLOCKS * BLOCK_SIZE);
   /** Block of the buffer's first byte, and blocks in it. */
   #start = 0;
   #filled = 0;
 
-  constructor(path: string, descriptor: number, maxBlocks: number) {
+  constructor(path: string, descriptor: number, maxBlocks: number, onWritten: OnWritten) {
     this.path = path;
     this.#descriptor = descriptor;
     this.#maxBlocks = maxBlocks;
+    this.#onWritten = onWritten;
   }
 
   /** Number of the next block. */
@@ -34,10 +39,8 @@ export class BlockOutput {
     const count = bytes.length / BLOCK_SIZE;
     this.#reserve(count);
     if (this.#filled + count > BUFFER_BLOCKS) this.#flush();
-    if (count > BUFFER_BLOCKS) {
-      this.#write(bytes, this.#start);
-      this.#start += count;
-    } else {
+    if (count > BUFFER_BLOCKS) this.#writeNext(bytes, count);
+    else {
       this.#buffer.set(bytes, this.#filled * BLOCK_SIZE);
       this.#filled += count;
     }
@@ -53,7 +56,7 @@ export class BlockOutput {
     return block;
   }
 
-  /** Changes blocks that were appended or skipped. */
+  /** Changes blocks that were skipped. */
   rewrite(block: number, bytes: Uint8Array): void {
     this.#flush();
     this.#write(bytes, block);
@@ -77,9 +80,15 @@ export class BlockOutput {
 
   #flush(): void {
     if (this.#filled === 0) return;
-    this.#write(this.#buffer.subarray(0, this.#filled * BLOCK_SIZE), this.#start);
-    this.#start += this.#filled;
+    const count = this.#filled;
     this.#filled = 0;
+    this.#writeNext(this.#buffer.subarray(0, count * BLOCK_SIZE), count);
+  }
+
+  #writeNext(bytes: Uint8Array, count: number): void {
+    this.#write(bytes, this.#start);
+    this.#start += count;
+    this.#onWritten(this.#start - count, this.#start);
   }
 
   #write(bytes: Uint8Array, block: number): void {

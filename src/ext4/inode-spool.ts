@@ -1,10 +1,9 @@
 /** Inode records of an image that is being written: the latest in memory, the others in a nameless file beside it. */
 
-import { randomUUID } from 'node:crypto';
-import { closeSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, readSync, writeSync } from 'node:fs';
 import { attempt } from './faults.ts';
 import { INODE_SIZE } from './format.ts';
+import { openNameless } from './nameless-file.ts';
 
 /** In memory; small images have no file. */
 const WINDOW = 4096;
@@ -87,11 +86,7 @@ export class InodeSpool {
   }
 
   #open(): number {
-    if (this.#descriptor === undefined) {
-      const path = join(this.#directory, `tmp-inodes-${randomUUID()}`);
-      this.#descriptor = openSync(path, 'wx+', 0o600);
-      unlinkSync(path);
-    }
+    this.#descriptor ??= openNameless(this.#directory, 'inodes');
     return this.#descriptor;
   }
 

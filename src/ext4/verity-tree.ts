@@ -1,109 +1,19 @@
-/** Makes and checks the trees of dm-verity. */
+/** Finds and checks the trees of dm-verity. */
 
-import { type FileHandle, open } from 'node:fs/promises';
-import { classify } from '../errors.ts';
 import { corruptAt, type Ext4Fault } from './faults.ts';
 import { BLOCK_SIZE } from './format.ts';
 import type { DiskImage } from './image-file.ts';
 import {
   BlockDigest,
+  DIGEST,
   DIGESTS_PER_BLOCK,
   decodeVeritySuperblock,
-  encodeVeritySuperblock,
   type VeritySuperblock,
   verityLevels,
-  ZERO_SALT,
 } from './verity.ts';
 
-const DIGEST = BLOCK_SIZE / DIGESTS_PER_BLOCK;
-const CHUNK_BLOCKS = 2 * DIGESTS_PER_BLOCK;
 /** Who has so many knows enough. */
 const MAX_FAULTS = 100;
-
-/**
- * Appends dm-verity's superblock and tree to the file system of `size` bytes at the beginning of a file. Returns the root hash, 64 hexadecimal
- * digits, which stands for every byte of it.
- */
-export async function appendVerity(
-  path: string,
-  size: number,
-  { signal }: { signal?: AbortSignal | undefined } = {},
-): Promise<string> {
-  const operation = `add dm-verity to ${path}`;
-  let handle: FileHandle | undefined;
-  try {
-    handle = await open(path, 'r+');
-    const dataBlocks = size / BLOCK_SIZE;
-    const { levels } = verityLevels(dataBlocks);
-    const digest = new BlockDigest(ZERO_SALT);
-    let below = { offset: 0, blocks: dataBlocks };
-    for (const { block, blocks } of levels) {
-      const above = { offset: size + block * BLOCK_SIZE, blocks };
-      await hashLevel(handle, below, above.offset, digest, signal);
-      below = above;
-    }
-    const top = Buffer.alloc(BLOCK_SIZE);
-    await handle.read(top, 0, BLOCK_SIZE, below.offset);
-    const root = Buffer.alloc(DIGEST);
-    digest.digest(top, root, 0);
-    await handle.write(encodeVeritySuperblock(dataBlocks, root), 0, BLOCK_SIZE, size);
-    return root.toString('hex');
-  } catch (error) {
-    throw classify(error, operation);
-  } finally {
-    await handle?.close();
-  }
-}
-
-interface Range {
-  offset: number;
-  blocks: number;
-}
-
-/** Reads the next blocks while these are hashed. */
-async function hashLevel(
-  handle: FileHandle,
-  { offset, blocks }: Range,
-  target: number,
-  digest: BlockDigest,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  let [current, next] = [allocate(), allocate()];
-  const load = (buffer: Buffer, first: number) => {
-    const length = Math.max(0, Math.min(CHUNK_BLOCKS, blocks - first)) * BLOCK_SIZE;
-    const read = handle.read(buffer, 0, length, offset + first * BLOCK_SIZE);
-    // What fails is told when its turn comes.
-    read.catch(() => undefined);
-    return read;
-  };
-  let loading = load(current, 0);
-  try {
-    for (let first = 0; first < blocks; first += CHUNK_BLOCKS) {
-      signal?.throwIfAborted();
-      const { bytesRead } = await loading;
-      loading = load(next, first + CHUNK_BLOCKS);
-      const count = Math.min(CHUNK_BLOCKS, blocks - first);
-      // What a file lacks at its end reads as zeros.
-      current.fill(0, bytesRead, count * BLOCK_SIZE);
-      const digests = Buffer.alloc(Math.ceil(count / DIGESTS_PER_BLOCK) * BLOCK_SIZE);
-      for (let index = 0; index < count; index++)
-        digest.digest(
-          current.subarray(index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE),
-          digests,
-          index * DIGEST,
-        );
-      await handle.write(digests, 0, digests.length, target + first * DIGEST);
-      [current, next] = [next, current];
-    }
-  } finally {
-    // The file must not be closed under a read.
-    await Promise.allSettled([loading]);
-  }
-}
-
-function allocate(): Buffer {
-  return Buffer.allocUnsafeSlow(CHUNK_BLOCKS * BLOCK_SIZE);
-}
 
 /** dm-verity as it was found behind a file system. */
 export interface FoundVerity extends VeritySuperblock {

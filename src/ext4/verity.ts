@@ -7,7 +7,7 @@
 import { createHash, hash } from 'node:crypto';
 import { BLOCK_SIZE } from './format.ts';
 
-const DIGEST = 32;
+export const DIGEST = 32;
 export const DIGESTS_PER_BLOCK = BLOCK_SIZE / DIGEST;
 const SALT_SIZE = 32;
 const MAX_SALT = 256;

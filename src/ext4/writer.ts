@@ -8,7 +8,7 @@
 
 import { closeSync, ftruncateSync, openSync } from 'node:fs';
 import { CimletError } from '../errors.ts';
-import { BlockOutput } from './block-output.ts';
+import { BlockOutput, type OnWritten } from './block-output.ts';
 import { writeExtents } from './extents.ts';
 import { attempt, refuse } from './faults.ts';
 import { FileData } from './file-data.ts';
@@ -48,6 +48,8 @@ export interface Ext4Options {
   maxSize?: number | undefined;
   /** Asked for directories that are made only because of what is in them, and for the root. Default: there are none below. */
   lower?: LowerDirectory | undefined;
+  /** Told which blocks are as they will be; those before the first it is told of are written last. */
+  onWritten?: OnWritten | undefined;
 }
 
 interface OpenFile {
@@ -80,7 +82,12 @@ export class Ext4Writer {
   /** Makes the file `path`, or empties the one that is there. `close` must be called, whatever happens. */
   constructor(
     path: string,
-    { inlineData = false, maxSize = DEFAULT_MAX_SIZE, lower = () => undefined }: Ext4Options = {},
+    {
+      inlineData = false,
+      maxSize = DEFAULT_MAX_SIZE,
+      lower = () => undefined,
+      onWritten = () => undefined,
+    }: Ext4Options = {},
   ) {
     if (!(maxSize >= BLOCK_SIZE && maxSize <= LARGEST_MAX_SIZE))
       throw new CimletError('failed-precondition', `write ${path}: a disk of at most ${maxSize} bytes`, {
@@ -90,7 +97,7 @@ export class Ext4Writer {
     this.#maxSize = maxSize;
     this.#descriptor = attempt(`create ${path}`, () => openSync(path, 'w+'));
     const maxBlocks = Math.floor(maxSize / BLOCK_SIZE);
-    this.#output = new BlockOutput(path, this.#descriptor, maxBlocks);
+    this.#output = new BlockOutput(path, this.#descriptor, maxBlocks, onWritten);
     this.#inodes = new InodeBuilder(this.#output, lower);
     this.#data = new FileData(this.#output);
     try {

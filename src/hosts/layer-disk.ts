@@ -6,11 +6,11 @@ import { basename, dirname, join } from 'node:path';
 import { syncDirectory } from '../cim/durable-files.ts';
 import { CimletError, classify } from '../errors.ts';
 import { appendVhdFooter, syncImage } from '../ext4/disk.ts';
-import { appendVerity } from '../ext4/verity-tree.ts';
-import { Ext4Writer } from '../ext4/writer.ts';
+import { type Ext4Options, Ext4Writer } from '../ext4/writer.ts';
 import { decodeFile } from '../images/decode.ts';
 import { importLinuxLayer } from '../layers/linux-layer.ts';
 import { LowerDisks } from '../layers/lower-disks.ts';
+import { DiskVerity } from './disk-verity.ts';
 
 export interface LayerDiskOptions {
   /** Adds dm-verity, so that the kernel verifies what it reads. */
@@ -72,24 +72,42 @@ export async function writeLayerDisk(
   file: string,
   { verity, signal, ...options }: LayerDiskOptions,
 ): Promise<LayerDisk> {
-  const { uuid, ...image } = await writeImage(tar, file, options, signal);
-  const rootHash = verity ? await appendVerity(file, image.size, { signal }) : undefined;
+  const { uuid, rootHash, ...image } = verity
+    ? await writeVerified(tar, file, options, signal)
+    : { ...(await writeImage(tar, file, options, signal)), rootHash: undefined };
   const end = statSync(file).size;
   appendVhdFooter(file, end, rootHash === undefined ? uuid : Buffer.from(rootHash, 'hex'));
   syncImage(file);
   return { ...image, size: statSync(file).size, rootHash };
 }
 
+type ImageOptions = Omit<LayerDiskOptions, 'verity' | 'signal'> & Pick<Ext4Options, 'onWritten'>;
+
+async function writeVerified(
+  tar: AsyncIterable<Uint8Array>,
+  file: string,
+  options: ImageOptions,
+  signal: AbortSignal,
+) {
+  const verity = new DiskVerity(file, signal);
+  try {
+    const image = await writeImage(tar, file, { ...options, onWritten: verity.onWritten }, signal);
+    return { ...image, rootHash: await verity.finish(image.size) };
+  } finally {
+    await verity.close();
+  }
+}
+
 async function writeImage(
   tar: AsyncIterable<Uint8Array>,
   file: string,
-  { inlineData, maxSize, lower = [] }: Omit<LayerDiskOptions, 'verity' | 'signal'>,
+  { lower = [], ...options }: ImageOptions,
   signal: AbortSignal,
 ) {
   const disks = new LowerDisks(lower);
   try {
-    const options = { inlineData, maxSize, lower: (path: string) => disks.directory(path) };
-    return await importInto(new Ext4Writer(file, options), tar, signal);
+    const writer = new Ext4Writer(file, { ...options, lower: (path) => disks.directory(path) });
+    return await importInto(writer, tar, signal);
   } finally {
     disks.close();
   }

@@ -1,12 +1,12 @@
 /** Whole disks: dm-verity as cryptsetup verifies it, the footer as qemu reads it, and damage to either. */
 
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { checkDisk } from '../../src/ext4/check.ts';
 import { Disk } from '../../src/ext4/disk.ts';
-import { createLayerDisk, type LayerDisk } from '../../src/hosts/layer-disk.ts';
+import { createLayerDisk, type LayerDisk, writeLayerDisk } from '../../src/hosts/layer-disk.ts';
 import { hasTool, requireOrSkip } from '../support/requirements.ts';
 import { makeTar, run } from '../tar/tar-helpers.ts';
 import { canMount, e2fsck, hasE2fsprogs, pattern, Workshop } from './images.ts';
@@ -94,6 +94,57 @@ describe.runIf(hasVeritysetup)('dm-verity', () => {
 it.runIf(hasE2fsprogs && canMount)('is still a file system that e2fsck and the kernel accept', () => {
   e2fsck(vhd);
   expect(readFileSync(`${shop.mount(vhd)}/large`).equals(pattern(3_000_000))).toBe(true);
+});
+
+describe('a disk so large that another thread hashes it meanwhile', () => {
+  const tar = shop.at('large.tar');
+  const size = 50_000_000;
+  let folder: string;
+  beforeAll(() => {
+    writeFileSync(
+      tar,
+      makeTar((out) => out.file({ name: 'large' }, Buffer.alloc(size, pattern(4093)))),
+    );
+  });
+  beforeEach(() => {
+    folder = shop.directory();
+  });
+
+  it.runIf(hasVeritysetup)('has the tree that cryptsetup makes of it', async () => {
+    const file = `${folder}/layer.vhd`;
+    const { rootHash } = await make(tar, file);
+    const disk = new Disk(file);
+    disk.close();
+    const [image, tree] = [`${folder}/image`, `${folder}/tree`];
+    copyFileSync(file, image);
+    truncateSync(image, disk.files.size);
+    const salt = '0'.repeat(64);
+    const made = run('veritysetup', ['format', `--salt=${salt}`, image, tree]).toString();
+    expect(/Root hash:\s+(\S+)/.exec(made)?.[1]).toBe(rootHash);
+    const own = readFileSync(file).subarray(disk.files.size + 4096, disk.verity?.end);
+    expect(own.equals(readFileSync(tree).subarray(4096))).toBe(true);
+    expect(readdirSync(folder).sort()).toEqual(['image', 'layer.vhd', 'tree']);
+  });
+
+  it('is given up with it, whatever ends it', async () => {
+    const bytes = readFileSync(tar);
+    const controller = new AbortController();
+    async function* pieces(end: number, atEnd: () => void) {
+      for (let at = 0; at < end; at += 1_000_000) yield bytes.subarray(at, Math.min(end, at + 1_000_000));
+      atEnd();
+    }
+    const write = (chunks: AsyncIterable<Uint8Array>) =>
+      writeLayerDisk(chunks, `${folder}/layer.vhd`, {
+        verity: true,
+        inlineData: false,
+        signal: controller.signal,
+      });
+    await expect(write(pieces(size - 1, () => undefined))).rejects.toMatchObject({ code: 'corrupt' });
+    await expect(write(pieces(bytes.length, () => controller.abort()))).rejects.toMatchObject({
+      code: 'cancelled',
+    });
+    expect(readdirSync(folder)).toEqual(['layer.vhd']);
+  });
 });
 
 describe('a VHD footer', () => {
