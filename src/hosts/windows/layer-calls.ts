@@ -1,7 +1,7 @@
 /**
  * The layer calls of vmcompute.dll and computestorage.dll as Windows bears them: a few at a time (containerd#4419: mounts
  * fail when many chains are made at once), tried again while it isn't ready, and once more after taking away what an
- * earlier try left attached.
+ * earlier try left attached, if nothing can be using that.
  */
 
 import { setTimeout as wait } from 'node:timers/promises';
@@ -11,6 +11,8 @@ import { isWin32Error } from '../../native/windows/native-error.ts';
 import { Win32Error } from '../../native/windows/status.ts';
 import type { VmCompute } from '../../native/windows/vmcompute.ts';
 import { Limiter } from '../limiter.ts';
+import { ifAny, type ScratchSight, useOfScratch, useOfVolume } from './attached-scratch.ts';
+import { type ComputeSystemsSeen, seeComputeSystems } from './compute-systems.ts';
 
 export interface LayerCalls {
   vmcompute: VmCompute;
@@ -30,9 +32,15 @@ type Detachers<T> = {
 };
 
 /** Both DLLs' calls under one limit. */
-export function bearableLayerCalls({ vmcompute, computestorage }: LayerCalls): LayerCalls {
+export function bearableLayerCalls(api: LayerCalls & ScratchSight): LayerCalls {
+  const { vmcompute, computestorage, computecore } = api;
   const limiter = new Limiter(AT_ONCE);
+  const unlessUsed = async (use: (seen: ComputeSystemsSeen) => Promise<string | undefined>) => {
+    const user = await use(await seeComputeSystems(computecore));
+    if (user !== undefined) throw new CimletError('busy', user, { hint: 'stop what runs in it first' });
+  };
   const deactivate = async (layer: string): Promise<void> => {
+    await unlessUsed((seen) => useOfScratch(api, layer, seen));
     await ifAny(() => vmcompute.unprepareLayer(layer));
     await ifAny(() => vmcompute.deactivateLayer(layer));
   };
@@ -41,11 +49,16 @@ export function bearableLayerCalls({ vmcompute, computestorage }: LayerCalls): L
       activateLayer: deactivate,
       importLayer: deactivate,
       destroyLayer: deactivate,
-      prepareLayer: (layer) => ifAny(() => vmcompute.unprepareLayer(layer)),
+      prepareLayer: async (layer) => {
+        await unlessUsed((seen) => useOfScratch(api, layer, seen));
+        await ifAny(() => vmcompute.unprepareLayer(layer));
+      },
     }),
     computestorage: bearable(computestorage, limiter, {
-      attachOverlayFilter: (volume, layers) =>
-        ifAny(() => computestorage.detachOverlayFilter(volume, layers)),
+      attachOverlayFilter: async (volume, layers) => {
+        await unlessUsed((seen) => useOfVolume(api, volume, [], seen));
+        await ifAny(() => computestorage.detachOverlayFilter(volume, layers));
+      },
     }),
   };
 }
@@ -91,17 +104,17 @@ async function onceDetached<T>(call: () => Promise<T>, detach: () => Promise<voi
     return await call();
   } catch (error) {
     if (!isWin32Error(error, Win32Error.ACCESS_DENIED, Win32Error.SHARING_VIOLATION)) throw error;
-    await detach();
+    try {
+      await detach();
+    } catch (obstacle) {
+      if (!(obstacle instanceof CimletError)) throw obstacle;
+      if (obstacle.code !== 'busy') throw error;
+      throw new CimletError('busy', `${error.message}: ${obstacle.message}`, {
+        hint: obstacle.hint,
+        cause: error,
+      });
+    }
     await wait(PAUSE_MS);
     return call();
-  }
-}
-
-/** For what may not be attached at all, which Windows says in many ways. */
-export async function ifAny(detach: () => Promise<void>): Promise<void> {
-  try {
-    await detach();
-  } catch (error) {
-    if (!(error instanceof CimletError)) throw error;
   }
 }

@@ -3,7 +3,9 @@
 import { CimletError, describeError, isErrorCode } from '../../errors.ts';
 import type { EffectContext, MountRequest } from '../host.ts';
 import { type MountRecord, readMountRecord, readMountRecords } from '../mount-records.ts';
+import { type Places, refuseInUse } from './compute-systems.ts';
 import type { Effects } from './effects.ts';
+import { placesOfMount } from './in-use.ts';
 import { viewState } from './view-state.ts';
 import { type Gallery, hideView, showView } from './views.ts';
 
@@ -20,28 +22,30 @@ export async function mountedBy(gallery: Gallery, uses: Uses): Promise<string | 
 
 /**
  * Replaces what mounted chains consist of. Windows renames nothing that is open, so their views go first, and come back as
- * far as what they show is sound; a view that a crash keeps away is observed as missing.
+ * far as what they show is sound; a view that a crash keeps away is observed as missing. Throws `busy`, with nothing hidden,
+ * when a running compute system uses one of them, or of the places that change.
  */
 export async function replaceUnder<T>(
   gallery: Gallery,
   effects: Effects,
-  { users, operation }: { users: Uses; operation: string },
+  { users, places, operation }: { users: Uses; places: Places; operation: string },
   replace: () => Promise<T>,
   context: EffectContext,
 ): Promise<T> {
+  const shown: MountRecord[] = [];
+  for (const record of await readMountRecords(gallery.layout))
+    if (users(record.request) && (await viewState(gallery, record)).state !== 'missing') shown.push(record);
+  // Its guest has it open, and what runs in there would lose it.
+  const { utilityVM } = shown.find(({ request }) => request.utilityVM !== undefined)?.request ?? {};
+  if (utilityVM !== undefined)
+    throw new CimletError('busy', `${operation}: utility VM ${utilityVM} has it attached`, {
+      hint: 'delete that Mount first, or stop the VM',
+    });
+  const used = [...places, ...shown.flatMap((record) => placesOfMount(record))];
+  await refuseInUse(gallery.computecore, used, operation, context);
   const hidden: MountRecord[] = [];
   try {
-    for (const record of await readMountRecords(gallery.layout)) {
-      if (!users(record.request) || (await viewState(gallery, record)).state === 'missing') continue;
-      // Its guest has it open, and what runs in there would lose it.
-      if (record.request.utilityVM !== undefined)
-        throw new CimletError(
-          'busy',
-          `${operation}: utility VM ${record.request.utilityVM} has it attached`,
-          {
-            hint: 'delete that Mount first, or stop the VM',
-          },
-        );
+    for (const record of shown) {
       hidden.push(record);
       await effects.onMount(record.request, context, operation, () => hideView(gallery, record));
     }
@@ -61,7 +65,7 @@ async function showAgain(
   try {
     await effects.onMount(request, context, `mount ${request.path}`, async () => {
       const record = await readMountRecord(gallery.layout, request.volumeGuid);
-      if (record !== undefined) await showView(gallery, record.request);
+      if (record !== undefined) await showView(gallery, record.request, context);
     });
   } catch (error) {
     if (!isErrorCode(error, 'failed-precondition')) context.warn?.(describeError(error));

@@ -120,12 +120,8 @@ export class Scratches {
     ];
   }
 
-  /** The volume of a scratch, `\\?\Volume{guid}\`, while its disk is attached. */
   async volumeOf(folder: string): Promise<string | undefined> {
-    if (!(await exists(join(folder, DISK)))) return undefined;
-    const volume = await this.#calls.vmcompute.getLayerMountPath(folder);
-    if (!volume.startsWith('\\\\?\\Volume{')) return undefined;
-    return volume.endsWith('\\') ? volume : `${volume}\\`;
+    return scratchVolume(this.#calls.vmcompute, folder);
   }
 
   /** Of disks in `scratches/` that were never finished. */
@@ -223,6 +219,17 @@ export class Scratches {
       virtdisk.close(disk);
     }
   }
+}
+
+/** The volume of a scratch, `\\?\Volume{guid}\`, while its disk is attached. */
+export async function scratchVolume(
+  vmcompute: Pick<VmCompute, 'getLayerMountPath'>,
+  folder: string,
+): Promise<string | undefined> {
+  if (!(await exists(join(folder, DISK)))) return undefined;
+  const volume = await vmcompute.getLayerMountPath(folder);
+  if (!volume.startsWith('\\\\?\\Volume{')) return undefined;
+  return volume.endsWith('\\') ? volume : `${volume}\\`;
 }
 
 function wholeMebibytes(bytes: bigint): bigint {

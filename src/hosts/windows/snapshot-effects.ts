@@ -16,6 +16,7 @@ import { snapshotGuid } from '../identity.ts';
 import { layerFolder } from '../layout.ts';
 import { readSnapshotRecord, requireSnapshot } from '../snapshot-records.ts';
 import { checkSnapshotRequest } from '../snapshot-request.ts';
+import { freeScratch } from './attached-scratch.ts';
 import { exportSnapshotTar, withUnpackRequest } from './commit-snapshot.ts';
 import type { Effects } from './effects.ts';
 import { snapshotMounts } from './snapshot-mounts.ts';
@@ -66,9 +67,10 @@ export class SnapshotEffects {
   async export(key: string, file: string, context: EffectContext): Promise<DiffId> {
     const operation = nameOf('export', key);
     await this.#require('commit', operation);
-    return this.#onKnown(key, context, operation, async (request, gallery) =>
-      exportSnapshotTar(gallery, request, file, context),
-    );
+    return this.#onKnown(key, context, operation, async (request, gallery) => {
+      await this.#refuseRunning(gallery, request, operation, context);
+      return exportSnapshotTar(gallery, request, file, context);
+    });
   }
 
   /** As a layer like any other: its tar is unpacked. A crash on the way leaves the snapshot, of which the same layer comes again. */
@@ -77,6 +79,7 @@ export class SnapshotEffects {
     await this.#require('commit', operation);
     return this.#onKnown(key, context, operation, async (request, gallery) => {
       await refuseUsed(gallery.layout, key, operation);
+      await this.#refuseRunning(gallery, request, operation, context);
       const layer = await withUnpackRequest(gallery, request, options, context, async (unpack) => {
         await this.#host.layers.unpackLayer(unpack, context);
         const { chainId, format } = unpack;
@@ -95,8 +98,9 @@ export class SnapshotEffects {
       if (known !== undefined) {
         await refuseUsed(gallery.layout, key, operation);
         if (known.scratch?.shareWith === undefined) {
-          await this.#host.refuseInUse([await scratchFolder(gallery.layout, known)], operation, context);
+          await this.#refuseRunning(gallery, known, operation, context);
           await leaveSnapshot(gallery, known);
+          await freeScratch(gallery, await scratchFolder(gallery.layout, known), operation, context);
         }
       }
       await removeSnapshot(gallery, key, context);
@@ -116,6 +120,15 @@ export class SnapshotEffects {
       if (known !== undefined) await leaveSnapshot(gallery, known.request);
       return mount();
     });
+  }
+
+  async #refuseRunning(
+    { layout }: Gallery,
+    request: SnapshotRequest,
+    operation: string,
+    context: EffectContext,
+  ): Promise<void> {
+    await this.#host.refuseInUse([await scratchFolder(layout, request)], operation, context);
   }
 
   async #onKnown<T>(

@@ -12,8 +12,10 @@ import { snapshotGuid, snapshotVolumeGuid } from '../identity.ts';
 import { type Layout, snapshotPath } from '../layout.ts';
 import { readMountRecords } from '../mount-records.ts';
 import { afterFailure, holding, type Resource, together } from './acquire.ts';
+import { freeScratch, refuseOpen } from './attached-scratch.ts';
 import { LOWER_FILE } from './cim-paths.ts';
 import { shownLayers } from './lower-layers.ts';
+import { scratchVolume } from './scratches.ts';
 import { requireWcifsChain } from './shown-chain.ts';
 import { BELOW_FOLDER, scratchFolder } from './snapshots.ts';
 import { soundLayer } from './store.ts';
@@ -21,7 +23,7 @@ import { viewState } from './view-state.ts';
 import type { Gallery } from './views.ts';
 import { filesOf, isMounted } from './volumes.ts';
 import { topmostFirst } from './wcifs-paths.ts';
-import { scratchOver, scratchVolume, viewScratch } from './wcifs-scratch.ts';
+import { scratchOver, viewScratch } from './wcifs-scratch.ts';
 
 /** Paths that end in a backslash. */
 export interface SnapshotTrees {
@@ -58,6 +60,7 @@ async function withShownTrees<T>(
   const { layout, scratches } = gallery;
   const mounted = await mountOf(gallery, request.key);
   const operation = `look into snapshot ${request.key}`;
+  if (mounted === undefined) await freeScratch(gallery, folder, operation, context);
   const upper = async () => volumeFor(await scratches.volumeOf(folder), folder, operation);
   if (request.format === 'WCIFS') {
     await requireWcifsChain(gallery, request, operation);
@@ -90,8 +93,10 @@ export async function leaveSnapshot(gallery: Gallery, request: SnapshotRequest):
   const { over, below, belowPath } = wcifsResources(gallery, request, folder);
   const isLeft = request.format === 'WCIFS' ? await exists(belowPath) : await isMounted(guid);
   if (!isLeft) return;
-  if ((await mountOf(gallery, request.key)) === undefined)
+  if ((await mountOf(gallery, request.key)) === undefined) {
+    await refuseOpen(gallery, folder, `look into snapshot ${request.key}`);
     await (request.format === 'WCIFS' ? over : together(scratches.resources(folder, guid))).release();
+  }
   await (request.format === 'WCIFS' ? below.release() : volumes.dismount(guid));
 }
 

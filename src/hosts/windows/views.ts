@@ -11,7 +11,7 @@ import { CimletError } from '../../errors.ts';
 import { BindFlag } from '../../native/windows/bindfltapi.ts';
 import type { Kernel32 } from '../../native/windows/kernel32.ts';
 import { ensureDirectory, missingDirectories, removeEmptyDirectories } from '../directories.ts';
-import type { MountedView, MountRequest, SnapshotRequest } from '../host.ts';
+import type { EffectContext, MountedView, MountRequest, SnapshotRequest } from '../host.ts';
 import {
   changeMountRecord,
   type MountRecord,
@@ -25,6 +25,9 @@ import { isSameView, viewOf } from '../mounted-view.ts';
 import { readSnapshotRecord } from '../snapshot-records.ts';
 import { writableSnapshot } from '../snapshot-request.ts';
 import { acquireAll, type Resource, releaseAll } from './acquire.ts';
+import { freeScratch, refuseOpen } from './attached-scratch.ts';
+import { refuseInUse } from './compute-systems.ts';
+import { placesOfMount } from './in-use.ts';
 import { foldPath, isWithin } from './mount-paths.ts';
 import { DISK } from './scratches.ts';
 import { requireChain, requireWcifsChain } from './shown-chain.ts';
@@ -51,7 +54,11 @@ export type Gallery = Workshop & Sight;
 const UNCOVER = 'take that away first';
 
 /** The caller holds the volume GUID's lock and has checked capabilities and path. */
-export async function showView(gallery: Gallery, request: MountRequest): Promise<MountedView> {
+export async function showView(
+  gallery: Gallery,
+  request: MountRequest,
+  context: EffectContext,
+): Promise<MountedView> {
   const { layout } = gallery;
   const { utilityVM } = request;
   if (utilityVM !== undefined) {
@@ -60,7 +67,7 @@ export async function showView(gallery: Gallery, request: MountRequest): Promise
   }
   const operation = `mount ${request.path}`;
   const view = viewOf(request);
-  const own = await readMountRecord(layout, request.volumeGuid);
+  const own: ViewRecord | undefined = await readMountRecord(layout, request.volumeGuid);
   const isThere = own !== undefined && (await isShown(gallery, own, operation));
   if (isThere && !isSameView(recordedView(own), view)) throw showsOther(own, operation);
   const isExpected = request.expectedRootHash === undefined || request.expectedRootHash === own?.rootHash;
@@ -70,7 +77,15 @@ export async function showView(gallery: Gallery, request: MountRequest): Promise
   if (isThere) throw showsOther(own, operation);
   // What is left of a view that is no longer whole would be in the way.
   const isAgain = own !== undefined && isSameView(recordedView(own), view);
-  if (own !== undefined) await (isAgain ? hideView : takeAway)(gallery, own);
+  if (own !== undefined) {
+    await refuseInUse(gallery.computecore, placesOfMount(own), operation, context);
+    if (own.scratch !== undefined) await refuseOpen(gallery, own.scratch, operation);
+    await (isAgain ? hideView : takeAway)(gallery, own);
+  }
+  if (scratch !== undefined && request.access === 'ReadWrite') {
+    await refuseInUse(gallery.computecore, [scratch], operation, context);
+    await freeScratch(gallery, scratch, operation, context);
+  }
   await requireFreePlace(gallery, request, operation);
   const record: ViewRecord = {
     formatVersion: 1,

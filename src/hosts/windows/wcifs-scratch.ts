@@ -9,8 +9,8 @@ import type { VolumeGuid } from '../host.ts';
 import type { Layout } from '../layout.ts';
 import { readMountRecord } from '../mount-records.ts';
 import { type Resource, together } from './acquire.ts';
+import { scratchVolume } from './scratches.ts';
 
-const DISK = 'sandbox.vhdx';
 const VIEW_SCRATCH = /^view-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
 
 /** The scratch is there already. Parents come topmost first. */
@@ -76,14 +76,6 @@ export function isViewScratch(path: string): boolean {
 export async function destroyScratch(vmcompute: VmCompute, scratch: string): Promise<void> {
   await scratchOver(vmcompute, scratch, []).release();
   if (existsSync(scratch)) await vmcompute.destroyLayer(scratch);
-}
-
-/** The volume of a scratch, `\\?\Volume{guid}\`, while it is active. */
-export async function scratchVolume(vmcompute: VmCompute, scratch: string): Promise<string | undefined> {
-  if (!existsSync(join(scratch, DISK))) return undefined;
-  const volume = await vmcompute.getLayerMountPath(scratch);
-  if (!volume.startsWith('\\\\?\\Volume{')) return undefined;
-  return volume.endsWith('\\') ? volume : `${volume}\\`;
 }
 
 /** A run that died between activating and preparing left nothing to end. */

@@ -8,9 +8,10 @@ import { ensureDirectory, listDirectory, removeTree } from '../directories.ts';
 import type { EffectContext, UnpackRequest } from '../host.ts';
 import { holding } from './acquire.ts';
 import { runJob, type WrittenImage } from './jobs.ts';
+import { scratchVolume } from './scratches.ts';
 import { soundLayer } from './store.ts';
 import { isWcifsName, topmostFirst, wcifsPath } from './wcifs-paths.ts';
-import { destroyScratch, scratchVolume, viewScratch } from './wcifs-scratch.ts';
+import { destroyScratch, viewScratch } from './wcifs-scratch.ts';
 import type { Workshop } from './workshop.ts';
 
 /** While a layer is unpacked, beside it: a scratch that shows the layers below, and what Windows is to import. */

@@ -175,11 +175,12 @@ class WindowsHost implements Host {
     const operation = `commit layer ${ref.chainId}`;
     await this.#require(`${ref.format}.write`, operation);
     const isUnpacked = (await readLayerRecord(this.#layout, ref, 'tmp-')) !== undefined;
+    const places = await placesOfLayer(this.#layout, ref);
     const users = ({ chain, format }: MountRequest) => format === ref.format && chain.includes(ref.chainId);
     const commit = () =>
       this.#withLayer(ref, context, 'commit', async () => commitLayer(await this.#workshop(), ref, context));
     return isUnpacked
-      ? replaceUnder(await this.#gallery(), this.#effects, { users, operation }, commit, context)
+      ? replaceUnder(await this.#gallery(), this.#effects, { users, places, operation }, commit, context)
       : commit();
   }
 
@@ -225,7 +226,7 @@ class WindowsHost implements Host {
       return replaceUnder(
         await this.#gallery(),
         this.#effects,
-        { users, operation },
+        { users, places: placesOfMerge(this.#layout, top), operation },
         () => commitMerge(this.#layout, top, context),
         context,
       );
@@ -259,7 +260,7 @@ class WindowsHost implements Host {
       await checkMountPath(request.path, this.root);
     }
     if (request.access === 'ReadWrite') await this.#require('active', operation);
-    const show = async () => showView(await this.#gallery(), request);
+    const show = async () => showView(await this.#gallery(), request, context);
     const { access, snapshot } = request;
     return this.#effects.onMount(request, context, operation, () =>
       access === 'ReadWrite' && snapshot !== undefined
@@ -292,7 +293,7 @@ class WindowsHost implements Host {
     await this.#locks.run('forked images', async () => {
       for (const leftover of await findLeftovers(gallery, this.#effects.running)) {
         throwIfAborted(context.signal, operation);
-        const obstacle = await removeLeftover(gallery, this.#layers, leftover, seen);
+        const obstacle = await removeLeftover(gallery, leftover, seen);
         if (obstacle === undefined) removed.push(withoutGuid(leftover));
         else context.warn?.(`${leftover.path} cannot be removed yet: ${obstacle}`);
       }
@@ -344,9 +345,9 @@ class WindowsHost implements Host {
 
   async #workshop(): Promise<Workshop> {
     const { build } = await this.#probe();
-    const { advapi32: privileges, vmcompute, computecore } = this.#layers;
+    const { advapi32: privileges, vmcompute, computestorage, computecore } = this.#layers;
     const [layout, volumes, locks] = [this.#layout, this.#volumes, this.#locks];
-    return { layout, build, volumes, locks, privileges, vmcompute, computecore };
+    return { layout, build, volumes, locks, privileges, vmcompute, computestorage, computecore };
   }
 
   async #gallery(): Promise<Gallery> {

@@ -1,5 +1,6 @@
 import type { Advapi32 } from '../../native/windows/advapi32.ts';
 import type { ComputeCore } from '../../native/windows/computecore.ts';
+import type { ComputeStorage } from '../../native/windows/computestorage.ts';
 import type { VmCompute } from '../../native/windows/vmcompute.ts';
 import type { KeyedLock } from '../keyed-lock.ts';
 import type { Store } from './store.ts';
@@ -12,5 +13,6 @@ export interface Workshop extends Store {
   locks: KeyedLock;
   privileges: Pick<Advapi32, 'withPrivileges'>;
   vmcompute: VmCompute;
-  computecore: Pick<ComputeCore, 'grantVmGroupAccess'>;
+  computestorage: ComputeStorage;
+  computecore: ComputeCore;
 }

@@ -24,8 +24,11 @@ describe.runIf(canRunWindows())('guards of the Windows host', () => {
   afterAll(() => world?.close());
 
   it('take away what is attached before a layer is destroyed once more', () => {
-    const first = calls.findIndex(({ call, result }) => call === 'DestroyLayer' && result === '0x80070005');
-    expect(calls.slice(first, first + 4).map(({ call }) => call)).toEqual([
+    const layerCalls = calls.filter(({ dll }) => dll === 'vmcompute');
+    const first = layerCalls.findIndex(
+      ({ call, result }) => call === 'DestroyLayer' && result === '0x80070005',
+    );
+    expect(layerCalls.slice(first, first + 4).map(({ call }) => call)).toEqual([
       'DestroyLayer',
       'UnprepareLayer',
       'DeactivateLayer',

@@ -9,31 +9,13 @@ import { CimMountFlag } from '../../../src/native/windows/cimfs.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
 import { BASE, build, context, look, rejects, stack, UPPER } from '../../conformance/host.ts';
 import { layerItems, writeLayerBlob } from '../../support/host-layers.ts';
+import { runContainer as run, SYSTEMS, stopContainer as stop } from './systems.ts';
 
-const SYSTEMS = 'C:\\doubles\\systems';
 const FOREIGN = '11111111-2222-4333-8444-555555555555';
 
 await mkdir('C:\\blobs');
 await mkdir(SYSTEMS, { recursive: true });
 const plan = (text: string) => writeFile('C:\\doubles\\faults.txt', text);
-
-/** A container of the older schema, whose disks HCS tells. */
-async function run(id: string, disk: string): Promise<void> {
-  const basic = {
-    Id: id,
-    SystemType: 'Container',
-    Owner: 'docker',
-    State: 'Running',
-    RuntimeOsType: 'Windows',
-  };
-  const disks = { MappedVirtualDiskControllers: { 0: { MappedVirtualDisks: { 1: { HostPath: disk } } } } };
-  await writeFile(`${SYSTEMS}\\${id}.json`, JSON.stringify(basic));
-  await writeFile(`${SYSTEMS}\\${id}.disks.json`, JSON.stringify(disks));
-}
-
-async function stop(id: string): Promise<void> {
-  for (const suffix of ['json', 'disks.json']) await rm(`${SYSTEMS}\\${id}.${suffix}`);
-}
 
 const host = createWindowsHost({ root: 'C:\\store' });
 const makeLayer = (files: typeof BASE) => writeLayerBlob('C:\\blobs', layerItems(files));
