@@ -15,7 +15,7 @@ import type { Condition } from '../state/records.ts';
 import type { State } from '../state/state.ts';
 import type { Declaration } from './declaration.ts';
 import { collectSources, type FollowedSource, type SourceWarning } from './declared-sources.ts';
-import { followSource, type Look } from './follow-source.ts';
+import { followSource, type Look, restoreSource } from './follow-source.ts';
 import { type AgentLog, logEvent } from './log.ts';
 import { resyncMsFor } from './resync.ts';
 import { RoundScopes } from './round-scopes.ts';
@@ -78,7 +78,16 @@ export class Agent {
   async run(signal: AbortSignal): Promise<void> {
     const stop = new AbortController();
     const ended = AbortSignal.any([signal, stop.signal]);
-    const parts = [this.#loop(ended), ...this.#options.sources.map((source) => this.#follow(source, ended))];
+    const { sources } = this.#options;
+    const restored = sources.map((source) => this.#restore(source));
+    const parts = [
+      // What is in force of one source alone would look as if nobody else declared the same, or what it needs.
+      Promise.all(restored).then(() => this.#loop(ended)),
+      ...sources.map(async (source, index) => {
+        await restored[index];
+        return this.#follow(source, ended);
+      }),
+    ];
     try {
       await Promise.all(parts);
     } finally {
@@ -130,21 +139,28 @@ export class Agent {
   }
 
   sourceStatuses(): SourceStatus[] {
-    return this.#options.sources.map(({ source: { name }, isSuspended }) => {
+    return this.#options.sources.map(({ source: { name }, suspended }) => {
       const conditions = this.#conditions.get(name) ?? [];
-      return sourceStatus({ name, isSuspended, conditions }, this.#declared.get(name), this.#looks.get(name));
+      return sourceStatus({ name, suspended, conditions }, this.#declared.get(name), this.#looks.get(name));
     });
   }
 
+  async #restore({ source }: FollowedSource): Promise<void> {
+    const declaration = await restoreSource(source, this.#options.log);
+    if (declaration !== undefined) this.#declare(source.name, declaration);
+  }
+
+  #declare(source: string, declaration: Declaration): void {
+    this.#declared.set(source, declaration);
+    this.#wakeup.wake();
+  }
+
   async #follow({ source }: FollowedSource, signal: AbortSignal): Promise<void> {
-    const { log } = this.#options;
     await followSource(source, {
       signal,
-      log,
-      onDeclared: (declaration) => {
-        this.#declared.set(source.name, declaration);
-        this.#wakeup.wake();
-      },
+      log: this.#options.log,
+      isInForce: this.#declared.has(source.name),
+      onDeclared: (declaration) => this.#declare(source.name, declaration),
       onLook: (look) => this.#lookedAt(source.name, look),
     });
   }
@@ -264,7 +280,12 @@ export class Agent {
   }
 
   #requestOf(sources: readonly DeclaredSource[]): PlanRequest {
-    return { sources, held: this.#backoffs.held(sources.flatMap(({ resources }) => resources)) };
+    const unread = this.#options.sources.map(({ source }) => source.name);
+    return {
+      sources,
+      unread: unread.filter((name) => !this.#declared.has(name)),
+      held: this.#backoffs.held(sources.flatMap(({ resources }) => resources)),
+    };
   }
 
   /** What was true in the round before as well was told then. */

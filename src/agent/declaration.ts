@@ -31,7 +31,9 @@ export function readDeclaration(
   source: string,
   { name, manifests }: Pick<Revision, 'name' | 'manifests'>,
 ): Declaration {
-  const { resources, problems, invalidHosts } = loadManifestContents(manifests);
+  const { resources, problems: found, invalidHosts } = loadManifestContents(manifests);
+  // What it refers to may be declared by another source: who plans for all of them finds out.
+  const problems = found.filter(({ code }) => code !== 'dangling-reference');
   if (problems.some(({ resource }) => resource === undefined)) {
     throw new CimletError(
       'invalid-manifest',

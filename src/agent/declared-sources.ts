@@ -2,6 +2,7 @@
 
 import { type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import { carries, type HostLabels, splitByHost } from '../reconciler/host-labels.ts';
+import type { SuspensionNote } from '../reconciler/suspension.ts';
 import type { DeclaredSource } from '../reconciler/types.ts';
 import type { Source } from '../sources/source.ts';
 import type { ResourceRecord } from '../state/records.ts';
@@ -14,8 +15,8 @@ export interface FollowedSource {
   id: string;
   /** Whether what it no longer declares is removed. */
   prune: boolean;
-  /** Everything it declared stays as it is. */
-  isSuspended: boolean;
+  /** Everything that it declares stays as it is. */
+  suspended?: SuspensionNote | undefined;
 }
 
 export interface SourceWarning {
@@ -25,8 +26,8 @@ export interface SourceWarning {
 }
 
 /**
- * Every source that is in force and not suspended, each resource that is for a host with these labels once.
- * `largestShare` and `unread`: see prune-safety.ts.
+ * Every source that is in force, each resource that is for a host with these labels once. What a suspended one declares is
+ * its own too. `largestShare` and `unread`: see prune-safety.ts.
  */
 export function collectSources(
   followed: readonly FollowedSource[],
@@ -39,9 +40,9 @@ export function collectSources(
   const owners = new Map<ResourceKey, string>();
   const warnings: SourceWarning[] = [];
   const recorded = new Set(records.map(({ kind, name }): ResourceKey => `${kind}/${name}`));
-  const inForce = followed.flatMap(({ source: { name }, id, prune, isSuspended }) => {
+  const inForce = followed.flatMap(({ source: { name }, id, prune, suspended }) => {
     const declaration = declared.get(name);
-    if (declaration === undefined || isSuspended) return [];
+    if (declaration === undefined) return [];
     const isFirst = (key: ResourceKey) => {
       const owner = owners.get(key);
       if (owner === undefined) owners.set(key, name);
@@ -57,43 +58,18 @@ export function collectSources(
     const invalid = declaration.invalid.filter(
       ({ key, matchLabels }) => (recorded.has(key) || carries(labels, matchLabels)) && isFirst(key),
     );
-    return [{ name, id, revision: declaration.revision, resources, invalid, elsewhere, prune }];
+    const { revision } = declaration;
+    return [{ name, id, revision, resources, invalid, elsewhere, prune, suspended }];
   });
-  const suspended = findSuspended(followed, declared, labels);
   const isDeclared = (key: ResourceKey) => owners.has(key);
-  const sources = inForce.map(({ name, prune, ...source }) => {
+  const sources = inForce.map(({ name, ...source }) => {
     const { id: sourceId, resources } = source;
+    if (!source.prune || source.suspended !== undefined) return { ...source, prune: false };
     const others = unread.filter((each) => each !== name);
-    const obstacle = prune
-      ? findPruneObstacle({
-          sourceId,
-          resources,
-          isDeclared,
-          records,
-          largestShare,
-          unread: others,
-          suspended,
-        })
-      : undefined;
+    const question = { sourceId, resources, isDeclared, records, largestShare, unread: others };
+    const obstacle = findPruneObstacle(question);
     if (obstacle !== undefined) warnings.push({ source: name, reason: 'PruneRefused', message: obstacle });
-    return { ...source, prune: prune && obstacle === undefined };
+    return { ...source, prune: obstacle === undefined };
   });
   return { sources, warnings };
-}
-
-/** What suspended sources declare for a host with these labels, and which of them. */
-function findSuspended(
-  followed: readonly FollowedSource[],
-  declared: ReadonlyMap<string, Declaration>,
-  labels: HostLabels,
-): Map<ResourceKey, string> {
-  const suspended = new Map<ResourceKey, string>();
-  for (const { source, isSuspended } of followed) {
-    if (!isSuspended) continue;
-    const { resources = [], invalid = [] } = declared.get(source.name) ?? {};
-    for (const resource of splitByHost(resources, labels).here)
-      suspended.set(resourceKey(resource), source.name);
-    for (const { key } of invalid) suspended.set(key, source.name);
-  }
-  return suspended;
 }

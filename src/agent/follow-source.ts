@@ -15,29 +15,37 @@ export interface Look {
 
 export interface FollowOptions {
   signal: AbortSignal;
+  /** Whether something was restored that is in force. */
+  isInForce: boolean;
   onDeclared: (declaration: Declaration) => void;
   /** Called after each look. */
   onLook: (look: Look) => void;
   log: AgentLog;
 }
 
-/** Goes on until the signal aborts. Starts with what was in force last, whether the source can be reached or not. */
+/** What was in force last, whether the source can be reached or not; undefined when nothing was, or it can't be read. */
+export async function restoreSource(source: Source, log: AgentLog): Promise<Declaration | undefined> {
+  try {
+    const accepted = await source.accepted();
+    // Throws when a later release reads the same manifests otherwise.
+    return accepted === undefined ? undefined : readDeclaration(source.name, accepted);
+  } catch (error) {
+    if (!(error instanceof CimletError)) throw error;
+    const { code, hint, message } = error;
+    log.warn({ source: source.name, code, hint }, message);
+    return undefined;
+  }
+}
+
+/** Goes on until the signal aborts. */
 export async function followSource(source: Source, options: FollowOptions): Promise<void> {
   const { signal, onDeclared, onLook, log } = options;
   /** Name of the revision looked at last that is in force. */
   let latest: string | undefined;
-  let isInForce = false;
+  let { isInForce } = options;
   /** With the revision looked at last, although it is in force. */
   let trouble: CimletError | undefined;
 
-  const restore = async () => {
-    const accepted = await source.accepted();
-    if (accepted === undefined) return;
-    // Throws when a later release reads the same manifests otherwise.
-    const declaration = readDeclaration(source.name, accepted);
-    isInForce = true;
-    onDeclared(declaration);
-  };
   const look = async () => {
     const revision = await source.sync(signal);
     if (revision.name === latest) return onLook({ isInForce: true, trouble });
@@ -54,20 +62,18 @@ export async function followSource(source: Source, options: FollowOptions): Prom
     onLook({ isInForce: true, trouble });
     onDeclared(declaration);
   };
-  const tell = async (attempt: () => Promise<void>, report: (error: CimletError) => void) => {
+  const lookOrTell = async () => {
     try {
-      await attempt();
+      await look();
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof CimletError)) throw error;
-      report(error);
+      onLook({ isInForce: false, trouble: error });
     }
   };
 
-  await tell(restore, ({ code, hint, message }) => log.warn({ source: source.name, code, hint }, message));
-  const onFailed = (failure: CimletError) => onLook({ isInForce: false, trouble: failure });
-  await tell(look, onFailed);
-  for await (const _ of source.changes(signal)) await tell(look, onFailed);
+  await lookOrTell();
+  for await (const _ of source.changes(signal)) await lookOrTell();
 }
 
 function emptied(name: string, revision: Revision): CimletError {

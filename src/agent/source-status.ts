@@ -2,13 +2,14 @@
 
 import { disposition } from '../errors.ts';
 import { nextConditions, type Outcome } from '../reconciler/conditions.ts';
+import type { SuspensionNote } from '../reconciler/suspension.ts';
 import type { Condition } from '../state/records.ts';
 import type { Declaration } from './declaration.ts';
 import type { Look } from './follow-source.ts';
 
 export interface SourceStatus {
   name: string;
-  isSuspended: boolean;
+  suspended?: SuspensionNote | undefined;
   /** In force; undefined when none is yet. */
   revision?: string | undefined;
   resources: number;
@@ -22,7 +23,7 @@ export interface SourceStatus {
 const GENERATION = 0;
 
 export function sourceStatus(
-  source: Pick<SourceStatus, 'name' | 'isSuspended' | 'conditions'>,
+  source: Pick<SourceStatus, 'name' | 'suspended' | 'conditions'>,
   declaration: Declaration | undefined,
   look: Look | undefined,
 ): SourceStatus {

@@ -11,6 +11,7 @@ import { type LoadedConfig, loadAgentConfig } from '../manifests/agent-config.ts
 import { type FieldPath, formatField } from '../manifests/field-path.ts';
 import { readSecret, type Secret, type SecretPlace } from '../manifests/secrets.ts';
 import { sourceIdOf } from '../reconciler/sources.ts';
+import { suspensionNote } from '../reconciler/suspension.ts';
 import type { Hook } from '../server/hooks.ts';
 import type { ServerOptions } from '../server/server.ts';
 import { createFolderSource } from '../sources/folder-source.ts';
@@ -55,15 +56,15 @@ export async function openSettings(configuration: Configuration, root: string): 
 
 /** Sources keep what is theirs in `<root>/sources/<name>`. What `-f` names is the source that it is for `apply -f`. */
 function openSources({ config, file, baseDirectory }: Configuration, root: string): FollowedSource[] {
-  return (config.sources ?? []).map(({ name, folder, git, interval, prune = true, suspend = false }) => {
+  return (config.sources ?? []).map(({ name, folder, git, interval, prune = true, suspend }) => {
     const options = { cacheDirectory: join(root, 'sources', name), baseDirectory };
-    const isSuspended = suspend !== false;
+    const common = { prune, suspended: suspensionNote(suspend) };
     if (folder !== undefined) {
       const id = file === undefined ? sourceIdOf([folder.path]) : name;
-      return { source: createFolderSource({ name, folder, interval }, options), id, prune, isSuspended };
+      return { source: createFolderSource({ name, folder, interval }, options), id, ...common };
     }
     if (git !== undefined)
-      return { source: createGitSource({ name, git, interval }, options), id: name, prune, isSuspended };
+      return { source: createGitSource({ name, git, interval }, options), id: name, ...common };
     throw new CimletError('invalid-manifest', `source ${name}: it has neither folder nor git`);
   });
 }

@@ -15,6 +15,7 @@ import { deriveChain, findChainObstacle, findExpectationObstacle } from './deriv
 import { explainElsewhere } from './host-labels.ts';
 import { findPathCollisions, findPathProblem, type HostKind } from './mount-paths.ts';
 import { dependenciesOf, sortByDependency } from './resource-graph.ts';
+import { describeSuspension, suspensionNote } from './suspension.ts';
 import type { Blocked, Plan, ResolvedImage } from './types.ts';
 
 export interface DesiredLayer {
@@ -58,6 +59,8 @@ export interface DesiredInput {
   /** Declared for other hosts. */
   elsewhere: readonly Resource[];
   recordOf: (key: ResourceKey) => ResourceRecord | undefined;
+  /** Sources of which nothing was read yet: what is missed may be declared there. */
+  unread: readonly string[];
   /** Declared too, but not validly. */
   invalid: readonly InvalidResource[];
   /** Known beforehand. */
@@ -90,10 +93,12 @@ export function deriveDesired(input: DesiredInput): Desired {
   const collisions = findPathCollisions(mounts, input.host);
 
   for (const resource of order) {
+    const held = input.obstacles.get(resourceKey(resource));
     const obstacle =
       findSuspension(resource) ??
-      findDependencyObstacle(resource, { present, elsewhere }, desired.blocked) ??
-      input.obstacles.get(resourceKey(resource)) ??
+      (held?.code === 'suspended' ? held : undefined) ??
+      findDependencyObstacle(resource, { present, elsewhere, unread: input.unread }, desired.blocked) ??
+      held ??
       (resource.kind === 'Mount' ? findPathObstacle(resource, collisions, input) : undefined) ??
       resolve(resource, input, desired) ??
       (resource.kind === 'Mount' ? assess(resource, input, desired) : undefined);
@@ -113,11 +118,8 @@ function block(resource: Resource, obstacle: Obstacle, desired: Desired): void {
 }
 
 function findSuspension(resource: Resource): Obstacle | undefined {
-  const { suspend } = resource.spec;
-  if (suspend === undefined || suspend === false) return undefined;
-  if (suspend === true) return { code: 'suspended', message: 'suspended' };
-  const by = suspend.by === undefined ? '' : ` by ${suspend.by}`;
-  return { code: 'suspended', message: `suspended${by}: ${suspend.reason}` };
+  const note = suspensionNote(resource.spec.suspend);
+  return note === undefined ? undefined : { code: 'suspended', message: describeSuspension(note) };
 }
 
 function findDependencyObstacle(
@@ -125,7 +127,12 @@ function findDependencyObstacle(
   {
     present,
     elsewhere,
-  }: { present: ReadonlySet<ResourceKey>; elsewhere: ReadonlyMap<ResourceKey, Resource> },
+    unread,
+  }: {
+    present: ReadonlySet<ResourceKey>;
+    elsewhere: ReadonlyMap<ResourceKey, Resource>;
+    unread: readonly string[];
+  },
   blocked: ReadonlyMap<ResourceKey, Blocked>,
 ): Obstacle | undefined {
   for (const key of dependenciesOf(resource)) {
@@ -133,8 +140,12 @@ function findDependencyObstacle(
     const missed = elsewhere.get(key);
     if (missed !== undefined && !present.has(key))
       return { code: 'not-found', message: `it needs ${key}, which is ${explainElsewhere(missed)}` };
-    if (cause === undefined && !present.has(key))
-      return { code: 'not-found', message: `it needs ${key}, which no manifest declares` };
+    if (cause === undefined && !present.has(key)) {
+      const message = `it needs ${key}, which no manifest declares`;
+      return unread.length === 0
+        ? { code: 'not-found', message }
+        : { code: 'dependency', message: `${message} that was read; not read yet: ${unread.join(', ')}` };
+    }
     if (cause === undefined) continue;
     return cause.code === 'suspended'
       ? { code: 'suspended', message: `it needs ${key}, which is suspended` }

@@ -18,6 +18,7 @@ import { selectTargets } from './resource-graph.ts';
 import type { Concurrency } from './schedule.ts';
 import { cutRecords, cutSources, focusOn, reachesBeyond, type Scope, widenScope } from './scope.ts';
 import { mergeStatus, type Status } from './status.ts';
+import { describeSuspension, obstaclesOfSources } from './suspension.ts';
 import type { DeclaredSource, Plan, ResolvedImage } from './types.ts';
 
 /** Images resolved at the same time. */
@@ -42,6 +43,8 @@ export interface PlanRequest {
   /** No two declare the same resource. */
   sources: readonly DeclaredSource[];
   targets?: readonly ResourceKey[] | undefined;
+  /** Names of sources of which nothing was read yet: what is missed may be declared there. */
+  unread?: readonly string[] | undefined;
   /** By resource or, for removals, action: what must not be tried now, and why. */
   held?: ReadonlyMap<string, Obstacle> | undefined;
   /**
@@ -112,7 +115,7 @@ export function createEngine(services: EngineServices): Engine {
     records: StateRecords,
     signal: AbortSignal,
   ): Promise<Planned | undefined> => {
-    const { sources, unsettled, held = new Map<string, Obstacle>() } = request;
+    const { sources, unsettled, unread, held = new Map<string, Obstacle>() } = request;
     const scope = widenScope(unsettled, sources, records, host.kind);
     if (scope.size > LARGEST_PART) return undefined;
     const parts = cutSources(sources, scope);
@@ -123,6 +126,7 @@ export function createEngine(services: EngineServices): Engine {
     const known = cutRecords(records, scope, focus.layers);
     const plan = planApply({
       sources: parts,
+      unread,
       held,
       resolved,
       archives,
@@ -135,12 +139,13 @@ export function createEngine(services: EngineServices): Engine {
   return {
     observe,
     plan: async (request, signal) => {
-      const held = new Map<string, Obstacle>([...(request.held ?? []), ...findSuspensions(state)]);
+      const heldAlone = new Map<string, Obstacle>([...(request.held ?? []), ...findSuspensions(state)]);
+      const held = new Map([...obstaclesOfSources(request.sources), ...heldAlone]);
       const records = state.records();
       const { unsettled, targets = [] } = request;
       if (unsettled === undefined || targets.length > 0)
         return planAll({ ...request, held }, records, signal);
-      const touched = new Set([...unsettled, ...(held.keys() as Iterable<ResourceKey>)]);
+      const touched = new Set([...unsettled, ...(heldAlone.keys() as Iterable<ResourceKey>)]);
       const part = await planPart({ ...request, held, unsettled: touched }, records, signal);
       return part ?? planAll({ ...request, held }, records, signal);
     },
@@ -172,8 +177,9 @@ export async function planElsewhere(
 
 /** What was suspended on this host, whatever its manifest says. */
 function findSuspensions(state: State): [ResourceKey, Obstacle][] {
-  return state.suspensions().map(({ key, reason, by, since }) => {
-    const message = `suspended by ${by} since ${since}: ${reason}`;
+  return state.suspensions().map((suspension) => {
+    const { key } = suspension;
+    const message = describeSuspension(suspension);
     return [key, { code: 'suspended', message, hint: `to go on: cimlet resume ${key}` }];
   });
 }

@@ -35,6 +35,8 @@ export interface PlanInput {
   sources: readonly DeclaredSource[];
   /** Only these and what they need; all when omitted or empty. */
   targets?: readonly ResourceKey[] | undefined;
+  /** Names of sources of which nothing was read yet: what is missed may be declared there. */
+  unread?: readonly string[] | undefined;
   /** By resource or, for removals, action: what must not be tried now, and why; it and what depends on it get no action. */
   held?: ReadonlyMap<string, Obstacle> | undefined;
   /** By Image name; an Image that failed to resolve is blocked with its error. */
@@ -73,6 +75,7 @@ export function planApply(input: PlanInput): Plan {
       root: situation.root,
       recordOf: (key) => situation.resources.get(key),
       elsewhere: targets.length > 0 ? [] : sources.flatMap((source) => source.elsewhere ?? []),
+      unread: input.unread ?? [],
       invalid,
       obstacles,
       assessMount: (mount, chain) => {

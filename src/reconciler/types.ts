@@ -22,6 +22,7 @@ import type {
   SourceFile,
   SourcePosition,
 } from '../manifests/resources.ts';
+import type { SuspensionNote } from './suspension.ts';
 
 /** What one source of manifests declares now. */
 export interface DeclaredSource {
@@ -35,6 +36,8 @@ export interface DeclaredSource {
   elsewhere?: readonly Resource[] | undefined;
   /** Whether what it declared before and no longer does is removed; with any true, layers nobody needs go too. */
   prune: boolean;
+  /** What it declares stays as it is. */
+  suspended?: SuspensionNote | undefined;
 }
 
 export type Verb = 'create' | 'change' | 'replace' | 'repair' | 'delete';

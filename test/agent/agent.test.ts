@@ -62,8 +62,8 @@ interface StartOptions {
   suspended?: string[];
   resyncMs?: number;
   largestPrune?: number;
-  /** Looked at by none before this resolves. */
-  slow?: { source: string; until: Promise<void> };
+  /** Looked at by none before this resolves; `isRestoredLate`: what was in force last isn't read before either. */
+  slow?: { source: string; until: Promise<void>; isRestoredLate?: boolean };
   gc?: AgentOptions['gc'];
 }
 
@@ -90,13 +90,20 @@ function start({
       { name, folder: { path: name } },
       { cacheDirectory: join(folder, 'cache', name), baseDirectory: folder },
     );
-    const { sync } = source;
+    const { sync, accepted } = source;
+    const restoredLate = async () => {
+      await slow?.until;
+      return accepted();
+    };
     const late = async (signal: AbortSignal) => {
       await slow?.until;
       return sync(signal);
     };
-    if (name === slow?.source) source.sync = late;
-    return { source, id: name, prune: true, isSuspended: suspended.includes(name) };
+    if (name === slow?.source) {
+      source.sync = late;
+      if (slow.isRestoredLate === true) source.accepted = restoredLate;
+    }
+    return { source, id: name, prune: true, suspended: suspended.includes(name) ? {} : undefined };
   });
   const agent = new Agent({
     engine: world.engine,
@@ -297,14 +304,13 @@ describe('the agent', () => {
     await running.until(() => isReady('Mount/a') && isReady('Mount/b') && isReady('Mount/c'));
     await running.stop();
     renameSync(join(folder, 'one/b.yaml'), join(folder, 'two/b.yaml'));
-    const messages = () => world.state.events('Source/one').map(({ message }) => message);
 
     running = start({ sources: ['one', 'two'], suspended: ['two'] });
-    await running.until(() => messages().some((each) => each.includes('which is suspended')));
+    await running.until(() => world.state.resource('Mount/b')?.sourceId === 'two');
     await running.stop();
     renameSync(join(folder, 'two'), join(folder, 'away'));
     running = start({ sources: ['one', 'two'], suspended: ['two'] });
-    await running.until(() => messages().some((each) => each.includes("which can't be read")));
+    await running.until(() => reasons('Source/two').includes('SyncFailed'));
     await running.stop();
     expect(countCalls('dismount')).toBe(0);
 
@@ -312,6 +318,59 @@ describe('the agent', () => {
     running = start({ sources: ['one', 'two'] });
     await running.until(() => world.state.resource('Mount/b')?.sourceId === 'two' && isReady('Mount/b'));
     expect(countCalls('dismount')).toBe(0);
+  });
+
+  it('does nothing after a start before it knows what was in force of every source', async () => {
+    save('a.yaml', app('a'), 'one');
+    save('a.yaml', app('a').replaceAll('/mnt/a', '/mnt/two'), 'two');
+    running = start({ sources: ['one', 'two'] });
+    await running.until(() => isReady('Mount/a') && reasons('Source/two').includes('Duplicate'));
+    await running.stop();
+    const { promise: until, resolve: arrive } = Promise.withResolvers<void>();
+    const slow = { source: 'one', until, isRestoredLate: true };
+    running = start({ sources: ['one', 'two'], resyncMs: 10, slow });
+    const revisions = () => running?.logged.filter(({ message }) => message === 'new revision') ?? [];
+    await running.until(() => revisions().length > 0);
+    save('b.yaml', app('b'), 'two');
+    await running.until(() => revisions().length > 1);
+    expect(world.state.resource('Mount/b')).toBeUndefined();
+    arrive();
+    await running.until(() => isReady('Mount/b'));
+    expect(world.state.resource('Mount/a')).toMatchObject({ sourceId: 'one' });
+    expect(countCalls('dismount')).toBe(0);
+  });
+
+  it('has what may be declared by a source that was never read wait for it', async () => {
+    const [image = '', mount = ''] = app('a').split('---');
+    save('image.yaml', image, 'one');
+    save('mount.yaml', mount, 'two');
+    const { promise: until, resolve: arrive } = Promise.withResolvers<void>();
+    running = start({ sources: ['one', 'two'], slow: { source: 'one', until } });
+    const conditions = () => world.state.resource('Mount/a')?.conditions ?? [];
+    await running.until(() => conditions().length > 0);
+    expect(conditions()[1]).toMatchObject({ type: 'Reconciling', reason: 'DependencyNotReady' });
+    expect(conditions()[1]?.message).toContain('not read yet: one');
+    arrive();
+    await running.until(() => isReady('Mount/a'));
+  });
+
+  it('leaves what depends on a suspended source as it is too, and says that it waits', async () => {
+    const [image = '', mount = ''] = app('a').split('---');
+    save('image.yaml', image, 'one');
+    save('mount.yaml', mount, 'two');
+    running = start({ sources: ['one', 'two'] });
+    await running.until(() => isReady('Mount/a'));
+    await running.stop();
+    const calls = world.host.effects().length;
+    save('image.yaml', image.replace('./a}', './b}'), 'one');
+    running = start({ sources: ['one', 'two'], suspended: ['one'] });
+    await running.until(() => running?.agent.isReady === true);
+    const plan = await running.agent.plan(new AbortController().signal);
+    expect(plan.blocked).toMatchObject([
+      { key: 'Image/a', code: 'suspended', message: 'its source is suspended' },
+      { key: 'Mount/a', code: 'suspended', message: 'it needs Image/a, which is suspended' },
+    ]);
+    expect(world.host.effects()).toHaveLength(calls);
   });
 
   it('is not ready for what it leaves out of a revision, and says so', async () => {

@@ -8,7 +8,7 @@ const followed = (name: string, isSuspended = false) => ({
   source: { name } as Source,
   id: name,
   prune: true,
-  isSuspended,
+  suspended: isSuspended ? { reason: 'a test' } : undefined,
 });
 const recorded = (name: string, sourceId: string) =>
   ({ kind: 'Image', name, prune: true, sourceId, revision: 'first' }) as ResourceRecord;
@@ -38,15 +38,22 @@ it('what no source declares any more counts as pruned', () => {
   expect(sources.map(({ prune }) => prune)).toEqual([false, true]);
 });
 
-it('what moves to a suspended source is not pruned, and the first that it is about is named', () => {
-  const { sources, warnings } = collect(['a', 'b', 'c'], ['d'], { isTwoSuspended: true });
-  expect(sources.map(({ id, prune }) => [id, prune])).toEqual([['one', false]]);
-  expect(warnings).toMatchObject([{ source: 'one', reason: 'PruneRefused' }]);
-  expect(warnings[0]?.message).toContain('Image/d of one is declared by source two now, which is suspended');
+it('what moves to a suspended source is its own, and holds up no pruning', () => {
+  const { sources, warnings } = collect(['a', 'b'], ['c'], { isTwoSuspended: true });
+  expect(warnings).toEqual([]);
+  expect(sources.map(({ id, prune }) => [id, prune])).toEqual([
+    ['one', true],
+    ['two', false],
+  ]);
+  expect(sources[1]?.resources.map(({ metadata }) => metadata.name)).toEqual(['c']);
 });
 
-it('what a suspended source declares besides holds up no pruning', () => {
-  const { sources, warnings } = collect(['a', 'b', 'c'], ['b', 'e'], { isTwoSuspended: true });
-  expect(warnings).toEqual([]);
-  expect(sources.map(({ id, prune }) => [id, prune])).toEqual([['one', true]]);
+it('what a suspended source declares is taken from it by nobody who comes after it', () => {
+  const followers = [followed('one', true), followed('two')];
+  const declared = new Map(
+    ['one', 'two'].map((name) => [name, { revision: 'first', resources: [image('a')], invalid: [] }]),
+  );
+  const { sources, warnings } = collectSources(followers, declared, [], 0.5);
+  expect(sources.map(({ resources }) => resources.length)).toEqual([1, 0]);
+  expect(warnings).toMatchObject([{ source: 'two', reason: 'Duplicate' }]);
 });

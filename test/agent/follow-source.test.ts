@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { followSource } from '../../src/agent/follow-source.ts';
+import { followSource, restoreSource } from '../../src/agent/follow-source.ts';
 import { CimletError } from '../../src/errors.ts';
 import { createFolderSource } from '../../src/sources/folder-source.ts';
 import type { Source } from '../../src/sources/source.ts';
@@ -33,6 +33,7 @@ async function follow(followed: Source, looks: number) {
   const nothing = () => undefined;
   await followSource(followed, {
     signal: stopping.signal,
+    isInForce: false,
     log: { debug: nothing, info: nothing, warn: nothing, error: nothing },
     onDeclared: ({ resources }) => declared.push(resources.map(({ metadata }) => metadata.name).join()),
     onLook: ({ trouble }) => {
@@ -65,13 +66,14 @@ it('a revision that could not be kept, on a full disk say, is in force once it c
   });
 });
 
-it('is followed even when what was in force last cannot be read', async () => {
-  writeFileSync(join(folder, 'here', 'a.yaml'), SOUND);
+it('what was in force last counts as nothing when it cannot be read, and that is logged', async () => {
   const accepted: Source['accepted'] = async () => {
     throw new CimletError('native', 'read accepted.json: i/o error');
   };
-  expect(await follow({ ...source, accepted }, 2)).toEqual({
-    troubles: [undefined, undefined],
-    declared: ['a'],
-  });
+  const warnings: string[] = [];
+  const nothing = () => undefined;
+  const warn = (_fields: object, message: string) => warnings.push(message);
+  const log = { debug: nothing, info: nothing, warn, error: nothing };
+  expect(await restoreSource({ ...source, accepted }, log)).toBeUndefined();
+  expect(warnings).toEqual(['read accepted.json: i/o error']);
 });

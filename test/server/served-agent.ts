@@ -37,7 +37,7 @@ export async function serveAgent(
   const agent = new Agent({
     engine,
     state,
-    sources: [{ source, id: 'here', prune: true, isSuspended: false }],
+    sources: [{ source, id: 'here', prune: true }],
     resyncMs: 60_000,
     largestPrune: 0.5,
     log,
