@@ -69,6 +69,43 @@ function putEntries(
   bytes.writeUInt16LE(count, start + 2);
 }
 
+export interface IndexVisitor {
+  /** A block of the directory, by its number in it. */
+  read(block: number): Buffer;
+  /** Says what is wrong; must throw. */
+  fail(message: string): never;
+}
+
+/** The numbers of the leaves that may have a name of that hash; undefined for an index of another kind than `encodeIndex` makes. */
+export function findLeaves(hash: number, visitor: IndexVisitor): Iterable<number> | undefined {
+  const root = visitor.read(0);
+  const levels = root.readUInt8(30);
+  if (root.readUInt8(28) !== HALF_MD4 || root.readUInt8(29) !== 8 || levels > 1) return undefined;
+  return leavesBelow(root, ROOT_HEADER, levels, hash, visitor);
+}
+
+function* leavesBelow(
+  node: Buffer,
+  start: number,
+  levels: number,
+  hash: number,
+  visitor: IndexVisitor,
+): Generator<number> {
+  const count = node.readUInt16LE(start + 2);
+  if (count === 0 || start + count * ENTRY > node.length)
+    visitor.fail(`a block of its index has ${count} entries`);
+  const hashAt = (index: number): number => node.readUInt32LE(start + index * ENTRY);
+  let index = 0;
+  while (index + 1 < count && hashAt(index + 1) <= hash) index++;
+  // The lowest bit of a hash says that what is before has entries of it, too.
+  do {
+    const block = node.readUInt32LE(start + index * ENTRY + 4);
+    if (levels === 0) yield block;
+    else yield* leavesBelow(visitor.read(block), NODE_HEADER, levels - 1, hash, visitor);
+    index++;
+  } while (index < count && hashAt(index) === hash + 1);
+}
+
 /** The hash by which a name is found, which is at `from` to `to` of `bytes`; its lowest bit is 0. */
 export function hashName(bytes: Uint8Array, from: number, to: number): number {
   STATE.set(INITIAL);

@@ -9,7 +9,7 @@ import { FreedBlocks } from './freed-blocks.ts';
 import { decodeInode, encodeInode, type Inode } from './inode.ts';
 import { InodeSpool } from './inode-spool.ts';
 import { NO_ENTRY } from './name-table.ts';
-import { PathResolver } from './paths.ts';
+import { type LowerLayers, PathResolver } from './paths.ts';
 import { Tree, WHITEOUT } from './tree.ts';
 import { decodeXattrs, encodeXattrs, type Xattr, xattrFault } from './xattrs.ts';
 
@@ -25,9 +25,6 @@ export interface Ext4Attributes {
   /** Those in a namespace that Linux shows to nobody are left out. */
   xattrs: readonly Xattr[];
 }
-
-/** What layers below have at the path of a directory; undefined where they have none. */
-export type LowerDirectory = (path: string) => Ext4Attributes | undefined;
 
 export const NOBODY: Ext4Attributes = {
   mode: 0,
@@ -65,14 +62,12 @@ export class InodeBuilder {
   readonly spool: InodeSpool;
   readonly freed = new FreedBlocks();
   readonly #output: BlockOutput;
-  readonly #lower: LowerDirectory;
   readonly #paths: PathResolver;
 
-  constructor(output: BlockOutput, lower: LowerDirectory) {
+  constructor(output: BlockOutput, lower: LowerLayers) {
     this.#output = output;
-    this.#lower = lower;
     this.spool = new InodeSpool(dirname(output.path));
-    this.#paths = new PathResolver(this);
+    this.#paths = new PathResolver(this, lower);
   }
 
   close(): void {
@@ -134,8 +129,7 @@ export class InodeBuilder {
   }
 
   /** For a path that names no directory before: one as it is below, else with the attributes of its parent. */
-  implyDirectory(parent: number, name: string, path: string): number {
-    const below = this.#lower(path);
+  implyDirectory(parent: number, name: string, below: Ext4Attributes | undefined): number {
     if (below !== undefined) {
       const directory = this.placeDirectory(parent, name);
       this.put(directory, below, directoryInode());

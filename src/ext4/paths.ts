@@ -1,27 +1,49 @@
-/** Paths of an image that is being written, as the kernel would resolve them with the image as its root. */
+/** Paths of an image that is being written, as the kernel would resolve them with the image, over the layers below, as its root. */
 
 import { quote, refuse } from './faults.ts';
 import { EntryType, MAX_NAME, ROOT_INODE } from './format.ts';
+import type { Ext4Attributes } from './inode-builder.ts';
 import { NO_ENTRY } from './name-table.ts';
 import { type Tree, WHITEOUT } from './tree.ts';
 
 /** As the kernel. */
 const MAX_SYMLINKS = 40;
 
+/** What layers below have at a path, none of whose names but the last may be a symlink; undefined where they have none, or hide it. */
+export interface LowerLayers {
+  /** A directory, by itself. */
+  directory(path: string): Ext4Attributes | undefined;
+  /** Where a symlink leads, as a byte string. */
+  symlink(path: string): string | undefined;
+}
+
+export const NO_LAYERS: LowerLayers = { directory: () => undefined, symlink: () => undefined };
+
 interface Inodes {
   readonly tree: Tree;
   targetOf(inode: number): string;
-  implyDirectory(parent: number, name: string, path: string): number;
+  implyDirectory(parent: number, name: string, below: Ext4Attributes | undefined): number;
+}
+
+/** A directory on the way. */
+interface Step {
+  name: string;
+  /** Undefined where the image has none, or not yet. */
+  inode: number | undefined;
+  /** What layers below have in it isn't seen. */
+  isOpaque: boolean;
 }
 
 export class PathResolver {
   readonly #inodes: Inodes;
+  readonly #lower: LowerLayers;
   /** The directory looked for last: entries of one directory mostly follow one another. */
   #lastPath = '';
   #lastDirectory = ROOT_INODE;
 
-  constructor(inodes: Inodes) {
+  constructor(inodes: Inodes, lower: LowerLayers) {
     this.#inodes = inodes;
+    this.#lower = lower;
   }
 
   /** To be called when a name gets another inode. */
@@ -41,56 +63,79 @@ export class PathResolver {
   /** The directory at a path, made if need be. */
   directory(path: string): number {
     if (path === this.#lastPath) return this.#lastDirectory;
-    const directory = this.#walk(path, true) ?? ROOT_INODE;
-    this.#lastPath = path;
-    this.#lastDirectory = directory;
+    const { trail, isOwn } = this.#walk(path);
+    const directory = this.#make(trail);
+    // A symlink below leads there only until this image has that name itself.
+    if (isOwn) [this.#lastPath, this.#lastDirectory] = [path, directory];
     return directory;
   }
 
-  /** The inode of a path, not following its last name; undefined when it isn't there. */
+  /** The inode of a path, not following its last name; undefined when the image doesn't have it. */
   find(path: string): number | undefined {
     if (path === '') return ROOT_INODE;
     const slash = path.lastIndexOf('/');
     const parent = path.slice(0, Math.max(0, slash));
-    const directory = parent === this.#lastPath ? this.#lastDirectory : this.#walk(parent, false);
+    const directory =
+      parent === this.#lastPath ? this.#lastDirectory : lastOf(this.#walk(parent).trail).inode;
     if (directory === undefined) return undefined;
     return this.#entry(directory, path.slice(slash + 1));
   }
 
-  /** Follows all of a path. Undefined for what isn't there, unless it is to be made. */
-  #walk(path: string, make: boolean): number | undefined {
+  /**
+   * Follows all of a path, through symlinks of the image and of the layers below. What nobody has is as good as a directory. `isOwn`: no symlink
+   * below was followed.
+   */
+  #walk(path: string): { trail: Step[]; isOwn: boolean } {
     const { tree } = this.#inodes;
-    let directory = ROOT_INODE;
+    const trail: Step[] = [];
+    let isOwn = true;
     let symlinks = 0;
-    const trail: string[] = [];
     /** What is left of the path, and what symlinks on it put before: the next name last. */
     const names = namesOf(path);
     for (let name = names.pop(); name !== undefined; name = names.pop()) {
       if (name === '..') {
         trail.pop();
-        directory = tree.parentOf(directory);
         continue;
       }
-      const inode = this.#entry(directory, name);
+      const here = lastOf(trail);
+      const inode = here.inode === undefined ? undefined : this.#entry(here.inode, name);
       const kind = inode === undefined ? undefined : tree.kindOf(inode);
-      if (inode !== undefined && kind === EntryType.directory) {
-        trail.push(name);
-        directory = inode;
-      } else if (inode !== undefined && kind === EntryType.symlink) {
+      const target = this.#targetOf(inode, trail, name);
+      if (target !== undefined) {
         if (++symlinks > MAX_SYMLINKS)
           throw refuse(`its path goes through more than ${MAX_SYMLINKS} symlinks: they lead in a circle`);
-        const target = this.#inodes.targetOf(inode);
-        if (target.startsWith('/')) {
-          trail.length = 0;
-          directory = ROOT_INODE;
-        }
+        isOwn &&= inode !== undefined;
+        if (target.startsWith('/')) trail.length = 0;
         names.push(...namesOf(target));
-      } else if (!make) return undefined;
-      else if (kind === undefined || kind === WHITEOUT) {
-        checkName(name);
-        trail.push(name);
-        directory = this.#inodes.implyDirectory(directory, name, trail.join('/'));
-      } else throw refuse(`${quote(name)} on its path is no directory`);
+      } else if (inode !== undefined && kind === EntryType.directory)
+        trail.push({ name, inode, isOpaque: here.isOpaque || tree.isOpaque(inode) });
+      else if (kind === undefined || kind === WHITEOUT)
+        trail.push({ name, inode: undefined, isOpaque: here.isOpaque || kind === WHITEOUT });
+      else throw refuse(`${quote(name)} on its path is no directory`);
+    }
+    return { trail, isOwn };
+  }
+
+  /** Where a name leads that is a symlink, in the image or, where that doesn't have the name, below. */
+  #targetOf(inode: number | undefined, trail: readonly Step[], name: string): string | undefined {
+    if (inode !== undefined)
+      return this.#inodes.tree.kindOf(inode) === EntryType.symlink ? this.#inodes.targetOf(inode) : undefined;
+    if (lastOf(trail).isOpaque) return undefined;
+    return this.#lower.symlink([...trail.map((step) => step.name), name].join('/'));
+  }
+
+  /** The last directory of a trail; those that aren't there are as they are below, else as the one above. */
+  #make(trail: readonly Step[]): number {
+    let directory = ROOT_INODE;
+    for (const [index, { name, inode, isOpaque }] of trail.entries()) {
+      if (inode !== undefined) {
+        directory = inode;
+        continue;
+      }
+      checkName(name);
+      const path = trail.slice(0, index + 1).map((step) => step.name);
+      const below = isOpaque ? undefined : this.#lower.directory(path.join('/'));
+      directory = this.#inodes.implyDirectory(directory, name, below);
     }
     return directory;
   }
@@ -100,6 +145,13 @@ export class PathResolver {
     const entry = names.find(directory, name);
     return entry === NO_ENTRY ? undefined : names.inodeOf(entry);
   }
+}
+
+const ROOT: Step = { name: '', inode: ROOT_INODE, isOpaque: false };
+
+/** Where a trail has come to. */
+function lastOf(trail: readonly Step[]): Step {
+  return trail.at(-1) ?? ROOT;
 }
 
 function namesOf(path: string): string[] {

@@ -11,6 +11,7 @@ import { decodeEntries, type StoredEntry } from './directory.ts';
 import { type Extent, readExtents } from './extents.ts';
 import { corruptAt } from './faults.ts';
 import { INODE_DATA, InodeFlag, MAX_SYMLINK, ModeType, ROOT_INODE } from './format.ts';
+import { findLeaves, hashName } from './hash-tree.ts';
 import type { DiskImage } from './image-file.ts';
 import { decodeDevice, decodeInode, type Inode, typeOf } from './inode.ts';
 import { decodeSuperblock, type FoundSuperblock, SUPERBLOCK_AT, SUPERBLOCK_SIZE } from './superblock.ts';
@@ -18,6 +19,8 @@ import { type DecodedXattrs, decodeXattrs, type Xattr } from './xattrs.ts';
 
 const CHUNK = 1 << 20;
 const MAX_SYMLINKS = 40;
+/** What numbers of 32 bits reach. */
+const MAX_FILE_BLOCKS = 2 ** 32;
 /** What the writer allows. A small image may claim any number of names, which are listed in memory. */
 const MAX_NAMES = 2 ** 22;
 
@@ -70,9 +73,8 @@ export class Ext4Reader {
         continue;
       }
       if (typeOf(here.mode) !== ModeType.directory) return undefined;
-      const entry = this.#lookUp(here, name);
-      if (entry === undefined) return undefined;
-      const next = this.inode(entry.inode);
+      const next = this.child(here, name);
+      if (next === undefined) return undefined;
       if (typeOf(next.mode) !== ModeType.symlink || (names.length === 0 && !follow)) {
         parents.push(here);
         here = next;
@@ -88,6 +90,13 @@ export class Ext4Reader {
       names.push(...namesOf(target));
     }
     return here;
+  }
+
+  /** The file of a name in a directory, by its index if there is one; undefined when there is none. */
+  child(directory: Ext4File, name: string): Ext4File | undefined {
+    for (const entry of this.#candidates(directory, name))
+      if (entry.name === name) return this.inode(entry.inode);
+    return undefined;
   }
 
   /** What is in a directory, without `.` and `..`, in the order it is stored in. */
@@ -131,11 +140,20 @@ export class Ext4Reader {
         this.#failInode(file, 'its blocks are listed in the way of ext2, which is not supported');
       return;
     }
+    const { blocks, blockSize } = this.superblock;
     const fail = (message: string): never => this.#failInode(file, message);
-    const visitor = { read: (block: number) => this.#block(block, file), fail };
+    if (file.size > MAX_FILE_BLOCKS * blockSize) fail(`a file of ${file.size} bytes`);
+    let taken = 0;
+    const take = (count: number): void => {
+      taken += count;
+      if (taken > blocks) fail('it takes more blocks than the file system has');
+    };
+    const onNode = () => take(1);
+    const visitor = { read: (block: number) => this.#block(block, file), fail, onNode };
     for (const extent of readExtents(Buffer.from(file.data), visitor)) {
-      if (extent.physical + extent.count > this.superblock.blocks)
+      if (extent.physical + extent.count > blocks)
         fail(`its blocks from ${extent.physical} on are beyond the file system's end`);
+      take(extent.count);
       yield extent;
     }
   }
@@ -173,7 +191,8 @@ export class Ext4Reader {
         seen.add(inode);
         below.push({ path: childPath, directory: file });
       }
-      pending.push(...below.reverse());
+      // Not spread: there may be more than a call's arguments can be.
+      for (const each of below.reverse()) pending.push(each);
     }
   }
 
@@ -185,6 +204,7 @@ export class Ext4Reader {
     }
     const { blockSize } = this.superblock;
     const blocks = Math.ceil(directory.size / blockSize);
+    if (blocks > this.superblock.blocks) this.#failInode(directory, `a directory of ${directory.size} bytes`);
     for (const { logical, physical, count } of this.extents(directory))
       for (let index = 0; index < Math.min(count, blocks - logical); index++) {
         const block = physical + index;
@@ -208,9 +228,33 @@ export class Ext4Reader {
     }
   }
 
-  #lookUp(directory: Ext4File, name: string): StoredEntry | undefined {
-    for (const entry of this.entries(directory)) if (entry.name === name) return entry;
-    return undefined;
+  /** Entries among which a name is, if it is in the directory. */
+  #candidates(directory: Ext4File, name: string): Iterable<StoredEntry> {
+    if ((directory.flags & InodeFlag.index) === 0 || !this.superblock.hashesAsHere)
+      return this.entries(directory);
+    const bytes = Buffer.from(name, 'latin1');
+    const leaves = findLeaves(hashName(bytes, 0, bytes.length), {
+      read: (block) => this.#directoryBlock(directory, block).bytes,
+      fail: (message) => this.#failInode(directory, message),
+    });
+    return leaves === undefined ? this.entries(directory) : this.#entriesOfLeaves(directory, leaves);
+  }
+
+  *#entriesOfLeaves(directory: Ext4File, leaves: Iterable<number>): Generator<StoredEntry> {
+    for (const leaf of leaves) {
+      const { bytes, at } = this.#directoryBlock(directory, leaf);
+      yield* this.#entriesIn(bytes, at);
+    }
+  }
+
+  /** A block by its number in the directory. */
+  #directoryBlock(directory: Ext4File, number: number): { bytes: Buffer; at: number } {
+    for (const { logical, physical, count } of this.extents(directory)) {
+      if (number < logical || number >= logical + count) continue;
+      const block = physical + number - logical;
+      return { bytes: this.#block(block, directory), at: block * this.superblock.blockSize };
+    }
+    return this.#failInode(directory, `its index leads to block ${number}, which it doesn't have`);
   }
 
   #attributes(file: Ext4File): DecodedXattrs {

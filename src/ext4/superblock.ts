@@ -112,6 +112,8 @@ export interface FoundSuperblock {
   /** Lower case with dashes. */
   uuid: string;
   label: string;
+  /** Names are hashed as `hashName` does, if by half of MD4. */
+  hashesAsHere: boolean;
 }
 
 const READABLE =
@@ -151,6 +153,8 @@ export function decodeSuperblock(
     descriptorSize: isLarge ? bytes.readUInt16LE(0xfe) : DESCRIPTOR_SIZE,
     uuid: bytes.toString('hex', 0x68, 0x78).replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-'),
     label: bytes.toString('utf8', 0x78, 0x88).replace(/\0.*$/s, ''),
+    hashesAsHere:
+      (u32(0x160) & UNSIGNED_HASH) !== 0 && bytes.subarray(0xec, 0xfc).every((byte) => byte === 0),
   };
   if (found.blocksPerGroup === 0 || found.blocksPerGroup > blockSize * 8)
     fail(0x20, `groups of ${found.blocksPerGroup} blocks`);

@@ -25,13 +25,8 @@ import {
 } from './format.ts';
 import { descriptorBlocks } from './geometry.ts';
 import { encodeDevice } from './inode.ts';
-import {
-  directoryInode,
-  type Ext4Attributes,
-  InodeBuilder,
-  type LowerDirectory,
-  NOBODY,
-} from './inode-builder.ts';
+import { directoryInode, type Ext4Attributes, InodeBuilder, NOBODY } from './inode-builder.ts';
+import { type LowerLayers, NO_LAYERS } from './paths.ts';
 import { WHITEOUT } from './tree.ts';
 import { MAX_INLINE_REST } from './xattrs.ts';
 
@@ -46,8 +41,8 @@ export interface Ext4Options {
   inlineData?: boolean | undefined;
   /** Bytes that the image may have at most; room for the descriptors of so much is kept. Default: 16 GiB. */
   maxSize?: number | undefined;
-  /** Asked for directories that are made only because of what is in them, and for the root. Default: there are none below. */
-  lower?: LowerDirectory | undefined;
+  /** Asked for directories that are made only because of what is in them, for the root, and for symlinks on the way. Default: there are none below. */
+  lower?: LowerLayers | undefined;
   /** Told which blocks are as they will be; those before the first it is told of are written last. */
   onWritten?: OnWritten | undefined;
 }
@@ -85,7 +80,7 @@ export class Ext4Writer {
     {
       inlineData = false,
       maxSize = DEFAULT_MAX_SIZE,
-      lower = () => undefined,
+      lower = NO_LAYERS,
       onWritten = () => undefined,
     }: Ext4Options = {},
   ) {
@@ -103,7 +98,7 @@ export class Ext4Writer {
     try {
       // The boot block with the superblock, and the group descriptors.
       this.#output.skip(1 + descriptorBlocks(maxBlocks));
-      this.directory('', lower('') ?? { ...NOBODY, mode: 0o755 });
+      this.directory('', lower.directory('') ?? { ...NOBODY, mode: 0o755 });
       this.directory('lost+found', { ...NOBODY, mode: 0o700 });
     } catch (error) {
       this.close();

@@ -182,6 +182,7 @@ function getEntries(
   result: DecodedXattrs,
   fail: (message: string) => never,
 ): void {
+  let total = 0;
   for (let at = start; at + 4 <= bytes.length && bytes.readUInt32LE(at) !== 0; ) {
     const nameLength = bytes.readUInt8(at);
     const nameAt = at + ENTRY;
@@ -189,6 +190,8 @@ function getEntries(
     const offset = bytes.readUInt16LE(at + 2);
     const size = bytes.readUInt32LE(at + 8);
     if (bytes.readUInt32LE(at + 4) !== 0) fail('an extended attribute has its value in an inode of its own');
+    total += size;
+    if (total > bytes.length) fail('the values of extended attributes overlap');
     if (offset + size > bytes.length) fail(`an extended attribute's value of ${size} bytes doesn't fit`);
     const index = bytes.readUInt8(at + 1);
     const name = bytes.toString('latin1', nameAt, nameAt + nameLength);

@@ -106,7 +106,7 @@ async function writeImage(
 ) {
   const disks = new LowerDisks(lower);
   try {
-    const writer = new Ext4Writer(file, { ...options, lower: (path) => disks.directory(path) });
+    const writer = new Ext4Writer(file, { ...options, lower: disks });
     return await importInto(writer, tar, signal);
   } finally {
     disks.close();

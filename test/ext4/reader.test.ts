@@ -18,7 +18,7 @@ import { checkDisk } from '../../src/ext4/check.ts';
 import { Disk } from '../../src/ext4/disk.ts';
 import { ModeType } from '../../src/ext4/format.ts';
 import { typeOf } from '../../src/ext4/inode.ts';
-import { inChunks, run } from '../tar/tar-helpers.ts';
+import { inChunks, run, tarOf } from '../tar/tar-helpers.ts';
 import {
   canMount,
   type Described,
@@ -149,6 +149,50 @@ it('an image with any byte damaged is read, or refused with the offset, but noth
     ),
     { numRuns: 150 },
   );
+});
+
+describe('what would take work or memory without end is refused', () => {
+  /** An image whose inode of a path was changed. */
+  async function changed(path: string, change: (inode: Buffer) => void): Promise<string> {
+    const image = shop.at('image');
+    await makeImage(inChunks(tarOf({ name: 'd/f', type: 'file', content: 'x'.repeat(5000) })), image);
+    const disk = new Disk(image);
+    const { number } = disk.files.find(path)!;
+    disk.close();
+    const bytes = readFileSync(image);
+    const table = bytes.readUInt32LE(4096 + 8) * 4096;
+    const at = table + (number - 1) * 256;
+    change(bytes.subarray(at, at + 256));
+    writeFileSync(image, bytes);
+    return image;
+  }
+  const setSize = (inode: Buffer, size: bigint) => {
+    inode.writeUInt32LE(Number(size % 2n ** 32n), 4);
+    inode.writeUInt32LE(Number(size / 2n ** 32n), 0x6c);
+  };
+
+  it.each(['d', 'd/f'])('a size that nothing can have, of %s', async (path) => {
+    const image = await changed(path, (inode) => setSize(inode, 2n ** 62n));
+    const messages = checkDisk(image).faults.map(({ message }) => message);
+    expect(new Set(messages)).toContain(`inode ${path === 'd' ? 12 : 13}: a file of ${2 ** 62} bytes`);
+  });
+
+  it('more blocks than there are', async () => {
+    const image = await changed('d/f', (inode) => {
+      setSize(inode, 2n ** 40n);
+      // Four extents of all blocks of the file system.
+      inode.writeUInt16LE(4, 0x28 + 2);
+      for (let index = 0; index < 4; index++) {
+        const at = 0x28 + 12 + index * 12;
+        inode.writeUInt32LE(index * 100, at);
+        inode.writeUInt32LE(6, at + 4);
+        inode.writeUInt32LE(0, at + 8);
+      }
+    });
+    expect(checkDisk(image).faults).toEqual([
+      expect.objectContaining({ message: expect.stringContaining('more blocks than the file system has') }),
+    ]);
+  });
 });
 
 it('what is no image, or one cut off, is refused', async () => {

@@ -11,6 +11,9 @@ import {
   writeSync,
 } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { checkDisk } from '../../src/ext4/check.ts';
+import { openImage } from '../../src/ext4/image-file.ts';
+import { Ext4Reader } from '../../src/ext4/reader.ts';
 import { inChunks, makeTar, run, tarOf } from '../tar/tar-helpers.ts';
 import {
   canMount,
@@ -97,17 +100,43 @@ describe.runIf(hasE2fsprogs && canMount)('an image of a tar', () => {
       .split('\n');
     expect(listed.sort()).toEqual(Array.from({ length: count }, (_, number) => nameOf(number)).sort());
     for (let number = 0; number < count; number += 97) statSync(`${mounted}/d/${nameOf(number)}`);
+
+    // Our own reader finds them by the index, too, not by looking through the directory.
+    const disk = openImage(image);
+    let reads = 0;
+    const counting = {
+      path: disk.path,
+      size: disk.size,
+      readInto: (target: Uint8Array, position: number) => disk.readInto(target, position),
+      read: (position: number, length: number) => {
+        reads++;
+        return disk.read(position, length);
+      },
+      close: () => disk.close(),
+    };
+    try {
+      const files = new Ext4Reader(counting);
+      for (let number = 0; number < count; number += 17)
+        expect(files.find(`d/${nameOf(number)}`)?.size).toBe(0);
+      expect(files.find('d/missing')).toBeUndefined();
+      expect(reads).toBeLessThan(count);
+    } finally {
+      disk.close();
+    }
   });
 
   it('has directories of more than 65,000 directories', async () => {
+    // More than the arguments of a call can be, too.
+    const count = 135_000;
     const tar = makeTar((out) => {
-      for (let number = 0; number < 66_000; number++)
+      for (let number = 0; number < count; number++)
         out.entry({ name: `d/${number}`, type: 'directory', mode: 0o755 });
     });
     const image = shop.at('image');
     await makeImage(inChunks(tar, 1 << 20), image);
     e2fsck(image);
     expect(statSync(`${shop.mount(image)}/d`).nlink).toBe(1);
+    expect(checkDisk(image).faults).toEqual([]);
   });
 
   it('is the same for the same tar, however it comes in pieces', async () => {
