@@ -7,6 +7,7 @@ import { LocalImages } from '../images/local-images.ts';
 import { openRegistries } from '../images/registry/registries.ts';
 import { resolveImage } from '../images/resolve-image.ts';
 import { RequiredSignatures } from '../images/signatures/required-signatures.ts';
+import { PublicRoot } from '../images/signatures/trusted-root.ts';
 import type { HostPlatform, ImageSource } from '../images/types.ts';
 import { parseDuration } from '../manifests/quantities.ts';
 import type { ImageResource } from '../manifests/resources.ts';
@@ -36,20 +37,19 @@ export interface ImageAccessOptions {
 /** Images fetched from registries are in `<root>/images`. */
 export function openImageAccess(options: ImageAccessOptions): ImageAccess {
   const store = openBlobStore(join(options.root, 'images'), { isEmpty: options.store === 'none' });
-  const registries = openRegistries({ ...options.registry, store, mayWrite: options.store === 'write' });
+  const mayWrite = options.store === 'write';
+  const offline = options.offline === true;
+  const registries = openRegistries({ ...options.registry, store, mayWrite });
 
   const local = new LocalImages();
-  const signatures = new RequiredSignatures({
-    registries,
-    offline: options.offline === true,
-    cacheDirectory: options.store === 'write' ? join(options.root, 'images', 'tuf') : undefined,
-  });
+  const publicRoot = new PublicRoot({ directory: join(store.directory, 'tuf'), mayWrite, offline });
+  const signatures = new RequiredSignatures({ registries, store, mayWrite, offline, publicRoot });
 
   const openRegistry = (image: ImageResource, reference: string): ImageSource => {
     const { pullPolicy = 'IfNotPresent', foreignLayers = 'registry-first', digest, interval } = image.spec;
     return registries.source({
       reference,
-      policy: options.offline === true ? 'Never' : pullPolicy,
+      policy: offline ? 'Never' : pullPolicy,
       foreignLayers,
       intervalMs: interval === undefined ? undefined : parseDuration(interval),
       tags: image.spec.policy,

@@ -4,6 +4,7 @@
  *   oci-layout, index.json     which images are here, by reference
  *   blobs/<algorithm>/<hex>    whole and verified; nothing else ever has such a name
  *   ingest/<digest>.part       beginnings of blobs, taken up again by the next attempt
+ *   signatures/<digest>.json   an index of what signs the manifest or index with this digest
  *
  * One process writes at a time (it holds the root's lock); any number may read.
  */
@@ -17,7 +18,8 @@ import { KeyedLock } from '../hosts/keyed-lock.ts';
 import { BlobIngest, syncDirectory } from './blob-store-ingest.ts';
 import { DigestCheck } from './digest.ts';
 import { parseIndex } from './documents.ts';
-import type { Descriptor, TaggedDescriptor } from './types.ts';
+import { fromEntry, type StoredImage, toEntry } from './index-entries.ts';
+import type { Descriptor } from './types.ts';
 
 export interface BlobStore {
   readonly directory: string;
@@ -49,7 +51,10 @@ export interface BlobStore {
   recordUse(references: readonly string[], at: number): Promise<void>;
   /** Forgets images by reference; their blobs stay. Those that aren't here are fine. */
   forgetImages(references: readonly string[]): Promise<void>;
-  /** Every whole blob, and every beginning of one, with when it was last written to (milliseconds since 1970). */
+  /** What was recorded to sign a manifest or index: manifests of signatures, whose blobs are here as well. */
+  signaturesOf(subject: Digest): Promise<Descriptor[]>;
+  recordSignatures(subject: Digest, signatures: readonly Descriptor[]): Promise<void>;
+  /** Every whole blob, every beginning of one, and every list of signatures, by what it is about, with when it was last written to (milliseconds since 1970). */
   listBlobs(): Promise<StoredBlob[]>;
   /** Deletes blobs and beginnings that nobody is writing. Missing is fine. */
   removeBlob(blob: StoredBlob): Promise<void>;
@@ -57,29 +62,13 @@ export interface BlobStore {
 
 export interface StoredBlob {
   path: string;
-  /** Of the whole blob; undefined for what is still beginning. */
+  /** Of the whole blob, or of what the signatures are about; undefined for what is still beginning. */
   digest: Digest | undefined;
   bytes: number;
   changedAt: number;
 }
 
-/** What a reference led to when its image was last fetched. */
-export interface StoredImage {
-  /** As `parseReference` spells it. */
-  reference: string;
-  descriptor: TaggedDescriptor;
-  /** When a registry last said so, in milliseconds since 1970. */
-  resolvedAt?: number | undefined;
-  /** When it was last found to be in use, in milliseconds since 1970. */
-  usedAt?: number | undefined;
-}
-
 const READ_BYTES = 1 << 20;
-const REFERENCE = 'org.opencontainers.image.ref.name';
-const RESOLVED_AT = 'dev.cimlet.resolved-at';
-const USED_AT = 'dev.cimlet.used-at';
-const ETAG = 'dev.cimlet.etag';
-const ETAG_HOST = 'dev.cimlet.etag-host';
 
 /** `isEmpty`: nothing is looked for, as when the store is another machine's. */
 export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?: boolean } = {}): BlobStore {
@@ -87,6 +76,9 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
   const indexFile = join(directory, 'index.json');
   const pathOf = (digest: Digest) => join(directory, 'blobs', ...splitDigest(digest));
   const ingestOf = (digest: Digest) => join(directory, 'ingest', `${splitDigest(digest).join('-')}.part`);
+
+  const signaturesIn = (digest: Digest) =>
+    join(directory, 'signatures', `${splitDigest(digest).join('-')}.json`);
 
   const readIndex = async (): Promise<Descriptor[]> => {
     const bytes = await readIfThere(indexFile);
@@ -156,6 +148,16 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
       if (references.length === 0) return;
       await changeIndex((images) => images.filter(({ reference }) => !references.includes(reference)));
     },
+    async signaturesOf(subject) {
+      const file = signaturesIn(subject);
+      const bytes = isEmpty ? undefined : await readIfThere(file);
+      return bytes === undefined ? [] : parseIndex(bytes, file).manifests;
+    },
+    async recordSignatures(subject, signatures) {
+      const file = signaturesIn(subject);
+      const manifests = signatures.map(({ mediaType, digest, size }) => ({ mediaType, digest, size }));
+      await locks.run(file, () => writeDurably(file, `${file}.tmp`, JSON.stringify(indexOf(manifests))));
+    },
     async listBlobs() {
       if (isEmpty) return [];
       const found = await Promise.all(
@@ -163,7 +165,11 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
           listFiles(join(directory, 'blobs', algorithm), (name) => `${algorithm}:${name}` as Digest),
         ),
       );
-      return [...found.flat(), ...(await listFiles(join(directory, 'ingest'), () => undefined))];
+      const signatures = await listFiles(join(directory, 'signatures'), (name) =>
+        /^\w+-\w+\.json$/.test(name) ? (name.slice(0, -5).replace('-', ':') as Digest) : undefined,
+      );
+      const beginnings = await listFiles(join(directory, 'ingest'), () => undefined);
+      return [...found.flat(), ...signatures, ...beginnings];
     },
     async removeBlob({ path, digest }) {
       // A beginning is locked by the digest it is to have.
@@ -194,45 +200,14 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
       const manifests = [...kept, ...after.filter((image) => !before.includes(image)).map(toEntry)];
       const layout = join(directory, 'oci-layout');
       await writeDurably(layout, `${layout}.tmp`, JSON.stringify({ imageLayoutVersion: '1.0.0' }));
-      const index = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests };
-      await writeDurably(indexFile, `${indexFile}.tmp`, JSON.stringify(index));
+      await writeDurably(indexFile, `${indexFile}.tmp`, JSON.stringify(indexOf(manifests)));
     });
   };
   return store;
 }
 
-function fromEntry({ annotations, ...descriptor }: Descriptor): StoredImage[] {
-  const { [REFERENCE]: reference, [ETAG]: value, [ETAG_HOST]: host } = annotations;
-  if (reference === undefined) return [];
-  const etag = value === undefined || host === undefined ? {} : { etag: { host, value } };
-  return [
-    {
-      reference,
-      descriptor: { ...descriptor, annotations: {}, ...etag },
-      resolvedAt: timeIn(annotations[RESOLVED_AT]),
-      usedAt: timeIn(annotations[USED_AT]),
-    },
-  ];
-}
-
-function timeIn(text = ''): number | undefined {
-  const time = Date.parse(text);
-  return Number.isNaN(time) ? undefined : time;
-}
-
-function toEntry({ reference, descriptor, resolvedAt, usedAt }: StoredImage): Record<string, unknown> {
-  const { mediaType, digest, size, etag } = descriptor;
-  return {
-    mediaType,
-    digest,
-    size,
-    annotations: {
-      [REFERENCE]: reference,
-      ...(resolvedAt === undefined ? {} : { [RESOLVED_AT]: new Date(resolvedAt).toISOString() }),
-      ...(usedAt === undefined ? {} : { [USED_AT]: new Date(usedAt).toISOString() }),
-      ...(etag === undefined ? {} : { [ETAG]: etag.value, [ETAG_HOST]: etag.host }),
-    },
-  };
+function indexOf(manifests: readonly unknown[]): object {
+  return { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests };
 }
 
 /** Throws for what isn't a digest, so that no path can be smuggled in. */

@@ -138,6 +138,7 @@ function readDescriptor(node: JsonNode): Descriptor {
     size: node.member('size').checked(isSize, 'a size in bytes'),
     urls: urls.isAbsent ? [] : urls.items().map((url) => url.string()),
     annotations: annotations.isAbsent ? {} : annotations.strings(),
+    artifactType: node.member('artifactType').optionalString(),
     platform: platform.isAbsent ? undefined : readPlatform(platform),
   };
 }

@@ -1,7 +1,8 @@
 /** Which images and blobs of a root may go: what nothing uses any more. Looks only; `removeGarbage` removes. */
 
 import type { Digest } from '../hosts/host.ts';
-import type { BlobStore, StoredBlob, StoredImage } from './blob-store.ts';
+import type { BlobStore, StoredBlob } from './blob-store.ts';
+import type { StoredImage } from './index-entries.ts';
 import { type ImageInventory, inspectStored } from './stored-images.ts';
 
 /** What must stay, whatever its age. */

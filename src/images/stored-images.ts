@@ -2,8 +2,9 @@
 
 import { isErrorCode } from '../errors.ts';
 import type { Digest } from '../hosts/host.ts';
-import type { BlobStore, StoredImage } from './blob-store.ts';
-import { parseConfig, parseIndex, parseManifest } from './documents.ts';
+import type { BlobStore } from './blob-store.ts';
+import { parseArtifact, parseConfig, parseIndex, parseManifest } from './documents.ts';
+import type { StoredImage } from './index-entries.ts';
 import { isIndex } from './oci-image.ts';
 import { isKnownDocument } from './registry/media-types.ts';
 import type { Descriptor, Platform } from './types.ts';
@@ -20,7 +21,7 @@ export interface StoredPlatform {
 export interface ImageInventory extends StoredImage {
   /** Those whose manifest is here. */
   platforms: StoredPlatform[];
-  /** Every blob that it leads to and that may be here: documents, configurations, layers. */
+  /** Every blob that it leads to and that may be here: documents, configurations, layers, and what signs it. */
   blobs: Descriptor[];
 }
 
@@ -34,6 +35,7 @@ export async function inspectStored(store: BlobStore, image: StoredImage): Promi
     blobs.set(descriptor.digest, descriptor);
     const bytes = await store.readDocument(descriptor);
     if (bytes === undefined || !isKnownDocument(descriptor.mediaType)) return;
+    for (const blob of await blobsThatSign(store, descriptor.digest)) blobs.set(blob.digest, blob);
     const name = `${descriptor.digest} in ${store.directory}`;
     if (isIndex(descriptor)) {
       for (const child of readable(() => parseIndex(bytes, name))?.manifests ?? []) await visit(child);
@@ -55,6 +57,17 @@ export async function inspectStored(store: BlobStore, image: StoredImage): Promi
 
   await visit(image.descriptor);
   return { ...image, platforms, blobs: [...blobs.values()] };
+}
+
+async function blobsThatSign(store: BlobStore, subject: Digest): Promise<Descriptor[]> {
+  const signatures = await store.signaturesOf(subject);
+  const named = signatures.map(async (signature) => {
+    const bytes = await store.readDocument(signature);
+    const name = `signature ${signature.digest} in ${store.directory}`;
+    const artifact = bytes === undefined ? undefined : readable(() => parseArtifact(bytes, name));
+    return [signature, ...(artifact?.layers ?? [])];
+  });
+  return (await Promise.all(named)).flat();
 }
 
 /** Artifacts, which an index may list too, have configurations that are no image's. */

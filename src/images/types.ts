@@ -31,6 +31,8 @@ export interface Descriptor {
   size: number;
   urls: string[];
   annotations: Record<string, string>;
+  /** Of what is no image, in a list of referrers. */
+  artifactType?: string | undefined;
   platform?: Platform | undefined;
 }
 

@@ -9,30 +9,30 @@ import { DigestCheck, digestOf, isDigest } from '../digest.ts';
 import { DOCUMENT_LIMIT, parseIndex } from '../documents.ts';
 import type { Descriptor, TaggedDescriptor } from '../types.ts';
 import { type Answer, readAnswer, refuse, tooLong } from './answers.ts';
-import { type BlobPlace, rangeFrom, toStream } from './blob-stream.ts';
 import type { Endpoint } from './endpoints.ts';
-import { type RegistryServices, requestTo, sendSigned, standardHeaders } from './exchange.ts';
-import { firstOf } from './first-of.ts';
+import { type RegistryServices, requestTo, sendSigned } from './exchange.ts';
+import { firstOf, noHost } from './first-of.ts';
 import { discard, type HttpRequest } from './http.ts';
-import { guessMediaType, isKnownDocument } from './media-types.ts';
+import { guessMediaType, isKnownDocument, KNOWN_DOCUMENTS, OCI_INDEX } from './media-types.ts';
 import { nextPage } from './pages.ts';
 import type { ImageReference } from './reference.ts';
 import { WrongBytesError, withRetries } from './retry.ts';
 import { parseTags } from './tag-list.ts';
 
-export type ForeignLayers = 'registry-first' | 'urls-first' | 'never';
+/** What several hosts have, and why others don't say. */
+export interface Everywhere<T> {
+  found: T[];
+  failures: CimletError[];
+}
 
-const ACCEPT = [
-  'application/vnd.oci.image.index.v1+json',
-  'application/vnd.docker.distribution.manifest.list.v2+json',
-  'application/vnd.oci.image.manifest.v1+json',
-  'application/vnd.docker.distribution.manifest.v2+json',
-].join(', ');
+const ACCEPT = KNOWN_DOCUMENTS.join(', ');
 
 const TAGS_PER_PAGE = 1000;
 const MOST_TAGS = 100_000;
 const MOST_REFERRERS = 10_000;
 const MOST_PAGES = 1000;
+/** As go-containerregistry takes them. */
+const NO_SUCH_API = [400, 404, 405, 406, 501];
 
 export class RegistryClient {
   readonly #reference: ImageReference;
@@ -51,19 +51,22 @@ export class RegistryClient {
     signal: AbortSignal,
     { known, once = false }: { known?: TaggedDescriptor | undefined; once?: boolean } = {},
   ): Promise<TaggedDescriptor> {
-    const { digest, tag } = this.#reference;
-    return this.#fromAny('canResolve', { signal, once }, async (endpoint) => {
-      const path = `manifests/${digest ?? tag}`;
-      const found =
-        (await this.#head(endpoint, path, known, signal)) ?? (await this.#describe(endpoint, path, signal));
-      if (digest !== undefined && found.digest !== digest) {
-        throw new CimletError(
-          'corrupt',
-          `${endpoint.host} has ${found.digest} at ${this.#reference.canonical}`,
-        );
-      }
-      return found;
-    });
+    return this.#fromAny('canResolve', { signal, once }, (endpoint) =>
+      this.#resolveAt(endpoint, known, signal),
+    );
+  }
+
+  async #resolveAt(
+    endpoint: Endpoint,
+    known: TaggedDescriptor | undefined,
+    signal: AbortSignal,
+  ): Promise<TaggedDescriptor> {
+    const { digest, tag, canonical } = this.#reference;
+    const path = `manifests/${digest ?? tag}`;
+    const found =
+      (await this.#head(endpoint, path, known, signal)) ?? (await this.#describe(endpoint, path, signal));
+    if (digest === undefined || found.digest === digest) return found;
+    throw new CimletError('corrupt', `${endpoint.host} has ${found.digest} at ${canonical}`);
   }
 
   /** All tags of the repository, in the server's order. Throws as `resolve` does. */
@@ -74,7 +77,8 @@ export class RegistryClient {
       const first = this.#request(endpoint, 'GET', `tags/list?n=${TAGS_PER_PAGE}`, []);
       const tags: string[] = [];
       for await (const page of this.#pages(endpoint, first, operation, signal)) {
-        tags.push(...parseTags(page, `tag list of ${registry}/${repository}`));
+        const bytes = await readPage(page, operation, signal);
+        tags.push(...parseTags(bytes, `tag list of ${registry}/${repository}`));
         if (tags.length > MOST_TAGS)
           throw new CimletError('unsupported-host', `${operation}: more than ${MOST_TAGS} tags`, {
             hint: 'name a tag instead of spec.policy',
@@ -98,37 +102,55 @@ export class RegistryClient {
     });
   }
 
-  /** What names an image of this repository as its subject; undefined where the registry can't say. */
-  async referrers(digest: Digest, signal: AbortSignal): Promise<Descriptor[] | undefined> {
+  /**
+   * What names an image of this repository as its subject, by every host that can say: a mirror that knows of nothing says
+   * nothing of the registry. `knowAll`: none of them answers as one without such an API. Throws as `resolve` does.
+   */
+  async referrers(
+    digest: Digest,
+    signal: AbortSignal,
+  ): Promise<Everywhere<Descriptor> & { knowAll: boolean }> {
     const operation = `list referrers of ${digest} in ${this.#reference.registry}/${this.#reference.repository}`;
-    const asked = this.#fromAny('canResolve', { signal }, async (endpoint) => {
+    let knowAll = true;
+    const found = await this.#everywhere(signal, async (endpoint) => {
       const request = this.#request(endpoint, 'GET', `referrers/${digest}`, [['accept', ACCEPT]]);
-      const found: Descriptor[] = [];
-      // A mirror may not know, and the registry itself all the same.
+      const referrers: Descriptor[] = [];
       for await (const page of this.#pages(endpoint, request, operation, signal)) {
-        found.push(...parseIndex(page, operation).manifests);
-        if (found.length > MOST_REFERRERS)
+        if (isNoReferrersApi(page)) {
+          await discard(page);
+          knowAll = false;
+          return [];
+        }
+        referrers.push(...parseIndex(await readPage(page, operation, signal), operation).manifests);
+        if (referrers.length > MOST_REFERRERS)
           throw new CimletError('unsupported-host', `${operation}: more than ${MOST_REFERRERS} of them`, {
             hint: 'remove signatures and attestations that nobody needs from the registry',
           });
       }
-      return found;
+      return referrers;
     });
-    try {
-      return await asked;
-    } catch (error) {
-      if (isErrorCode(error, 'not-found')) return undefined;
-      throw error;
-    }
+    return { ...found, knowAll };
   }
 
-  /** What a list is answered with, page by page. Throws as `refuse` does, and for a list without end. */
+  /** What the reference leads to at every host that has it. */
+  resolveEverywhere(signal: AbortSignal): Promise<Everywhere<Descriptor>> {
+    return this.#everywhere(signal, async (endpoint) => {
+      try {
+        return [await this.#resolveAt(endpoint, undefined, signal)];
+      } catch (error) {
+        if (isErrorCode(error, 'not-found')) return [];
+        throw error;
+      }
+    });
+  }
+
+  /** What a list is answered with, page by page, each to be read before the next. Throws for a list without end. */
   async *#pages(
     endpoint: Endpoint,
     first: HttpRequest,
     operation: string,
     signal: AbortSignal,
-  ): AsyncGenerator<Buffer, void, undefined> {
+  ): AsyncGenerator<Answer, void, undefined> {
     let url: URL | undefined = first.url;
     for (let pages = 0; url !== undefined; pages++) {
       if (pages === MOST_PAGES)
@@ -136,60 +158,10 @@ export class RegistryClient {
           hint: 'ask whoever runs the registry: its list has no end',
         });
       const response = await this.#send(endpoint, { ...first, url }, signal);
-      if (response.status !== 200) throw await refuse(response, operation, signal);
-      yield await readAnswer(response, operation, DOCUMENT_LIMIT, signal);
+      yield response;
       // Not where a redirect led to: credentials are sent along.
       url = nextPage(url, response.headers, operation);
     }
-  }
-
-  /** Where a layer can be fetched from, in the order to try. */
-  async placesOf(layer: Descriptor, policy: ForeignLayers): Promise<BlobPlace[]> {
-    const endpoints = await this.#services.findEndpoints(this.#reference.registry);
-    const own = endpoints
-      .filter(({ canPull }) => canPull)
-      .map((endpoint) => this.#placeAt(endpoint, layer.digest));
-    if (policy === 'never') return own;
-    const foreign = await Promise.all(layer.urls.map((url) => this.#foreignPlace(url)));
-    return policy === 'urls-first' ? [...foreign, ...own] : [...own, ...foreign];
-  }
-
-  #placeAt(endpoint: Endpoint, digest: Digest): BlobPlace {
-    return {
-      host: endpoint.host,
-      open: async (offset, signal) => {
-        const request = this.#request(endpoint, 'GET', `blobs/${digest}`, rangeFrom(offset));
-        return toStream(await this.#send(endpoint, request, signal), offset, `blob ${digest}`, signal);
-      },
-    };
-  }
-
-  /** Nobody signs in there; TLS is as configured for that host. */
-  async #foreignPlace(text: string): Promise<BlobPlace> {
-    const url = URL.canParse(text) ? new URL(text) : undefined;
-    const found = url === undefined ? [] : await this.#services.findEndpoints(url.host);
-    const endpoint = found.find(
-      ({ host, base }) => host === url?.host && new URL(base).protocol === url?.protocol,
-    );
-    return {
-      host: url?.host ?? text,
-      open: async (offset, signal) => {
-        if (url === undefined || endpoint === undefined || url.username !== '') {
-          throw new CimletError(
-            'access-denied',
-            `the layer's URL ${JSON.stringify(text)} is no https address`,
-          );
-        }
-        const { tls, connectTimeoutMs, headers } = endpoint;
-        const all = [...standardHeaders(), ...headers, ...rangeFrom(offset)] as const;
-        const response = await this.#services.http.send(
-          { method: 'GET', url, headers: all, tls, connectTimeoutMs },
-          signal,
-        );
-        const secrets = headers.map(([, value]) => value);
-        return toStream({ ...response, secrets }, offset, `layer from ${url.origin}`, signal);
-      },
-    };
   }
 
   /** Undefined when the server doesn't answer HEAD with all that is needed. */
@@ -270,21 +242,61 @@ export class RegistryClient {
       : `fetch ${path.replace(/^.*\//, '')} of ${registry}/${repository}`;
   }
 
+  /**
+   * What all endpoints answer together. The registry itself is asked again, with pauses, should it fail; its mirrors are
+   * not. Throws when none answers.
+   */
+  async #everywhere<T>(
+    signal: AbortSignal,
+    ask: (endpoint: Endpoint) => Promise<T[]>,
+  ): Promise<Everywhere<T>> {
+    const { backoff } = this.#services;
+    const endpoints = await this.#endpoints('canResolve');
+    const answers = await Promise.allSettled(
+      endpoints.map((endpoint) => {
+        const isLast = endpoint === endpoints.at(-1);
+        return withRetries(isLast ? backoff : { ...backoff, retries: 0 }, signal, () => ask(endpoint));
+      }),
+    );
+    const failures = answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason] : []));
+    const strange = failures.find((error) => !(error instanceof CimletError) || error.code === 'cancelled');
+    if (strange !== undefined) throw strange;
+    if (failures.length === answers.length) throw failures.at(-1) ?? noHost(noHostFor(this.#reference));
+    const found = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : []));
+    return { found, failures };
+  }
+
   /** The first endpoint that answers; all of them again, with pauses, while the last one may recover. */
   async #fromAny<T>(
     capability: 'canPull' | 'canResolve',
     { signal, once = false }: { signal: AbortSignal; once?: boolean },
     ask: (endpoint: Endpoint) => Promise<T>,
   ): Promise<T> {
-    const { registry } = this.#reference;
-    const endpoints = (await this.#services.findEndpoints(registry)).filter(
-      (endpoint) => endpoint[capability],
-    );
+    const endpoints = await this.#endpoints(capability);
     const { backoff } = this.#services;
     return withRetries(once ? { ...backoff, retries: 0 } : backoff, signal, () =>
-      firstOf(endpoints, ask, `no host is configured that may serve ${registry}`),
+      firstOf(endpoints, ask, noHostFor(this.#reference)),
     );
   }
+
+  async #endpoints(capability: 'canPull' | 'canResolve'): Promise<Endpoint[]> {
+    const endpoints = await this.#services.findEndpoints(this.#reference.registry);
+    return endpoints.filter((endpoint) => endpoint[capability]);
+  }
+}
+
+function noHostFor({ registry }: ImageReference): string {
+  return `no host is configured that may serve ${registry}`;
+}
+
+/** Servers without this API answer in many ways, some of them with a page of their own. */
+function isNoReferrersApi(page: Answer): boolean {
+  return page.status === 200 ? contentTypeOf(page) !== OCI_INDEX : NO_SUCH_API.includes(page.status);
+}
+
+async function readPage(page: Answer, operation: string, signal: AbortSignal): Promise<Buffer> {
+  if (page.status !== 200) throw await refuse(page, operation, signal);
+  return readAnswer(page, operation, DOCUMENT_LIMIT, signal);
 }
 
 function contentTypeOf({ headers }: Answer): string {

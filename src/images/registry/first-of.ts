@@ -22,9 +22,12 @@ export async function firstOf<P extends { host: string }, T>(
     }
   }
   const last = errors.at(-1);
-  if (last === undefined)
-    throw new CimletError('failed-precondition', none, { hint: 'check capabilities in hosts.toml' });
+  if (last === undefined) throw noHost(none);
   throw errors.length === 1 ? last : combine(errors, last);
+}
+
+export function noHost(message: string): CimletError {
+  return new CimletError('failed-precondition', message, { hint: 'check capabilities in hosts.toml' });
 }
 
 function combine(errors: readonly CimletError[], last: CimletError): CimletError {

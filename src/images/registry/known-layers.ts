@@ -4,11 +4,10 @@ import { CimletError, isErrorCode } from '../../errors.ts';
 import type { Digest } from '../../hosts/host.ts';
 import type { BlobIngest } from '../blob-store-ingest.ts';
 import type { Descriptor } from '../types.ts';
-import type { ForeignLayers, RegistryClient } from './client.ts';
+import type { ForeignLayers } from './blob-places.ts';
 import type { ImageReference } from './reference.ts';
 
 export interface LayerToFetch {
-  client: RegistryClient;
   descriptor: Descriptor;
   foreignLayers: ForeignLayers;
   reference: ImageReference;

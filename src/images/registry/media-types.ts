@@ -2,7 +2,7 @@
 
 import { CimletError } from '../../errors.ts';
 
-const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
+export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
 const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 
 export const KNOWN_DOCUMENTS: readonly string[] = [

@@ -7,11 +7,11 @@ import type { Digest, EffectContext, LayerBlob } from '../../hosts/host.ts';
 import type { BlobStore } from '../blob-store.ts';
 import type { BlobIngest } from '../blob-store-ingest.ts';
 import { contentBytes, type ImageContent } from '../content.ts';
-import type { SignatureManifest } from '../signatures/evidence.ts';
-import { findSignatures } from '../signatures/find-signatures.ts';
+import { type FoundSignatures, findSignatures } from '../signatures/find-signatures.ts';
 import type { ImageSource } from '../types.ts';
 import { createAuthorizer } from './authorizer.ts';
-import { type ForeignLayers, RegistryClient } from './client.ts';
+import { type ForeignLayers, findBlobPlaces } from './blob-places.ts';
+import { RegistryClient } from './client.ts';
 import { type CredentialRule, findCredentials } from './credentials.ts';
 import { downloadBlob } from './download.ts';
 import { findEndpoints } from './endpoints.ts';
@@ -80,7 +80,7 @@ export interface Registries {
     reference: string,
     digests: readonly Digest[],
     signal: AbortSignal,
-  ): Promise<SignatureManifest[]>;
+  ): Promise<FoundSignatures>;
   /** Pushes an image under a reference. */
   push(image: PushedImage, effect: EffectContext): Promise<void>;
   close(): Promise<void>;
@@ -149,9 +149,10 @@ export function openRegistries(options: RegistryOptions): Registries {
       onProgress(ingest.received);
       const common = { slots, rate, minimumRate, signal, onProgress };
       await firstThatHasIt(known, ingest, async (layer, isFirst) => {
-        const { client, descriptor, foreignLayers, reference } = layer;
+        const { descriptor, foreignLayers, reference } = layer;
         // Another image's URLs are nothing that this one has asked for.
-        const places = await client.placesOf(descriptor, isFirst ? foreignLayers : 'never');
+        const policy = isFirst ? foreignLayers : 'never';
+        const places = await findBlobPlaces(services, reference, descriptor, policy);
         await downloadBlob(ingest, {
           ...common,
           backoff: isFirst ? backoff : { ...backoff, retries: 0 },
@@ -175,7 +176,7 @@ export function openRegistries(options: RegistryOptions): Registries {
           ...common,
           reference,
           client,
-          onLayer: (descriptor) => layers.add({ client, descriptor, foreignLayers, reference }),
+          onLayer: (descriptor) => layers.add({ descriptor, foreignLayers, reference }),
           onResolved: (record) => resolved.set(identityOf(image), record),
         });
       };

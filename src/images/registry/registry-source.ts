@@ -1,7 +1,8 @@
 /** One image reference as a source of images: what is here already, or what the registry has. */
 
 import { CimletError } from '../../errors.ts';
-import type { BlobStore, StoredImage } from '../blob-store.ts';
+import type { BlobStore } from '../blob-store.ts';
+import type { StoredImage } from '../index-entries.ts';
 import { listOffers } from '../oci-image.ts';
 import type { Descriptor, ImageBlobs, ImageOffer, ImageSource } from '../types.ts';
 import type { RegistryClient } from './client.ts';

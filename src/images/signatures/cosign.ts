@@ -11,15 +11,15 @@ import { parseSimpleSigning, parseStatement } from '../documents.ts';
 import {
   COSIGN_PAYLOAD,
   Disbelief,
+  SIGNATURE_PREDICATE,
   SIGSTORE_BUNDLE,
   type SignatureBlob,
   type SignatureManifest,
 } from './evidence.ts';
-import type { BundleTrust, TrustedRoot } from './keyless.ts';
+import type { BundleTrust } from './keyless.ts';
+import type { TrustedRoot } from './trusted-root.ts';
 
 const SIGNATURE = 'dev.cosignproject.cosign/signature';
-/** What cosign's statements say of an image; others attest something else. */
-const SIGNED = 'https://sigstore.dev/cosign/sign/v1';
 
 export interface CosignTrust extends BundleTrust {
   /** Who vouches for identities; asked for when a signature has one. */
@@ -78,19 +78,20 @@ async function verifyStatement(blob: SignatureBlob, subject: Digest, trust: Cosi
   const { verifyBundle } = await import('./keyless.ts');
   const { signer, payload } = await verifyBundle(blob.bytes, trust, trust.root);
   const { predicateType, subjects } = believe(() => parseStatement(payload, 'its statement'));
-  if (predicateType !== SIGNED) throw new Disbelief(`its statement is a ${predicateType}, no signature`);
+  if (predicateType !== SIGNATURE_PREDICATE)
+    throw new Disbelief(`its statement is a ${predicateType}, no signature`);
   if (!subjects.includes(subject))
     throw new Disbelief(`its statement is about ${subjects.join(', ') || 'nothing'}`);
   return signer;
 }
 
-/** ECDSA and RSA over SHA-256 (or the curve's own size), Ed25519; as cosign's `verify --key`. */
+/** ECDSA over SHA-256, which cosign takes for every curve, or the curve's own size; RSA over SHA-256; Ed25519. */
 function isSignedBy(key: KeyObject, payload: Buffer, signature: Buffer): boolean {
   switch (key.asymmetricKeyType) {
     case 'ed25519':
       return verify(null, payload, key, signature);
     case 'ec':
-      return verify(hashFor(key), payload, key, signature);
+      return hashesFor(key).some((hash) => verify(hash, payload, key, signature));
     case 'rsa':
       return [constants.RSA_PKCS1_PADDING, constants.RSA_PKCS1_PSS_PADDING].some((padding) =>
         verify('sha256', payload, { key, padding }, signature),
@@ -100,9 +101,10 @@ function isSignedBy(key: KeyObject, payload: Buffer, signature: Buffer): boolean
   }
 }
 
-function hashFor(key: KeyObject): string {
+function hashesFor(key: KeyObject): string[] {
   const curve = key.asymmetricKeyDetails?.namedCurve;
-  return curve === 'secp384r1' ? 'sha384' : curve === 'secp521r1' ? 'sha512' : 'sha256';
+  const own = curve === 'secp384r1' ? 'sha384' : curve === 'secp521r1' ? 'sha512' : [];
+  return ['sha256', own].flat();
 }
 
 /** Throws `Disbelief` for documents that are not what they should be. */

@@ -4,122 +4,115 @@
  * specs/SIGNATURE_SPEC.md, "Discovery".
  */
 
-import { type ErrorCode, isErrorCode } from '../../errors.ts';
+import { type CimletError, isErrorCode } from '../../errors.ts';
 import type { Digest } from '../../hosts/host.ts';
-import { parseArtifact, parseIndex } from '../documents.ts';
-import type { RegistryClient } from '../registry/client.ts';
+import { parseIndex } from '../documents.ts';
+import type { Everywhere, RegistryClient } from '../registry/client.ts';
 import type { Descriptor } from '../types.ts';
 import {
-  COSIGN_PAYLOAD,
   NOTATION_ARTIFACT,
+  SIGNATURE_PREDICATE,
   SIGSTORE_BUNDLE,
-  type SignatureBlob,
   type SignatureManifest,
 } from './evidence.ts';
+import { readSignature } from './read-signature.ts';
 
 /** A client of the same repository, for another of its tags. */
 export type OpenTag = (tag: string) => RegistryClient;
 
-/** More than so many referrers of one image are not looked at, each is a few requests, nor more than so many bytes of signatures. */
+/** Of one image; each that is looked at is a few requests. */
 const MOST_SIGNATURES = 100;
+const MOST_LOOKED_AT = 1000;
 const MOST_BYTES = 16 << 20;
-/** A statement about an image is a few KiB; what is as large as this attests something else. */
-const LARGEST_BLOB = 1 << 20;
-const MOST_BLOBS = 100;
-const WANTED_BLOBS = [COSIGN_PAYLOAD, 'application/jose+json', 'application/cose'];
+/** What signatures are called in lists of referrers; those without a type of their own by their configuration's. */
+const TYPES = [
+  NOTATION_ARTIFACT,
+  'application/vnd.dev.cosign.artifact.sig.v1+json',
+  'application/vnd.oci.image.config.v1+json',
+  'application/vnd.oci.empty.v1+json',
+];
+/** Of a bundle, as cosign annotates it. */
+const PREDICATE = 'dev.sigstore.bundle.predicateType';
 
-/** Each once, in the order found. Throws as the client does, but not for there being none. */
+/** Signatures, and why some hosts of the registry couldn't be asked for more. */
+export interface FoundSignatures {
+  manifests: SignatureManifest[];
+  failures: CimletError[];
+}
+
+/** Each once: cosign's tag first, since who else attests something of an image has many referrers. Throws as the client does. */
 export async function findSignatures(
   digests: readonly Digest[],
   { client, openTag }: { client: RegistryClient; openTag: OpenTag },
   signal: AbortSignal,
-): Promise<SignatureManifest[]> {
-  const found: SignatureManifest[] = [];
+): Promise<FoundSignatures> {
+  const manifests: SignatureManifest[] = [];
+  const failures: CimletError[] = [];
   const seen = new Set<string>();
   let bytes = 0;
   for (const subject of new Set(digests)) {
-    for (const descriptor of await manifestsFor(subject, client, openTag, signal)) {
+    const candidates = await candidatesFor(subject, client, openTag, signal);
+    failures.push(...candidates.failures);
+    for (const descriptor of candidates.found) {
       const key = `${subject} ${descriptor.digest}`;
-      if (seen.has(key) || seen.size >= MOST_SIGNATURES || bytes > MOST_BYTES) continue;
+      const isEnough =
+        seen.size >= MOST_LOOKED_AT || manifests.length >= MOST_SIGNATURES || bytes > MOST_BYTES;
+      if (isEnough || seen.has(key)) continue;
       seen.add(key);
-      const manifest = await readSignature(subject, descriptor, client, signal);
+      const manifest = await readSignature(subject, descriptor, (wanted) =>
+        ifReadable(client.readDocument(wanted, signal)),
+      );
       if (manifest === undefined) continue;
-      found.push(manifest);
+      manifests.push(manifest);
       bytes += manifest.blobs.reduce((sum, blob) => sum + blob.bytes.length, 0);
     }
   }
-  return found;
+  return { manifests, failures };
 }
 
-async function manifestsFor(
+/** What may be signatures, by all hosts of the registry. */
+async function candidatesFor(
   subject: Digest,
   client: RegistryClient,
   openTag: OpenTag,
   signal: AbortSignal,
-): Promise<Descriptor[]> {
+): Promise<Everywhere<Descriptor>> {
   const tag = subject.replace(':', '-');
-  const [referrers, byTag] = await Promise.all([
-    client.referrers(subject, signal).then((known) => known ?? readFallback(openTag(tag), signal)),
-    ifThere(openTag(`${tag}.sig`).resolve(signal)),
+  const [byTag, referrers] = await Promise.all([
+    openTag(`${tag}.sig`).resolveEverywhere(signal),
+    client.referrers(subject, signal),
   ]);
-  return byTag === undefined ? referrers : [...referrers, byTag];
+  const indexes = referrers.knowAll
+    ? { found: [], failures: [] }
+    : await openTag(tag).resolveEverywhere(signal);
+  const listed = await Promise.all(indexes.found.map((index) => readFallback(index, client, signal)));
+  return {
+    found: [...byTag.found, ...[...referrers.found, ...listed.flat()].filter(maySign)],
+    failures: [...byTag.failures, ...referrers.failures, ...indexes.failures],
+  };
 }
 
-async function readFallback(client: RegistryClient, signal: AbortSignal): Promise<Descriptor[]> {
-  const index = await ifThere(client.resolve(signal));
-  if (index === undefined) return [];
-  return parseIndex(await client.readDocument(index, signal), `referrers in ${index.digest}`).manifests;
-}
-
-/** Undefined for what is no signature, or can't be read: another may be good. */
-async function readSignature(
-  subject: Digest,
-  descriptor: Descriptor,
+async function readFallback(
+  index: Descriptor,
   client: RegistryClient,
   signal: AbortSignal,
-): Promise<SignatureManifest | undefined> {
-  const { digest, mediaType } = descriptor;
-  const bytes = await ifReadable(client.readDocument(descriptor, signal));
-  const artifact = bytes === undefined ? undefined : readArtifact(bytes, `signature ${digest}`);
-  if (artifact === undefined) return undefined;
-  const { artifactType, layers } = artifact;
-  const wanted = layers.filter((layer) => isWanted(layer.mediaType) && layer.size <= LARGEST_BLOB);
-  if (wanted.length === 0 && artifactType !== NOTATION_ARTIFACT) return undefined;
-  const blobs: SignatureBlob[] = [];
-  for (const layer of wanted.slice(0, MOST_BLOBS)) {
-    const content = await ifReadable(client.readDocument(layer, signal));
-    if (content === undefined) continue;
-    blobs.push({ mediaType: layer.mediaType, annotations: layer.annotations, bytes: content });
-  }
-  return { subject, descriptor: { digest, mediaType }, artifactType, blobs };
+): Promise<Descriptor[]> {
+  const bytes = await client.readDocument(index, signal);
+  return parseIndex(bytes, `referrers in ${index.digest}`).manifests;
 }
 
-function readArtifact(bytes: Buffer, name: string): ReturnType<typeof parseArtifact> | undefined {
-  try {
-    return parseArtifact(bytes, name);
-  } catch (error) {
-    if (isErrorCode(error, 'corrupt')) return undefined;
-    throw error;
-  }
+/** What says that it is something else isn't looked at. Not all who write lists say what is in them. */
+function maySign({ artifactType, annotations }: Descriptor): boolean {
+  const predicate = annotations[PREDICATE];
+  if (predicate !== undefined && predicate !== SIGNATURE_PREDICATE) return false;
+  return artifactType === undefined || TYPES.includes(artifactType) || SIGSTORE_BUNDLE.test(artifactType);
 }
 
-function isWanted(mediaType: string): boolean {
-  return WANTED_BLOBS.includes(mediaType) || SIGSTORE_BUNDLE.test(mediaType);
-}
-
-function ifThere<T>(asked: Promise<T>): Promise<T | undefined> {
-  return unless(asked, 'not-found');
-}
-
-function ifReadable<T>(asked: Promise<T>): Promise<T | undefined> {
-  return unless(asked, 'not-found', 'corrupt');
-}
-
-async function unless<T>(asked: Promise<T>, ...codes: ErrorCode[]): Promise<T | undefined> {
+async function ifReadable<T>(asked: Promise<T>): Promise<T | undefined> {
   try {
     return await asked;
   } catch (error) {
-    if (isErrorCode(error, ...codes)) return undefined;
+    if (isErrorCode(error, 'not-found', 'corrupt')) return undefined;
     throw error;
   }
 }

@@ -4,13 +4,10 @@
  */
 
 import { createHash, type KeyObject, X509Certificate } from 'node:crypto';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { type Bundle, bundleFromJSON } from '@sigstore/bundle';
 import { type Signer, type TrustMaterial, toSignedEntity, toTrustMaterial, Verifier } from '@sigstore/verify';
-import { CimletError, classify } from '../../errors.ts';
 import { Disbelief, type SignatureBlob } from './evidence.ts';
+import type { TrustedRoot } from './trusted-root.ts';
 
 export interface SignerIdentity {
   /** OpenID Connect issuer. */
@@ -25,8 +22,6 @@ export interface BundleTrust {
   identities: readonly SignerIdentity[];
 }
 
-export type TrustedRoot = Parameters<typeof toTrustMaterial>[0];
-
 const CERTIFICATE = 'dev.sigstore.cosign/certificate';
 const LOG_ENTRY = 'dev.sigstore.cosign/bundle';
 const NOBODY: TrustMaterial = {
@@ -38,56 +33,6 @@ const NOBODY: TrustMaterial = {
     throw new Disbelief('none of the keys made it');
   },
 };
-
-/** A Sigstore that publishes its trusted root by TUF. */
-export interface TufMirror {
-  url: string;
-  /** The root.json to begin with. */
-  rootFile: string;
-}
-
-/**
- * `file`: a trusted root (trusted_root.json) of a Sigstore of one's own. Without it that of `mirror`, or of the public one, by
- * TUF, kept in `cacheDirectory`; without that nothing is kept. Throws `unavailable` when it can't be had, or isn't signed as
- * it must be, `invalid-manifest` for a file that is none.
- */
-export async function loadTrustedRoot(
-  file: string | undefined,
-  { cacheDirectory, mirror }: { cacheDirectory?: string | undefined; mirror?: TufMirror | undefined } = {},
-): Promise<TrustedRoot> {
-  if (file === undefined) {
-    // By default the package keeps things in the home directory, also of somebody who only plans.
-    const cachePath = cacheDirectory ?? (await mkdtemp(join(tmpdir(), 'cimlet-tuf-')));
-    const { getTrustedRoot } = await import('@sigstore/tuf');
-    try {
-      return await getTrustedRoot({
-        cachePath,
-        ...(mirror === undefined ? {} : { mirrorURL: mirror.url, rootPath: mirror.rootFile }),
-      });
-    } catch (error) {
-      throw new CimletError('unavailable', `fetch the trusted root of Sigstore: ${describe(error)}`, {
-        hint: 'name a copy of it with spec.verify.cosign.trustedRoot',
-        cause: error,
-      });
-    } finally {
-      if (cacheDirectory === undefined) await rm(cachePath, { recursive: true, force: true });
-    }
-  }
-  const { TrustedRoot } = await import('@sigstore/protobuf-specs');
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (error) {
-    throw classify(error, `read trusted root ${file}`);
-  }
-  try {
-    return TrustedRoot.fromJSON(JSON.parse(text));
-  } catch (error) {
-    throw new CimletError('invalid-manifest', `${file} is no trusted root: ${String(error)}`, {
-      cause: error,
-    });
-  }
-}
 
 /** A signature whose certificate and log entry are annotations, as cosign wrote them before it had bundles. Returns the signer. */
 export function verifyAnnotated(
@@ -186,12 +131,6 @@ function annotatedBundle(payload: Buffer, signature: Buffer, certificate: string
       signature: signature.toString('base64'),
     },
   };
-}
-
-/** The packages say what failed, and only in the cause why. */
-function describe(error: unknown): string {
-  const { message, cause } = error instanceof Error ? error : new Error(String(error));
-  return cause instanceof Error ? `${message}: ${cause.message}` : message;
 }
 
 /** What the packages throw for hostile input is of many kinds; each means that the signature isn't believed. */

@@ -9,6 +9,7 @@ import { Disbelief, type SignatureManifest } from './evidence.ts';
 import type { SignerIdentity } from './keyless.ts';
 import { verifyNotation } from './notation.ts';
 import { readTrustPolicy, readTrustStores } from './notation-policy.ts';
+import { readTrustedRoot, type TrustedRoot } from './trusted-root.ts';
 
 /** Exactly one of the two. */
 export interface VerificationSpec {
@@ -25,8 +26,8 @@ export interface VerifyRequest {
   /** `registry/repository`, as trust policies name it. */
   repository: string;
   signatures: readonly SignatureManifest[];
-  /** Where the public Sigstore's trusted root is kept; default: in the user's own data. */
-  cacheDirectory?: string | undefined;
+  /** Whom the public Sigstore trusts; asked for when a signature has an identity, and none of one's own is named. */
+  publicRoot: () => Promise<TrustedRoot>;
   /** Only tests say. */
   now?: Date | undefined;
 }
@@ -56,16 +57,12 @@ export async function verifyImage(request: VerifyRequest): Promise<{ signer: str
 
 async function byCosign(
   { keys: files = [], identities = [], trustedRoot }: NonNullable<VerificationSpec['cosign']>,
-  { baseDirectory, signatures, cacheDirectory }: VerifyRequest,
+  { baseDirectory, signatures, publicRoot }: VerifyRequest,
 ): Promise<string> {
   const keys = await Promise.all(files.map((file) => readKey(file, baseDirectory)));
-  const { loadTrustedRoot } = await import('./keyless.ts');
-  const file = trustedRoot === undefined ? undefined : resolve(baseDirectory, trustedRoot);
-  return verifyCosign(signatures, {
-    keys,
-    identities,
-    root: () => loadTrustedRoot(file, { cacheDirectory }),
-  });
+  const root =
+    trustedRoot === undefined ? publicRoot : () => readTrustedRoot(resolve(baseDirectory, trustedRoot));
+  return verifyCosign(signatures, { keys, identities, root });
 }
 
 async function byNotation(

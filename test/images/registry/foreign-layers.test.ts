@@ -6,7 +6,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, expect, it, onTestFinished } from 'vitest';
-import type { ForeignLayers } from '../../../src/images/registry/client.ts';
+import type { ForeignLayers } from '../../../src/images/registry/blob-places.ts';
 import { CONFIG, MANIFEST, OciFixture } from '../../support/oci-fixture.ts';
 import { isRoot, requireOrSkip } from '../../support/requirements.ts';
 import { makeTemporaryDirectory, sha256 } from '../../support/stored-blob.ts';

@@ -1,13 +1,9 @@
 /** Which images are known to have a layer. */
 
 import { expect, it } from 'vitest';
-import { createAuthorizer } from '../../../src/images/registry/authorizer.ts';
-import { RegistryClient } from '../../../src/images/registry/client.ts';
-import { createHttpClient } from '../../../src/images/registry/http.ts';
 import { KnownLayers } from '../../../src/images/registry/known-layers.ts';
 import { parseReference } from '../../../src/images/registry/reference.ts';
 import { sha256 } from '../../support/stored-blob.ts';
-import { QUICK } from './registry-fixture.ts';
 
 const HOUR = 3_600_000;
 const digest = sha256(Buffer.from('layer'));
@@ -15,17 +11,13 @@ const descriptor = { mediaType: 'none', digest, size: 5, urls: [], annotations: 
 
 /** Images are added as they are resolved; nobody is asked anything. */
 function knowing() {
-  const http = createHttpClient({});
-  const authorizer = createAuthorizer(http, async () => undefined);
-  const services = { http, authorizer, backoff: QUICK, findEndpoints: async () => [] };
   const clock = { now: 0 };
   const known = new KnownLayers(() => clock.now);
   return {
     clock,
     add(image: string) {
       const reference = parseReference(image);
-      const client = new RegistryClient(reference, services);
-      known.add({ client, descriptor, foreignLayers: 'never', reference });
+      known.add({ descriptor, foreignLayers: 'never', reference });
     },
     find: (image?: string) => known.find(digest, image).map(({ reference }) => reference.canonical),
   };

@@ -1,6 +1,8 @@
 /** Artifacts put into a registry by its API, as signing tools do. */
 
 import { createHash } from 'node:crypto';
+import type { Digest } from '../../../src/hosts/host.ts';
+import type { SignatureManifest } from '../../../src/images/signatures/evidence.ts';
 
 export const sha256 = (bytes: Uint8Array | string): string =>
   `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
@@ -20,6 +22,22 @@ export interface PushedArtifact {
 }
 
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
+
+/** What is found of an artifact with one blob. */
+export function evidenceOf(
+  subject: Digest,
+  artifactType: string,
+  { mediaType, bytes }: { mediaType: string; bytes: Buffer },
+): SignatureManifest {
+  const digest = sha256(bytes) as Digest;
+  return {
+    subject,
+    descriptor: { mediaType: MANIFEST, digest, size: bytes.length, urls: [], annotations: {} },
+    bytes,
+    artifactType,
+    blobs: [{ mediaType, digest, annotations: {}, bytes }],
+  };
+}
 
 /** `http://host`, repository, and the tag; without one the manifest is only found by its digest. */
 export async function pushArtifact(

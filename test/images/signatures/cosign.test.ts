@@ -8,6 +8,7 @@ import type { Digest } from '../../../src/hosts/host.ts';
 import { openBlobStore } from '../../../src/images/blob-store.ts';
 import { openRegistries, type Registries } from '../../../src/images/registry/registries.ts';
 import { RequiredSignatures } from '../../../src/images/signatures/required-signatures.ts';
+import { PublicRoot } from '../../../src/images/signatures/trusted-root.ts';
 import type { VerificationSpec } from '../../../src/images/signatures/verify-image.ts';
 import type { ResolvedImage } from '../../../src/images/types.ts';
 import { hasTool, requireOrSkip } from '../../support/requirements.ts';
@@ -31,6 +32,7 @@ const signal = new AbortController().signal;
 const KEYS: Record<string, string[]> = {
   p256: ['-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256'],
   p384: ['-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-384'],
+  p521: ['-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-521'],
   rsa: ['-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:2048'],
   ed25519: ['-algorithm', 'ED25519'],
   other: ['-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256'],
@@ -87,12 +89,12 @@ describe.runIf(canRunRegistry && canSign)('cosign', () => {
       }),
     );
 
-  function signWith(name: string, payload: Buffer): Record<string, string> {
+  function signWith(name: string, payload: Buffer, hash = 'sha256'): Record<string, string> {
     writeFileSync(join(directory, 'payload'), payload);
     const how =
       name === 'ed25519'
         ? ['pkeyutl', '-sign', '-rawin', '-in', 'payload']
-        : ['dgst', name === 'p384' ? '-sha384' : '-sha256', '-out', 'signature'];
+        : ['dgst', `-${hash}`, '-out', 'signature'];
     if (name === 'ed25519') openssl([...how, '-inkey', `${name}.key`, '-out', 'signature']);
     else openssl([...how, '-sign', `${name}.key`, 'payload']);
     const signature = readFileSync(join(directory, 'signature')).toString('base64');
@@ -134,8 +136,10 @@ describe.runIf(canRunRegistry && canSign)('cosign', () => {
   ): Promise<ResolvedImage> {
     const signatures = new RequiredSignatures({
       registries: from,
+      store: openBlobStore(join(directory, 'images')),
+      mayWrite: false,
       offline: false,
-      cacheDirectory: undefined,
+      publicRoot: new PublicRoot({ directory: join(directory, 'tuf'), mayWrite: false, offline: true }),
     });
     const resolved: ResolvedImage = {
       digest,
@@ -153,19 +157,25 @@ describe.runIf(canRunRegistry && canSign)('cosign', () => {
     message: expect.stringMatching(message),
   });
 
-  it.each(['p256', 'p384', 'rsa', 'ed25519'])(
-    'believes a signature by a %s key, and by no other',
-    async (name) => {
-      const repository = await newRepository();
-      const payload = payloadOf(digest);
-      await pushArtifact(base(), repository, simple(payload, signWith(name, payload)), tagOf());
-      await verify(repository, { keys: [`${name}.pub`] });
-      await verify(repository, { keys: ['other.pub', `${name}.pub`] });
-      await expect(verify(repository, { keys: ['other.pub'] })).rejects.toMatchObject(
-        refused(/signed\/app.*none of the keys made it/),
-      );
-    },
-  );
+  it.each([
+    ['p256', 'sha256'],
+    // Cosign signs so whatever the curve; other tools take the curve's own size.
+    ['p384', 'sha256'],
+    ['p384', 'sha384'],
+    ['p521', 'sha256'],
+    ['p521', 'sha512'],
+    ['rsa', 'sha256'],
+    ['ed25519', 'sha512'],
+  ])('believes a signature by a %s key over %s, and by no other', async (name, hash) => {
+    const repository = await newRepository();
+    const payload = payloadOf(digest);
+    await pushArtifact(base(), repository, simple(payload, signWith(name, payload, hash)), tagOf());
+    await verify(repository, { keys: [`${name}.pub`] });
+    await verify(repository, { keys: ['other.pub', `${name}.pub`] });
+    await expect(verify(repository, { keys: ['other.pub'] })).rejects.toMatchObject(
+      refused(/signed\/app.*none of the keys made it/),
+    );
+  });
 
   it('wants a signature that is there, and about this image', async () => {
     const repository = await newRepository();

@@ -12,7 +12,7 @@ import { readTrustPolicy, readTrustStores } from '../../../src/images/signatures
 import { verifyImage } from '../../../src/images/signatures/verify-image.ts';
 import { hasTool, requireOrSkip } from '../../support/requirements.ts';
 import { scratch } from '../registry/registry-fixture.ts';
-import { sha256 } from './artifacts.ts';
+import { evidenceOf, sha256 } from './artifacts.ts';
 
 const canSign = requireOrSkip('openssl', hasTool('openssl'));
 const DIGEST = sha256('the image') as Digest;
@@ -160,21 +160,8 @@ describe.runIf(canSign)('notation', () => {
             certificates,
             leaf,
           );
-    return {
-      subject: DIGEST,
-      descriptor: {
-        digest: sha256(bytes) as Digest,
-        mediaType: 'application/vnd.oci.image.manifest.v1+json',
-      },
-      artifactType: 'application/vnd.cncf.notary.signature',
-      blobs: [
-        {
-          mediaType: format === 'jws' ? 'application/jose+json' : 'application/cose',
-          annotations: {},
-          bytes,
-        },
-      ],
-    };
+    const mediaType = format === 'jws' ? 'application/jose+json' : 'application/cose';
+    return evidenceOf(DIGEST, 'application/vnd.cncf.notary.signature', { mediaType, bytes });
   }
 
   function jws(
@@ -218,6 +205,7 @@ describe.runIf(canSign)('notation', () => {
       image: `${REPOSITORY}:v1`,
       repository: REPOSITORY,
       signatures,
+      publicRoot: () => Promise.reject(new Error('nobody has an identity')),
     });
 
   const refused = (message: RegExp) => ({ code: 'access-denied', message: expect.stringMatching(message) });
@@ -283,11 +271,11 @@ describe.runIf(canSign)('notation', () => {
     const broken = envelope({});
     for (const bytes of [Buffer.from('{}'), Buffer.from('nonsense'), Buffer.alloc(0)])
       await expect(
-        verify({ ...broken, blobs: [{ mediaType: 'application/jose+json', annotations: {}, bytes }] }),
+        verify(evidenceOf(DIGEST, broken.artifactType, { mediaType: 'application/jose+json', bytes })),
       ).rejects.toMatchObject(refused(/envelope can't be read/));
     for (const bytes of [Buffer.from([0xd2]), Buffer.from('nonsense'), Buffer.alloc(0)])
       await expect(
-        verify({ ...broken, blobs: [{ mediaType: 'application/cose', annotations: {}, bytes }] }),
+        verify(evidenceOf(DIGEST, broken.artifactType, { mediaType: 'application/cose', bytes })),
       ).rejects.toMatchObject(refused(/envelope can't be read/));
     await expect(verify()).rejects.toMatchObject(refused(/has no notation signature/));
   });

@@ -4,7 +4,8 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, it, onTestFinished, vi } from 'vitest';
-import { loadTrustedRoot, verifyBundle } from '../../../src/images/signatures/keyless.ts';
+import { verifyBundle } from '../../../src/images/signatures/keyless.ts';
+import { PublicRoot, type PublicRootOptions } from '../../../src/images/signatures/trusted-root.ts';
 import { ISSUER, SIGNER, startSigstore, type TestSigstore } from './sigstore.ts';
 import { startTufServer, type TufServer } from './tuf-server.ts';
 
@@ -31,17 +32,73 @@ afterAll(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
+const signal = new AbortController().signal;
+const newRoot = (options: Partial<PublicRootOptions> = {}) =>
+  new PublicRoot({ directory: cache, mayWrite: true, offline: false, mirror, ...options });
+
 it('is fetched, kept, and what its authority vouches for is believed', async () => {
   const bundle = Buffer.from(await sigstore.signStatement({ subject: 'x' }));
   const identities = [{ issuer: ISSUER, subject: SIGNER }];
   const trust = { keys: [], identities };
-  const { signer } = await verifyBundle(bundle, trust, () =>
-    loadTrustedRoot(undefined, { cacheDirectory: cache, mirror }),
-  );
+  const root = newRoot();
+  const { signer } = await verifyBundle(bundle, trust, () => root.get(signal));
   expect(signer).toContain(SIGNER);
   expect(readdirSync(cache, { recursive: true }).map(String)).toContainEqual(
     expect.stringContaining('timestamp.json'),
   );
+});
+
+it('is asked for once, and then only when what is kept has expired', async () => {
+  const clock = { now: Date.now() };
+  const root = newRoot({ now: () => clock.now });
+  await Promise.all([root.get(signal), root.get(signal), root.get(signal)]);
+  expect(server.asked.filter((path) => path === '/timestamp.json')).toHaveLength(1);
+  const before = server.asked.length;
+  clock.now += 7_200_000;
+  await root.get(signal);
+  await newRoot().get(signal);
+  await newRoot({ mayWrite: false }).get(signal);
+  await newRoot({ offline: true }).get(signal);
+  expect(server.asked).toHaveLength(before);
+});
+
+it('is what was kept while its server is gone, until it expires', async () => {
+  await newRoot().get(signal);
+  await server.close();
+  const kept = await newRoot().get(signal);
+  expect(kept.certificateAuthorities).toHaveLength(1);
+  vi.useFakeTimers({ now: Date.now() + 2 * 86_400_000, toFake: ['Date'] });
+  onTestFinished(() => {
+    vi.useRealTimers();
+  });
+  await expect(newRoot().get(signal)).rejects.toMatchObject({ code: 'unavailable' });
+});
+
+it('is asked for again after it could not be had', async () => {
+  const timestamp = server.files.get('/timestamp.json')!;
+  server.files.delete('/timestamp.json');
+  const root = newRoot();
+  await expect(root.get(signal)).rejects.toMatchObject({ code: 'unavailable' });
+  server.files.set('/timestamp.json', timestamp);
+  await root.get(signal);
+});
+
+it('is not waited for by whoever gives up', async () => {
+  const controller = new AbortController();
+  const root = newRoot();
+  const waiting = root.get(controller.signal);
+  const other = root.get(signal);
+  controller.abort();
+  await expect(waiting).rejects.toMatchObject({ code: 'cancelled' });
+  await other;
+});
+
+it('is not fetched offline', async () => {
+  await expect(newRoot({ offline: true }).get(signal)).rejects.toMatchObject({
+    code: 'unavailable',
+    hint: expect.stringContaining('trustedRoot'),
+  });
+  expect(server.asked).toEqual([]);
 });
 
 it('leaves nothing behind where nothing may be kept', async () => {
@@ -50,8 +107,9 @@ it('leaves nothing behind where nothing may be kept', async () => {
   onTestFinished(() => {
     vi.unstubAllEnvs();
   });
-  await loadTrustedRoot(undefined, { mirror });
+  await newRoot({ mayWrite: false }).get(signal);
   expect(readdirSync(temporary)).toEqual([]);
+  expect(readdirSync(cache)).toEqual([]);
 });
 
 it.each([
@@ -70,7 +128,7 @@ it.each([
     if (spoilt === undefined) server.files.delete(name);
     else server.files.set(name, spoilt);
   }
-  await expect(loadTrustedRoot(undefined, { cacheDirectory: cache, mirror })).rejects.toMatchObject({
+  await expect(newRoot().get(signal)).rejects.toMatchObject({
     code: 'unavailable',
     message: expect.stringMatching(/^fetch the trusted root of Sigstore: ./),
     hint: expect.stringContaining('spec.verify.cosign.trustedRoot'),

@@ -10,6 +10,8 @@ export interface TufServer {
   root: string;
   /** What is served at a path, to be changed. */
   files: Map<string, string>;
+  /** Paths, in order. */
+  asked: string[];
   close(): Promise<void>;
 }
 
@@ -38,7 +40,9 @@ export async function startTufServer(target: { name: string; content: string }):
     ['/1.targets.json', metadata('targets', { targets: { [target.name]: described } })],
     [`/targets/${hash}.${target.name}`, target.content],
   ]);
+  const asked: string[] = [];
   const server = createServer((request, response) => {
+    asked.push(request.url ?? '');
     const content = files.get(request.url ?? '');
     response.writeHead(content === undefined ? 404 : 200);
     response.end(content);
@@ -48,6 +52,7 @@ export async function startTufServer(target: { name: string; content: string }):
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     root,
     files,
+    asked,
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
