@@ -1,6 +1,7 @@
 /** `cimlet describe` */
 
 import type { ObservedMount } from '../hosts/host.ts';
+import { describePlatform } from '../images/platform.ts';
 import type { Item, ResourceItem, SnapshotItem } from '../server/items.ts';
 import type { ChainFacts, Condition, EventRecord, OutcomeRecord } from '../state/records.ts';
 import type { AddCommand } from './context.ts';
@@ -8,7 +9,6 @@ import { parseWanted, selectItems } from './find-status.ts';
 import { withInventory } from './inventory.ts';
 import type { GlobalOptions } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
-import { platform } from './render-items.ts';
 import { interruptible } from './signals.ts';
 import { renderTable } from './table.ts';
 import {
@@ -19,6 +19,7 @@ import {
   plural,
   printable,
   shortenDigests,
+  widthOf,
 } from './text.ts';
 
 const HELP = `
@@ -40,7 +41,7 @@ export const addDescribe: AddCommand = (program, context) => {
     .action(async (word: string, name: string | undefined, _options, command) => {
       const options = command.optsWithGlobals() as GlobalOptions;
       const wanted = parseWanted(word, name);
-      const layout = { width: terminal.width, paint: terminal.paint, now: Date.now() };
+      const layout = { width: terminal.tableWidth, paint: terminal.paint, now: Date.now() };
       const { snapshots, events } = await interruptible(context, (signal) =>
         withInventory(context, options, async (inventory) => {
           // The layers of a chain are snapshots.
@@ -81,10 +82,10 @@ export interface DescribeLayout {
 }
 
 /** As the Host Compute Service takes them, and the scratch over them. */
-function hcsLayers(mounted: ObservedMount | undefined): string[] {
+function hcsLayers(mounted: ObservedMount | undefined): string[][] {
   const { Layers = [], Path } = mounted?.hcsStorage ?? {};
-  const layers = Layers.map((layer) => `${layer.Id}  ${layer.Path}`);
-  return Path === undefined ? layers : [...layers, `under ${Path}`];
+  const layers = Layers.map((layer) => [layer.Id, layer.Path]);
+  return Path === undefined ? layers : [...layers, [`under ${Path}`]];
 }
 
 type Fact = [label: string, value: string | number | undefined];
@@ -105,7 +106,7 @@ export function describeResource(
     ['Generation', status.generation],
     ['Revision', status.lastAppliedRevision ?? 'none applied yet'],
     ['Depends on', status.dependencies.join(', ')],
-    ['Platform', platform(image?.platform)],
+    ['Platform', image && describePlatform(image.platform)],
     ['Reference', image?.reference],
     ['Digest', image?.digest],
     ['Size', image && formatBytes(image.bytes)],
@@ -124,13 +125,13 @@ export function describeResource(
   const stateOf = (chainId: string, format: ChainFacts['format']) =>
     snapshots.find((each) => each.name === chainId && each.status.format === format)?.status.reason;
   const layers =
-    image?.layers.map(({ digest, bytes }) => `${digest}  ${formatBytes(bytes)}`) ??
-    chain?.chainIds.map((chainId) => `${chainId}  ${stateOf(chainId, chain.format) ?? 'Missing'}`) ??
+    image?.layers.map(({ digest, bytes }) => [digest, formatBytes(bytes)]) ??
+    chain?.chainIds.map((chainId) => [chainId, stateOf(chainId, chain.format) ?? 'Missing']) ??
     [];
   return [
     ...factLines(facts, layout),
-    ...list('Layers (base first)', layers),
-    ...list('HCS layers (topmost first)', hcsLayers(mounted)),
+    ...list('Layers (base first)', layers, layout),
+    ...list('HCS layers (topmost first)', hcsLayers(mounted), layout),
     ...conditionLines(status.conditions, layout),
     ...historyLines(status.history, layout),
     ...eventLines(events, layout),
@@ -158,8 +159,8 @@ export function describeSnapshot(
     ['Name', status.name],
     ['Committed', status.committedAt],
   ];
-  const faults = status.faults.map(({ code, message }) => `${code}: ${message}`);
-  return [...factLines(facts, layout), ...list('Faults', faults), ...eventLines(events, layout)];
+  const faults = status.faults.map(({ code, message }) => [`${code}: ${message}`]);
+  return [...factLines(facts, layout), ...list('Faults', faults, layout), ...eventLines(events, layout)];
 }
 
 /** What events of it are recorded under. */
@@ -174,13 +175,24 @@ const LABEL_WIDTH = 15;
 function factLines(facts: readonly Fact[], { width }: DescribeLayout): string[] {
   return facts.flatMap(([label, value]) => {
     if (value === undefined || value === '') return [];
-    const [first = '', ...rest] = indentWrapped(printable(String(value)), LABEL_WIDTH, width);
+    const text = printable(String(value));
+    const lines = indentWrapped(text, LABEL_WIDTH, width);
+    // A digest that is too long for the room beside the label fits below it.
+    if (lines.some((line) => widthOf(line) > width)) return [`${label}:`, ...indentWrapped(text, 2, width)];
+    const [first = '', ...rest] = lines;
     return [`${label}:`.padEnd(LABEL_WIDTH) + first.trimStart(), ...rest];
   });
 }
 
-function list(title: string, items: readonly string[]): string[] {
-  return items.length === 0 ? [] : [`${title}:`, ...items.map((item) => `  ${printable(item)}`)];
+/** `items`: each of parts, beside each other where there is room. */
+function list(title: string, items: readonly string[][], { width }: DescribeLayout): string[] {
+  if (items.length === 0) return [];
+  const lines = items.flatMap((parts) => {
+    const line = `  ${printable(parts.join('  '))}`;
+    if (widthOf(line) <= width) return [line];
+    return parts.flatMap((part, index) => indentWrapped(printable(part), index === 0 ? 2 : 4, width));
+  });
+  return [`${title}:`, ...lines];
 }
 
 function conditionLines(conditions: readonly Condition[], { width, paint, now }: DescribeLayout): string[] {
@@ -190,7 +202,7 @@ function conditionLines(conditions: readonly Condition[], { width, paint, now }:
     { heading: 'STATUS', value: (each: Condition) => each.status },
     { heading: 'REASON', value: (each: Condition) => each.reason },
     { heading: 'AGE', value: (each: Condition) => formatAge(now - Date.parse(each.lastTransitionTime)) },
-    { heading: 'MESSAGE', value: (each: Condition) => shortenDigests(each.message), shrinks: true },
+    { heading: 'MESSAGE', value: (each: Condition) => shortenDigests(each.message), wraps: true },
   ];
   return ['Conditions:', ...indented(renderTable(conditions, columns, width - 2, paint))];
 }
@@ -203,7 +215,7 @@ function historyLines(history: readonly OutcomeRecord[], { width, paint, now }: 
     { heading: 'REASON', value: (each: OutcomeRecord) => each.reason },
     { heading: 'COUNT', value: (each: OutcomeRecord) => String(each.count) },
     { heading: 'REVISION', value: (each: OutcomeRecord) => shortenDigests(each.revision) },
-    { heading: 'MESSAGE', value: (each: OutcomeRecord) => shortenDigests(each.message), shrinks: true },
+    { heading: 'MESSAGE', value: (each: OutcomeRecord) => shortenDigests(each.message), wraps: true },
   ];
   return ['Last outcomes:', ...indented(renderTable(history, columns, width - 2, paint))];
 }
@@ -215,7 +227,7 @@ function eventLines(events: readonly EventRecord[], { width, paint, now }: Descr
     { heading: 'TYPE', value: (each: EventRecord) => each.type },
     { heading: 'REASON', value: (each: EventRecord) => each.reason },
     { heading: 'COUNT', value: (each: EventRecord) => String(each.count) },
-    { heading: 'MESSAGE', value: (each: EventRecord) => shortenDigests(each.message), shrinks: true },
+    { heading: 'MESSAGE', value: (each: EventRecord) => shortenDigests(each.message), wraps: true },
   ];
   return ['Events:', ...indented(renderTable(events, columns, width - 2, paint))];
 }

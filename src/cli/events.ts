@@ -46,8 +46,8 @@ export const addEvents: AddCommand = (program, context) => {
       );
       const items = events.filter(isWanted).reverse();
       if (isDataFormat(options.output)) return terminal.print(formatData({ items }, options.output));
-      if (items.length === 0) return terminal.print(`No events in ${options.root}.`);
-      const width = options.output === 'wide' ? Number.POSITIVE_INFINITY : terminal.width;
+      if (items.length === 0) return terminal.printError(`No events in ${options.root}.`);
+      const width = options.output === 'wide' ? Number.POSITIVE_INFINITY : terminal.tableWidth;
       terminal.print(renderTable(items, columns, width, terminal.paint));
     });
 };
@@ -60,7 +60,12 @@ const columns: Column<EventRecord>[] = [
     paint: (text, { type }, paint) => (type === 'Warning' ? paint('yellow', text) : text),
   },
   { heading: 'REASON', value: ({ reason }) => reason },
-  { heading: 'OBJECT', value: ({ key }) => shortenDigests(key) },
+  { heading: 'OBJECT', value: ({ key }) => objectName(key) },
   { heading: 'COUNT', value: ({ count }) => String(count) },
-  { heading: 'MESSAGE', value: ({ message }) => shortenDigests(message), shrinks: true },
+  { heading: 'MESSAGE', value: ({ message }) => shortenDigests(message), wraps: true },
 ];
+
+/** As `get`, `describe` and plans call it: a snapshot or merged CIM by the first digits of its chain ID. */
+function objectName(key: string): string {
+  return shortenDigests(key).replace(/^(Snapshot|Merge)\/\w+\/sha256:/, '$1/');
+}

@@ -63,7 +63,7 @@ export const addGet: AddCommand = (program, context) => {
 
 function layoutOf({ terminal }: CliContext, { output }: GlobalOptions, { sections }: Wanted): Layout {
   return {
-    width: output === 'wide' ? Number.POSITIVE_INFINITY : terminal.width,
+    width: output === 'wide' ? Number.POSITIVE_INFINITY : terminal.tableWidth,
     paint: terminal.paint,
     wide: output === 'wide',
     qualified: sections.length > 1,

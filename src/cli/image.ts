@@ -74,7 +74,7 @@ function addList(image: Command, context: CliContext): void {
         terminal.print(
           imageTable(
             images,
-            options.output === 'wide' ? Number.POSITIVE_INFINITY : terminal.width,
+            options.output === 'wide' ? Number.POSITIVE_INFINITY : terminal.tableWidth,
             terminal.paint,
             Date.now(),
           ),

@@ -1,5 +1,6 @@
 /** Images, chains, mounts and snapshots as tables. */
 
+import { describePlatform } from '../images/platform.ts';
 import type { Kind } from '../manifests/resources.ts';
 import type { Item, ResourceItem, Section, SnapshotItem } from '../server/items.ts';
 import { type Column, renderTable } from './table.ts';
@@ -49,7 +50,7 @@ function columnsOf(kind: Kind, wide: boolean): Column<ResourceItem>[] {
   switch (kind) {
     case 'Image':
       return [
-        { heading: 'PLATFORM', value: ({ status }) => platform(status.image?.platform) },
+        { heading: 'PLATFORM', value: ({ status }) => platformOf(status.image), shrinks: true },
         { heading: 'LAYERS', value: ({ status }) => String(status.image?.layers.length ?? '') },
         { heading: 'SIZE', value: ({ status }) => size(status.image?.bytes) },
         ...(wide
@@ -67,7 +68,7 @@ function columnsOf(kind: Kind, wide: boolean): Column<ResourceItem>[] {
       ];
     case 'Mount':
       return [
-        { heading: 'PATH', value: ({ status }) => status.mount?.path ?? '' },
+        { heading: 'PATH', value: ({ status }) => status.mount?.path ?? '', shrinks: true },
         { heading: 'VIEW', value: ({ status }) => status.mount?.view ?? '' },
         { heading: 'ACCESS', value: ({ status }) => status.mount?.access ?? '' },
         ...(wide
@@ -85,13 +86,16 @@ function snapshotColumns(layout: Layout): Column<SnapshotItem>[] {
     { heading: 'FORMAT', value: ({ status }) => status.format },
     { heading: 'PARENT', value: ({ status }) => identifier(status.parent, layout.wide) },
     { heading: 'SIZE', value: ({ status }) => size(status.bytes) },
-    { heading: 'FILES', value: ({ status }) => String(status.files ?? '') },
     { heading: 'AGE', value: ({ status }) => age(status.committedAt ?? status.createdAt, layout.now) },
-    ...(layout.wide
-      ? [{ heading: 'ROOT HASH', value: ({ status }: SnapshotItem) => status.rootHash ?? '' }, messageColumn]
-      : []),
+    ...(layout.wide ? wideSnapshotColumns : []),
   ];
 }
+
+const wideSnapshotColumns: Column<SnapshotItem>[] = [
+  { heading: 'FILES', value: ({ status }) => String(status.files ?? '') },
+  { heading: 'ROOT HASH', value: ({ status }) => status.rootHash ?? '' },
+  messageColumn,
+];
 
 function paintReady(text: string, _row: unknown, paint: Paint): string {
   if (text === 'True') return paint('green', text);
@@ -112,9 +116,6 @@ function size(bytes: number | undefined): string {
   return bytes === undefined ? '' : formatBytes(bytes);
 }
 
-export function platform(
-  value: { os: string; architecture: string; osVersion?: string | undefined } | undefined,
-): string {
-  if (value === undefined) return '';
-  return `${value.os}/${value.architecture}${value.osVersion === undefined ? '' : ` ${value.osVersion}`}`;
+function platformOf(image: ResourceItem['status']['image']): string {
+  return image === undefined ? '' : describePlatform(image.platform);
 }

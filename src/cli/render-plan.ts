@@ -74,16 +74,16 @@ export function isHindered(plan: Plan): boolean {
   return plan.blocked.some(({ code }) => code !== 'suspended');
 }
 
-/** `Plan: 4 to create, ...` or `No changes. ...`: always exactly one line. */
+/** `Plan: 4 to create, 1 blocked.` or `No changes. ...`: always exactly one line. */
 export function summaryLine(plan: Plan, layout: Pick<PlanLayout, 'paint'>): string {
   if (isEmptyPlan(plan)) {
     const why = plan.mode === 'delete' ? 'There is nothing to delete.' : 'The host matches the manifests.';
     return layout.paint('green', `No changes. ${why}`);
   }
   const { summary } = plan;
-  const counts = (['create', 'change', 'replace', 'repair', 'delete'] as const).map(
-    (verb) => `${summary[verb]} to ${verb}`,
-  );
+  const counts = (['create', 'change', 'replace', 'repair', 'delete'] as const)
+    .filter((verb) => summary[verb] > 0)
+    .map((verb) => `${summary[verb]} to ${verb}`);
   if (plan.blocked.length > 0) counts.push(`${plan.blocked.length} blocked`);
   const sizes = [sizeOf(plan, 'buildLayer', 'to unpack'), sizeOf(plan, 'removeLayer', 'to free')].filter(
     (text) => text !== undefined,

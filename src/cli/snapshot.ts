@@ -187,8 +187,8 @@ function addList(snapshot: Command, context: CliContext): void {
       const found = await look(context, options, async (snapshotter) => snapshotter.walk(options.filter));
       const { terminal } = context;
       if (isDataFormat(options.output)) return terminal.print(formatData(found, options.output));
-      if (found.length === 0) return terminal.print('There are none.');
-      terminal.print(renderTable(found, COLUMNS, terminal.width, terminal.paint));
+      if (found.length === 0) return terminal.printError(`No snapshots with a name in ${options.root}.`);
+      terminal.print(renderTable(found, COLUMNS, terminal.tableWidth, terminal.paint));
     });
 }
 

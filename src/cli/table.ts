@@ -1,25 +1,31 @@
 /** Tables as kubectl prints them: upper-case headings, columns three spaces apart, no rules. */
 
-import { type Paint, padEnd, printable, truncateMiddle, widthOf } from './text.ts';
+import { indentWrapped, type Paint, padEnd, printable, truncateMiddle, widthOf, wrap } from './text.ts';
 
 export interface Column<Row> {
   heading: string;
   value: (row: Row) => string;
-  /** Columns that give way first when the terminal is narrow; the others keep their width. */
+  /** Columns that give way when the terminal is narrow, by losing their middle; the others keep their width. */
   shrinks?: boolean;
+  /** Loses nothing when the terminal is narrow, but goes on in further lines. For the last column. */
+  wraps?: boolean;
   paint?: (text: string, row: Row, paint: Paint) => string;
 }
 
 const GAP = 3;
+const NARROW_GAP = 2;
 const NARROWEST = 12;
+/** With less room than that beside the others, a text goes below them. */
+const NARROWEST_TEXT = 38;
+const INDENT_BELOW = 6;
 
 export interface Table<Row> {
   headings: string;
   /** Also of a row that came later: what doesn't fit its column then pushes the others aside. */
-  line(row: Row): string;
+  lines(row: Row): string[];
 }
 
-/** Columns as wide as these rows need; cut to `width` columns by shortening what may shrink in its middle. */
+/** Columns as wide as these rows need, and no more than `width` together as far as they may give way. */
 export function fitTable<Row>(
   rows: readonly Row[],
   columns: readonly Column<Row>[],
@@ -27,27 +33,46 @@ export function fitTable<Row>(
   paint: Paint,
 ): Table<Row> {
   const cell = (row: Row, column: Column<Row>) => printable(column.value(row)) || '-';
-  const widths = columns.map((column) =>
-    rows.reduce((most, row) => Math.max(most, widthOf(cell(row, column))), widthOf(column.heading)),
-  );
-  shrink(widths, columns, width);
-  const join = (texts: string[]) => texts.join(' '.repeat(GAP)).trimEnd();
+  const needed = (column: Column<Row>) =>
+    rows.reduce((most, row) => Math.max(most, widthOf(cell(row, column))), widthOf(column.heading));
+  const last = columns.at(-1);
+  const text = last?.wraps ? last : undefined;
+  const beside = text === undefined ? columns : columns.slice(0, -1);
+  const widths = beside.map(needed);
+  const textWidth = text === undefined ? 0 : needed(text);
+  const widthWith = (gap: number) => sum(widths) + gap * (columns.length - 1);
+  const gap = widthWith(GAP) + textWidth <= width ? GAP : NARROW_GAP;
+  shrink(widths, beside, widthWith(gap) + Math.min(textWidth, NARROWEST_TEXT) - width);
+  const left = sum(widths) + gap * beside.length;
+  const room = Math.min(textWidth, width - left);
+  const isBelow = room < Math.min(textWidth, NARROWEST_TEXT);
+
+  const join = (cells: string[]) => cells.join(' '.repeat(gap)).trimEnd();
+  const headings = beside.map((column, index) => padEnd(column.heading, widths[index] ?? 0));
+  const rowOf = (row: Row) =>
+    beside.map((column, index) => {
+      const columnWidth = widths[index] ?? 0;
+      const whole = cell(row, column);
+      const shown = column.shrinks ? truncateMiddle(whole, columnWidth) : whole;
+      const painted = column.paint === undefined ? shown : column.paint(shown, row, paint);
+      return painted + ' '.repeat(Math.max(0, columnWidth - widthOf(shown)));
+    });
+  if (text === undefined) return { headings: join(headings), lines: (row) => [join(rowOf(row))] };
+  if (isBelow)
+    return {
+      headings: join(headings),
+      lines: (row) => [join(rowOf(row)), ...indentWrapped(cell(row, text), INDENT_BELOW, width)],
+    };
   return {
-    headings: join(columns.map((column, index) => padEnd(column.heading, widths[index] ?? 0))),
-    line: (row) =>
-      join(
-        columns.map((column, index) => {
-          const columnWidth = widths[index] ?? 0;
-          const whole = cell(row, column);
-          const text = column.shrinks ? truncateMiddle(whole, columnWidth) : whole;
-          const painted = column.paint === undefined ? text : column.paint(text, row, paint);
-          return painted + ' '.repeat(Math.max(0, columnWidth - widthOf(text)));
-        }),
-      ),
+    headings: join([...headings, text.heading]),
+    lines: (row) => {
+      const [first = '', ...rest] = wrap(cell(row, text), room);
+      return [join([...rowOf(row), first]), ...rest.map((line) => ' '.repeat(left) + line)];
+    },
   };
 }
 
-/** The headings, then one line per row. */
+/** The headings, then the rows. */
 export function renderTable<Row>(
   rows: readonly Row[],
   columns: readonly Column<Row>[],
@@ -55,19 +80,22 @@ export function renderTable<Row>(
   paint: Paint,
 ): string[] {
   const table = fitTable(rows, columns, width, paint);
-  return [table.headings, ...rows.map(table.line)];
+  return [table.headings, ...rows.flatMap(table.lines)];
 }
 
-function shrink<Row>(widths: number[], columns: readonly Column<Row>[], width: number): void {
-  let excess = widths.reduce((sum, each) => sum + each, 0) + GAP * (columns.length - 1) - width;
-  while (excess > 0) {
+/** Takes `excess` off the widths, always of the widest that may still give way. */
+function shrink<Row>(widths: number[], columns: readonly Column<Row>[], excess: number): void {
+  for (let left = excess; left > 0; left--) {
     let widest = -1;
-    columns.forEach((column, index) => {
+    columns.forEach(({ shrinks }, index) => {
       const candidate = widths[index] ?? 0;
-      if (column.shrinks && candidate > NARROWEST && candidate > (widths[widest] ?? 0)) widest = index;
+      if (shrinks && candidate > NARROWEST && candidate > (widths[widest] ?? 0)) widest = index;
     });
     if (widest === -1) return;
     widths[widest] = (widths[widest] ?? 0) - 1;
-    excess--;
   }
+}
+
+function sum(widths: readonly number[]): number {
+  return widths.reduce((total, each) => total + each, 0);
 }

@@ -13,6 +13,8 @@ export interface Terminal {
   readonly live: boolean;
   /** Columns to format for; 80 where the output is no terminal. */
   readonly width: number;
+  /** What a table may take: no bound where the output is no terminal, so that nothing is lost to who reads it. */
+  readonly tableWidth: number;
   readonly rows: number;
   readonly paint: Paint;
   /** For standard error, which may be a terminal when standard output is none. */
@@ -47,6 +49,11 @@ export function openTerminal(options: TerminalOptions): Terminal {
   };
   stdout.on('error', onError);
   stderr.on('error', onError);
+  const knownWidth = () => {
+    if (stdout.isTTY) return stdout.columns || 80;
+    const forced = Number(env.COLUMNS);
+    return Number.isInteger(forced) && forced >= 40 ? forced : undefined;
+  };
   return {
     stdin,
     stdout,
@@ -54,9 +61,10 @@ export function openTerminal(options: TerminalOptions): Terminal {
     interactive: stdin.isTTY === true,
     live: stdout.isTTY === true && env.TERM !== 'dumb' && !env.CI,
     get width() {
-      const forced = Number(env.COLUMNS);
-      if (stdout.isTTY) return stdout.columns || 80;
-      return Number.isInteger(forced) && forced >= 40 ? forced : 80;
+      return knownWidth() ?? 80;
+    },
+    get tableWidth() {
+      return knownWidth() ?? Number.POSITIVE_INFINITY;
     },
     get rows() {
       return stdout.rows || 24;

@@ -93,7 +93,7 @@ function dataPrinter<Row>({ terminal }: CliContext, { output }: GlobalOptions, w
 }
 
 function tablePrinter<Row>({ terminal }: CliContext, { output }: GlobalOptions, watch: Watch<Row>): Printer {
-  const width = output === 'wide' ? Number.POSITIVE_INFINITY : terminal.width;
+  const width = output === 'wide' ? Number.POSITIVE_INFINITY : terminal.tableWidth;
   let table: Table<Row> | undefined;
   /** What is there, until all of it was told. */
   let listed: Row[] | undefined;
@@ -103,7 +103,7 @@ function tablePrinter<Row>({ terminal }: CliContext, { output }: GlobalOptions, 
       table = fitTable(rows, watch.columns, width, terminal.paint);
       terminal.print(table.headings);
     }
-    terminal.print(rows.map(table.line));
+    terminal.print(rows.flatMap(table.lines));
   };
   return ({ type, data }) => {
     const row = data as Row;

@@ -193,9 +193,7 @@ describe('the life of an image', () => {
     const fresh = join(work, 'fresh');
     const plan = await run(['plan', '-f', manifests, '--root', fresh]);
     expect(plan).toMatchObject({ code: 0, stderr: '' });
-    expect(plan.stdout).toMatch(
-      /\nPlan: 5 to create, 0 to change, 0 to replace, 0 to repair, 0 to delete \(.* to unpack\)\.\n$/,
-    );
+    expect(plan.stdout).toMatch(/\nPlan: 5 to create \(.* to unpack\)\.\n$/);
     expect(existsSync(fresh)).toBe(false);
     expect((await run(['plan', '-f', manifests, '--detailed-exitcode', '--root', fresh])).code).toBe(2);
     expect((await run(['plan', '-f', manifests, '--exit-code', '--root', fresh])).code).toBe(1);
@@ -245,7 +243,11 @@ describe('the life of an image', () => {
     expect(items.map(({ key, reason }: { key: string; reason: string }) => `${key} ${reason}`)).toEqual([
       'Mount/copy Created',
     ]);
-    expect((await run(['events', 'mount/copy', '--warnings'])).stdout).toBe(`No events in ${root}.\n`);
+    expect(await run(['events', 'mount/copy', '--warnings'])).toEqual({
+      code: 0,
+      stdout: '',
+      stderr: `No events in ${root}.\n`,
+    });
   });
 
   test('an observed state can be planned against elsewhere', async () => {

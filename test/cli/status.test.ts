@@ -14,7 +14,7 @@ import type {
 } from '../../src/hosts/host.ts';
 import { mountVolumeGuid } from '../../src/hosts/identity.ts';
 import { mergeStatus } from '../../src/reconciler/status.ts';
-import { itemsOf } from '../../src/server/items.ts';
+import { type Item, itemsOf } from '../../src/server/items.ts';
 import type { NamedSnapshot } from '../../src/state/named-snapshots.ts';
 import type { ResourceRecord, SnapshotRecord, StateRecords } from '../../src/state/records.ts';
 import { chainIds } from './plans.ts';
@@ -207,8 +207,26 @@ describe('tables', () => {
 
   test('snapshots', () =>
     expect(itemTable(status.snapshots, 'Snapshot', layout)[1]).toBe(
-      '1a2b3c4d5e6f   True    Committed   ForkedCIM   -        4.0 KiB   3       3h',
+      '1a2b3c4d5e6f   True    Committed   ForkedCIM   -        4.0 KiB   3h',
     ));
+
+  test.each(['Image', 'Mount', 'Snapshot'] as const)('%s of usual length fits 80 columns', (section) => {
+    const rows = section === 'Snapshot' ? status.snapshots : of(section);
+    const longer = rows.map((row) => ({
+      ...row,
+      name: row.kind === 'Snapshot' ? row.name : 'nanoserver-view',
+      status: {
+        ...row.status,
+        reason: 'Committed',
+        ...('mount' in row.status && {
+          mount: { ...row.status.mount!, path: '/var/lib/containers/mnt/view' },
+        }),
+      },
+    }));
+    const lines = itemTable(longer as Item[], section, { ...layout, width: 80, qualified: true });
+    expect(lines).toHaveLength(rows.length + 1);
+    expect(lines.filter((line) => line.length > 80)).toEqual([]);
+  });
 
   test('nothing is no table', () => expect(itemTable([], 'Mount', layout)).toEqual([]));
 });
@@ -282,16 +300,29 @@ test.each([80, 200])(
         now,
       });
     };
-    const facts = describeChain(true).filter((line) =>
-      /^(Merged|Root hash|VHD footer| {2}sha256)/.test(line),
+    const lines = describeChain(true);
+    expect(lines.filter((line) => line.length > width)).toEqual([]);
+    const begin = lines.indexOf('Merged:        yes');
+    expect(lines.slice(begin + 1, lines.indexOf('Conditions:'))).toEqual(
+      width === 80
+        ? [
+            'Root hash:',
+            `  ${rootHash}`,
+            'VHD footer:    yes',
+            'Layers (base first):',
+            `  ${base}`,
+            '    Committed',
+            `  ${top}`,
+            '    Committed',
+          ]
+        : [
+            `Root hash:     ${rootHash}`,
+            'VHD footer:    yes',
+            'Layers (base first):',
+            `  ${base}  Committed`,
+            `  ${top}  Committed`,
+          ],
     );
-    expect(facts).toEqual([
-      'Merged:        yes',
-      `Root hash:     ${rootHash}`,
-      'VHD footer:    yes',
-      `  ${base}  Committed`,
-      `  ${top}  Committed`,
-    ]);
     expect(describeChain(undefined).join()).not.toContain('VHD');
   },
 );

@@ -24,7 +24,37 @@ test('what may shrink gives way on a narrow terminal', () => {
   const rows = [{ name: 'app', path: `/mnt/${'x'.repeat(100)}/end` }];
   const lines = renderTable(rows, columns, 40, plain);
   expect(lines.map(widthOf).every((width) => width <= 40)).toBe(true);
-  expect(lines[1]).toMatch(/^app {4}\/mnt\/x+…x+\/end$/);
+  expect(lines[1]).toMatch(/^app {3}\/mnt\/x+…x+\/end$/);
+});
+
+test('a text gives way by going on below its heading, or below its row, and loses nothing', () => {
+  const columns = [
+    { heading: 'NAME', value: (row: { name: string }) => row.name },
+    { heading: 'MESSAGE', value: (row: { text: string }) => row.text, wraps: true },
+  ];
+  const rows = [
+    { name: 'app', text: 'there is a directory that is not empty at /mnt/app: left as it is' },
+    { name: 'web', text: 'mounted' },
+  ];
+  expect(renderTable(rows, columns, 80, plain)).toEqual([
+    'NAME   MESSAGE',
+    'app    there is a directory that is not empty at /mnt/app: left as it is',
+    'web    mounted',
+  ]);
+  expect(renderTable(rows, columns, 50, plain)).toEqual([
+    'NAME  MESSAGE',
+    'app   there is a directory that is not empty at',
+    '      /mnt/app: left as it is',
+    'web   mounted',
+  ]);
+  expect(renderTable(rows, columns, 40, plain)).toEqual([
+    'NAME',
+    'app',
+    '      there is a directory that is not',
+    '      empty at /mnt/app: left as it is',
+    'web',
+    '      mounted',
+  ]);
 });
 
 test('hostile names are escaped', () => {
