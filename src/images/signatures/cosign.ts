@@ -16,8 +16,7 @@ import {
   type SignatureBlob,
   type SignatureManifest,
 } from './evidence.ts';
-import type { BundleTrust } from './keyless.ts';
-import type { TrustedRoot } from './trusted-root.ts';
+import type { BundleTrust, TrustedRoot } from './keyless.ts';
 
 const SIGNATURE = 'dev.cosignproject.cosign/signature';
 

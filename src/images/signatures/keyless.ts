@@ -7,7 +7,6 @@ import { createHash, type KeyObject, X509Certificate } from 'node:crypto';
 import { type Bundle, bundleFromJSON } from '@sigstore/bundle';
 import { type Signer, type TrustMaterial, toSignedEntity, toTrustMaterial, Verifier } from '@sigstore/verify';
 import { Disbelief, type SignatureBlob } from './evidence.ts';
-import type { TrustedRoot } from './trusted-root.ts';
 
 export interface SignerIdentity {
   /** OpenID Connect issuer. */
@@ -21,6 +20,8 @@ export interface BundleTrust {
   keys: readonly { name: string; key: KeyObject }[];
   identities: readonly SignerIdentity[];
 }
+
+export type TrustedRoot = Parameters<typeof toTrustMaterial>[0];
 
 const CERTIFICATE = 'dev.sigstore.cosign/certificate';
 const LOG_ENTRY = 'dev.sigstore.cosign/bundle';

@@ -3,10 +3,8 @@
 import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { toTrustMaterial } from '@sigstore/verify';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
-
-export type TrustedRoot = Parameters<typeof toTrustMaterial>[0];
+import type { TrustedRoot } from './keyless.ts';
 
 export interface PublicRootOptions {
   /** Where it is kept. */

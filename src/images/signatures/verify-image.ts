@@ -6,10 +6,10 @@ import { resolve } from 'node:path';
 import { CimletError, classify } from '../../errors.ts';
 import { verifyCosign } from './cosign.ts';
 import { Disbelief, type SignatureManifest } from './evidence.ts';
-import type { SignerIdentity } from './keyless.ts';
+import type { SignerIdentity, TrustedRoot } from './keyless.ts';
 import { verifyNotation } from './notation.ts';
 import { readTrustPolicy, readTrustStores } from './notation-policy.ts';
-import { readTrustedRoot, type TrustedRoot } from './trusted-root.ts';
+import { readTrustedRoot } from './trusted-root.ts';
 
 /** Exactly one of the two. */
 export interface VerificationSpec {
