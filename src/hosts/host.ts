@@ -220,6 +220,13 @@ export interface SnapshotMount {
   options: string[];
 }
 
+/** What a snapshot takes itself, without its chain. */
+export interface SnapshotUsage {
+  bytes: number;
+  /** Files, directories and whiteouts. */
+  files: number;
+}
+
 export interface Host {
   readonly kind: HostState['host']['kind'];
   readonly root: string;
@@ -278,6 +285,9 @@ export interface Host {
 
   /** How others would mount it. Throws `not-found`. */
   snapshotMounts(key: string, context: EffectContext): Promise<SnapshotMount[]>;
+
+  /** Counts what was written to it, which `observe` only does where that is quick. Throws `not-found`. */
+  snapshotUsage(key: string, context: EffectContext): Promise<SnapshotUsage>;
 
   /** Writes what an active snapshot changed in its chain as an uncompressed layer tar, as `exportLayer` does. */
   exportSnapshot(key: string, file: string, context: EffectContext): Promise<DiffId>;

@@ -23,6 +23,7 @@ import type {
   LayerRef,
   ScratchOptions,
   SnapshotMount,
+  SnapshotUsage,
 } from '../hosts/host.ts';
 import type { NamedSnapshot, NamedSnapshots } from '../state/named-snapshots.ts';
 import type { State } from '../state/state.ts';
@@ -38,12 +39,6 @@ export interface PrepareOptions {
   /** Of one without a parent. Default: what the host prefers. */
   format?: LayerFormat | undefined;
   scratch?: ScratchOptions | undefined;
-}
-
-export interface Usage {
-  bytes: number;
-  /** Files, directories and whiteouts. */
-  files: number;
 }
 
 const LONGEST_NAME = 1024;
@@ -179,13 +174,11 @@ export class Snapshotter {
   }
 
   /** What it takes itself, without its parents. */
-  async usage(name: string, context: EffectContext): Promise<Usage> {
+  async usage(name: string, context: EffectContext): Promise<SnapshotUsage> {
     const { kind, chain, format } = this.#require(name, `usage of snapshot ${JSON.stringify(name)}`);
-    const { snapshots, layers } = await this.#observe(context);
-    const found =
-      kind === 'committed'
-        ? layers.find((layer) => layer.chainId === chain.at(-1) && layer.format === format)
-        : snapshots.find(({ key }) => key === snapshotKeyOf(name));
+    if (kind !== 'committed') return this.#host.snapshotUsage(snapshotKeyOf(name), context);
+    const { layers } = await this.#observe(context);
+    const found = layers.find((layer) => layer.chainId === chain.at(-1) && layer.format === format);
     return { bytes: found?.bytes ?? 0, files: found?.files ?? 0 };
   }
 

@@ -243,6 +243,8 @@ const cases: readonly SnapshotCase[] = [
         ],
       );
       assert(last(snapshots).files > 0);
+      assert((await host.snapshotUsage('work', context)).files > 0);
+      await rejects(host.snapshotUsage('nobody', context), 'not-found');
       assert((await host.snapshotMounts('work', context)).length > 0);
       assert((await host.snapshotMounts('a view', context)).every(({ options }) => !options.includes('rw')));
       await rejects(host.snapshotMounts('nobody', context), 'not-found');

@@ -29,6 +29,7 @@ import type {
   ObserveOptions,
   SnapshotMount,
   SnapshotRequest,
+  SnapshotUsage,
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
@@ -265,6 +266,10 @@ class EmbeddedHost implements Host {
 
   async snapshotMounts(key: string, context: EffectContext): Promise<SnapshotMount[]> {
     return this.#snapshots.mounts(key, context);
+  }
+
+  async snapshotUsage(key: string, context: EffectContext): Promise<SnapshotUsage> {
+    return this.#snapshots.usage(key, context);
   }
 
   async exportSnapshot(key: string, file: string, context: EffectContext): Promise<DiffId> {

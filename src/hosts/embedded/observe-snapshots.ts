@@ -3,16 +3,11 @@
 import { lstat, open, readdir, stat } from 'node:fs/promises';
 import { classify, isErrorCode } from '../../errors.ts';
 import { exists } from '../directories.ts';
-import type { ObservedLayer, ObservedSnapshot } from '../host.ts';
+import type { ObservedLayer, ObservedSnapshot, SnapshotUsage } from '../host.ts';
 import { snapshotGuid } from '../identity.ts';
 import { type Layout, layerFolder } from '../layout.ts';
 import type { SnapshotRecord } from '../snapshot-records.ts';
-import { findScratch } from './scratch.ts';
-
-interface Holdings {
-  bytes: number;
-  files: number;
-}
+import { findScratch, withUpper } from './scratch.ts';
 
 /**
  * Of a scratch of limited size what the image takes and how many files its superblock counts, which a mount brings up to date now and then;
@@ -36,7 +31,19 @@ export async function observeSnapshots(
   return observed;
 }
 
-async function look(layout: Layout, record: SnapshotRecord): Promise<Holdings & { fault?: string }> {
+/** Of what is in an image, too, which takes a mount of it. */
+export async function countWritten(
+  layout: Layout,
+  record: SnapshotRecord,
+  signal: AbortSignal,
+): Promise<SnapshotUsage> {
+  const found = { bytes: 0, files: 0 };
+  if (record.request.kind === 'view') return found;
+  await withUpper(layout, record, signal, ({ upper }) => addTree(Buffer.from(upper), found, new Set()));
+  return found;
+}
+
+async function look(layout: Layout, record: SnapshotRecord): Promise<SnapshotUsage & { fault?: string }> {
   const { key, kind, scratch } = record.request;
   const nothing = { bytes: 0, files: 0 };
   if (kind === 'view') return nothing;
@@ -57,7 +64,7 @@ async function look(layout: Layout, record: SnapshotRecord): Promise<Holdings & 
 }
 
 /** Adds what lies below a directory; what has several names counts once. Somebody may be writing: what is gone meanwhile doesn't count. */
-async function addTree(directory: Buffer, found: Holdings, seen: Set<number>): Promise<void> {
+async function addTree(directory: Buffer, found: SnapshotUsage, seen: Set<number>): Promise<void> {
   for (const name of (await readdir(directory, { encoding: 'buffer' })) as Buffer[]) {
     const path = Buffer.concat([directory, Buffer.from('/'), name]);
     const stats = await unlessGone(lstat(path));
@@ -86,7 +93,7 @@ const INODES_OF_NONE = 11;
 const INODES_OF_SNAPSHOT = 4;
 const SUPERBLOCK_AT = 1024;
 
-async function lookAtImage(image: string): Promise<Holdings> {
+async function lookAtImage(image: string): Promise<SnapshotUsage> {
   const { blocks } = await stat(image);
   const handle = await open(image, 'r');
   try {

@@ -10,6 +10,7 @@ import type {
   LayerRef,
   SnapshotMount,
   SnapshotRequest,
+  SnapshotUsage,
 } from '../host.ts';
 import type { Layout } from '../layout.ts';
 import { readSnapshotRecord, requireSnapshot, type SnapshotRecord } from '../snapshot-records.ts';
@@ -18,6 +19,7 @@ import { exportSnapshotTar, withLayerPlan } from './commit-snapshot.ts';
 import type { Effects } from './effects.ts';
 import { requireDisks } from './layer-disks.ts';
 import { adoptLayer, buildLayer, type LayerPlan } from './layer-store.ts';
+import { countWritten } from './observe-snapshots.ts';
 import { ensureViewImage, type ViewPlace } from './show-view.ts';
 import { findMountOf, requireNoForeignMount } from './show-writable.ts';
 import { requireChain } from './shown-chain.ts';
@@ -81,6 +83,12 @@ export class SnapshotEffects {
       const image = await ensureViewImage(await this.#host.viewPlace(context), format, shown, context);
       return describeMounts(this.#layout, record, [imageMount(image)]);
     });
+  }
+
+  async usage(key: string, context: EffectContext): Promise<SnapshotUsage> {
+    return this.#onKnown(key, context, nameOf('usage of', key), (record) =>
+      countWritten(this.#layout, record, context.signal),
+    );
   }
 
   async export(key: string, file: string, context: EffectContext): Promise<DiffId> {

@@ -27,6 +27,7 @@ import type {
   PathState,
   SnapshotMount,
   SnapshotRequest,
+  SnapshotUsage,
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
@@ -319,6 +320,12 @@ export class MemoryHost implements Host {
       const { request } = this.#snapshots.require(key, operation);
       return [{ type: 'memory', source: key, options: [request.kind === 'view' ? 'ro' : 'rw'] }];
     });
+  }
+
+  async snapshotUsage(key: string, context: EffectContext): Promise<SnapshotUsage> {
+    return this.#log.run('snapshotUsage', key, context.signal, () =>
+      this.#snapshots.usage(key, `usage of snapshot ${JSON.stringify(key)}`),
+    );
   }
 
   async exportSnapshot(key: string, file: string, context: EffectContext): Promise<DiffId> {

@@ -2,7 +2,14 @@
 
 import { createHash } from 'node:crypto';
 import { CimletError } from '../../errors.ts';
-import type { CommitOptions, CommittedLayer, DiffId, ObservedSnapshot, SnapshotRequest } from '../host.ts';
+import type {
+  CommitOptions,
+  CommittedLayer,
+  DiffId,
+  ObservedSnapshot,
+  SnapshotRequest,
+  SnapshotUsage,
+} from '../host.ts';
 import { chainIdOn } from '../identity.ts';
 import { checkSnapshotRequest, isSameRequest, noSuchSnapshot, otherSnapshot } from '../snapshot-request.ts';
 import type { LayerStore } from './layer-store.ts';
@@ -35,20 +42,25 @@ export class SnapshotStore {
 
   all(): ObservedSnapshot[] {
     return [...this.#snapshots.values()]
-      .map(({ request, tree }) => {
-        const changes = changesOf(tree, this.#lowerOf(request));
+      .map(({ request }) => {
         const lost = request.chain.find(
           (chainId) => this.#layers.sound({ chainId, format: request.format }) === undefined,
         );
         return {
           ...request,
           chain: [...request.chain],
-          bytes: changes.reduce((sum, path) => sum + (tree.get(path)?.length ?? 0), 0),
-          files: changes.length,
+          ...this.usage(request.key, 'observe'),
           ...(lost === undefined ? {} : { fault: `its layer ${lost} is gone or damaged` }),
         };
       })
       .sort((a, b) => (a.key < b.key ? -1 : 1));
+  }
+
+  usage(key: string, operation: string): SnapshotUsage {
+    const { request, tree } = this.require(key, operation);
+    const changes = changesOf(tree, this.#lowerOf(request));
+    const bytes = changes.reduce((sum, path) => sum + (tree.get(path)?.length ?? 0), 0);
+    return { bytes, files: changes.length };
   }
 
   /** The key of a snapshot that `suits`. */

@@ -11,6 +11,7 @@ import type {
   Host,
   SnapshotMount,
   SnapshotRequest,
+  SnapshotUsage,
 } from '../host.ts';
 import { snapshotGuid } from '../identity.ts';
 import { layerFolder } from '../layout.ts';
@@ -21,7 +22,7 @@ import { exportSnapshotTar, withUnpackRequest } from './commit-snapshot.ts';
 import type { Effects } from './effects.ts';
 import { snapshotMounts } from './snapshot-mounts.ts';
 import { leaveSnapshot } from './snapshot-trees.ts';
-import { prepareSnapshot, refuseUsed, removeSnapshot, scratchFolder } from './snapshots.ts';
+import { prepareSnapshot, refuseUsed, removeSnapshot, scratchFolder, sizeOf } from './snapshots.ts';
 import type { Gallery } from './views.ts';
 
 /** What they ask of the rest of the host. */
@@ -61,6 +62,12 @@ export class SnapshotEffects {
     await this.#require('active', operation);
     return this.#onKnown(key, context, operation, async (request, gallery) =>
       snapshotMounts(gallery, request),
+    );
+  }
+
+  async usage(key: string, context: EffectContext): Promise<SnapshotUsage> {
+    return this.#onKnown(key, context, nameOf('usage of', key), (request, gallery) =>
+      sizeOf(gallery.layout, request),
     );
   }
 

@@ -299,7 +299,8 @@ async function checkLocation({ root }: Layout, location: string, operation: stri
 }
 
 /** What a snapshot's scratch takes on disk; a disk, which isn't looked into, is one file. */
-async function sizeOf(layout: Layout, request: SnapshotRequest): Promise<Size> {
+/** What is kept in another's scratch can't be told apart from it, and counts as nothing. */
+export async function sizeOf(layout: Layout, request: SnapshotRequest): Promise<Size> {
   if (request.scratch?.shareWith !== undefined) return { bytes: 0, files: 0 };
   const folder = await scratchFolder(layout, request);
   const size: Size = { bytes: 0, files: 0 };

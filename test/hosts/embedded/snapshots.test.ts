@@ -141,6 +141,49 @@ describe.runIf(writable)('a commit of an earlier version that was killed', () =>
 });
 
 describe.runIf(writable)('a scratch', () => {
+  it.each<[string, SnapshotRequest['scratch']]>([
+    ['a directory', undefined],
+    ['an image', { bytes: 16 * 2 ** 20 }],
+  ])('that two share says what each wrote, as du does (%s)', async (_, scratch) => {
+    const { host, directory, snapshot, mount } = await prepare(scratch);
+    const second = { ...snapshot, key: 'second', scratch: { shareWith: 'work' } };
+    const other = {
+      ...mount,
+      volumeGuid: mountVolumeGuid('second'),
+      path: `${mount.path}-2`,
+      snapshot: 'second',
+    };
+    for (const request of [snapshot, second]) await host.prepareSnapshot(request, context);
+    for (const request of [mount, other]) await host.mount(request, context);
+    mkdirSync(join(mount.path, 'new'));
+    writeFileSync(join(mount.path, 'new', 'large'), Buffer.alloc(3_000_000, 1));
+    linkSync(join(mount.path, 'new', 'large'), join(mount.path, 'same'));
+    rmSync(join(mount.path, 'a.txt'));
+    writeFileSync(join(other.path, 'small'), 'small');
+    execFileSync('sync');
+    const usage = async () => Promise.all(['work', 'second'].map((key) => host.snapshotUsage(key, context)));
+    const whileMounted = await usage();
+    for (const { volumeGuid } of [mount, other]) await host.dismount(volumeGuid, context);
+    const counted = [snapshot, second].map(({ key }) => {
+      const folder = join(directory, 'root', 'snapshots', snapshotGuid('work'));
+      const place = join(folder, 'scratch');
+      if (scratch !== undefined)
+        execFileSync('mount', ['-o', 'loop,ro', join(folder, 'scratch.ext4'), place]);
+      const upper = join(place, snapshotGuid(key), 'fs');
+      const du = (...options: string[]) =>
+        Number.parseInt(execFileSync('du', ['-s', ...options, upper], { encoding: 'utf8' }));
+      const [bytes, files] = [du('-B1'), du('--inodes')];
+      const itself = lstatSync(upper).blocks * 512;
+      if (scratch !== undefined) execFileSync('umount', [place]);
+      return { bytes: bytes - itself, files: files - 1 };
+    });
+    expect(whileMounted).toEqual(counted);
+    expect(await usage()).toEqual(counted);
+    expect(counted.map(({ files }) => files)).toEqual([3, 1]);
+    expect([mountsBelow(directory), loopsOf(directory)]).toEqual([[], []]);
+    await expect(host.snapshotUsage('nobody', context)).rejects.toMatchObject({ code: 'not-found' });
+  });
+
   it.runIf(hasE2fsck)('of limited size is a clean file system afterwards', async () => {
     const { host, root, snapshot, mount } = await prepare({ bytes: 16 * 2 ** 20 });
     await host.prepareSnapshot(snapshot, context);
