@@ -33,9 +33,14 @@ export function snapshotGuid(key: string): string {
   return uuidV5(`snapshot/${key}`, NAMESPACE);
 }
 
-/** The volume GUID of a Mount resource. */
+/** What a Mount resource is known by to the host; on Linux its volume's GUID as well. */
 export function mountVolumeGuid(mountName: string): VolumeGuid {
   return uuidV5(`mount/${mountName}`, NAMESPACE) as VolumeGuid;
+}
+
+/** The GUID of the volume that shows a mount of a root: a machine has one set of volumes for all roots. */
+export function shownVolumeGuid(root: string, mount: VolumeGuid): VolumeGuid {
+  return uuidV5(`shown/${root}/${mount}`, NAMESPACE) as VolumeGuid;
 }
 
 /** The GUID in a forked CIM's region file names. */

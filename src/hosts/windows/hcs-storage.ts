@@ -6,9 +6,10 @@
 import { basename } from 'node:path';
 import { volumePath } from '../../native/windows/guid.ts';
 import type { VmCompute } from '../../native/windows/vmcompute.ts';
-import type { HcsStorage, MountRequest } from '../host.ts';
+import type { HcsStorage } from '../host.ts';
 import type { Layout } from '../layout.ts';
 import type { HcsLayer } from './hcs-documents.ts';
+import { shownAs, type ViewRecord } from './view-state.ts';
 import type { AttachedRecord } from './vm-attachments.ts';
 import { topmostFirst } from './wcifs-paths.ts';
 
@@ -22,12 +23,12 @@ interface Sources {
 /** Of a mount that is there. Linux layers are combined by their guest, and not told of so. */
 export async function hcsStorageOf(
   { layout, vmcompute, scratches }: Sources,
-  record: AttachedRecord & { scratch?: string | undefined },
+  record: AttachedRecord & ViewRecord,
 ): Promise<HcsStorage | undefined> {
   const { request, scratch } = record;
   if (request.format === 'LCOW' || request.chain.length === 0) return undefined;
   if (request.utilityVM !== undefined) return inGuest(record);
-  const Layers = await hostLayers(layout, vmcompute, request);
+  const Layers = await hostLayers(layout, vmcompute, record);
   const volume = scratch === undefined ? undefined : await scratches.volumeOf(scratch);
   return { Layers, ...(volume === undefined ? {} : { Path: volume }) };
 }
@@ -36,9 +37,11 @@ export async function hcsStorageOf(
 async function hostLayers(
   layout: Layout,
   vmcompute: Pick<VmCompute, 'nameToGuid'>,
-  { format, chain, volumeGuid }: MountRequest,
+  record: ViewRecord,
 ): Promise<HcsLayer[]> {
-  if (format !== 'WCIFS') return [{ Id: volumeGuid, Path: volumePath(volumeGuid) }];
+  const { format, chain } = record.request;
+  const guid = shownAs(record);
+  if (format !== 'WCIFS') return [{ Id: guid, Path: volumePath(guid) }];
   return Promise.all(
     topmostFirst(layout, chain).map(async (Path) => ({
       Id: await vmcompute.nameToGuid(basename(Path)),

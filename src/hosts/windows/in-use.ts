@@ -14,6 +14,7 @@ import { readLayerRecord, readLayerRecords } from '../records.ts';
 import { readSnapshotRecords } from '../snapshot-records.ts';
 import { type Places, seeComputeSystems, usersOf } from './compute-systems.ts';
 import { scratchFolder } from './snapshots.ts';
+import { shownAs, type ViewRecord } from './view-state.ts';
 
 /** What they use by what HCS says of them, which isn't all: see compute-systems.ts. */
 export async function observeComputeSystems(
@@ -65,7 +66,7 @@ export async function observeCimVolumes(
         `layers below ${folder.chainId}`,
       );
   }
-  for (const { request } of mounts) ours.set(volumePath(request.volumeGuid), `mount at ${request.path}`);
+  for (const record of mounts) ours.set(volumePath(shownAs(record)), `mount at ${record.request.path}`);
   const found: ObservedCimVolume[] = [];
   for (const path of await kernel32.findVolumes()) {
     if (!(await isCim(kernel32, path))) continue;
@@ -89,8 +90,9 @@ export function placesOfMerge(layout: Layout, top: ChainId): Places {
 }
 
 /** Where it is shown, its volume, and the folder of the scratch that takes its writes. */
-export function placesOfMount({ request, scratch }: MountRecord & { scratch?: string | undefined }): Places {
-  const places = [volumePath(request.volumeGuid), ...(scratch === undefined ? [] : [scratch])];
+export function placesOfMount(record: ViewRecord): Places {
+  const { request, scratch } = record;
+  const places = [volumePath(shownAs(record)), ...(scratch === undefined ? [] : [scratch])];
   return request.utilityVM === undefined ? [resolve(request.path), ...places] : places;
 }
 

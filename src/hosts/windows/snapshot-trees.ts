@@ -19,7 +19,7 @@ import { scratchVolume } from './scratches.ts';
 import { requireWcifsChain } from './shown-chain.ts';
 import { BELOW_FOLDER, scratchFolder } from './snapshots.ts';
 import { soundLayer } from './store.ts';
-import { viewState } from './view-state.ts';
+import { shownAs, viewState } from './view-state.ts';
 import type { Gallery } from './views.ts';
 import { filesOf, isMounted } from './volumes.ts';
 import { topmostFirst } from './wcifs-paths.ts';
@@ -123,7 +123,7 @@ function volumeOfSnapshot({ root }: Layout, { key }: SnapshotRequest): VolumeGui
 async function mountOf(gallery: Gallery, key: string): Promise<VolumeGuid | undefined> {
   for (const record of await readMountRecords(gallery.layout))
     if (record.request.snapshot === key && (await viewState(gallery, record)).state === 'mounted')
-      return record.request.volumeGuid;
+      return shownAs(record);
   return undefined;
 }
 

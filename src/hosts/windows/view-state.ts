@@ -5,7 +5,7 @@ import { CimletError } from '../../errors.ts';
 import type { BindFilter } from '../../native/windows/bindfltapi.ts';
 import type { Kernel32 } from '../../native/windows/kernel32.ts';
 import { foreignStateOf } from '../foreign-path.ts';
-import type { MountRequest, ObservedMount, PathState } from '../host.ts';
+import type { MountRequest, ObservedMount, PathState, VolumeGuid } from '../host.ts';
 import type { MountRecord } from '../mount-records.ts';
 import { isMadeAt } from './covered.ts';
 import { foldPath } from './mount-paths.ts';
@@ -25,9 +25,16 @@ export interface Sight {
 export interface ViewRecord extends MountRecord {
   /** The folder of the scratch it is shown through: the snapshot's, or its own. Of one without parents, where its `Files` is. */
   scratch?: string | undefined;
+  /** The GUID of the volume it is shown as. Earlier versions mounted it under the mount's own. */
+  volume?: VolumeGuid | undefined;
 }
 
 type MountState = Pick<ObservedMount, 'state' | 'message'>;
+
+/** The GUID of the volume that a view is shown as. */
+export function shownAs({ volume, request }: ViewRecord): VolumeGuid {
+  return volume ?? request.volumeGuid;
+}
 
 /** Whether a mounted CIM is what it shows. */
 export function showsImage({ chain, format }: MountRequest): boolean {
@@ -40,7 +47,7 @@ export async function sourceOf(
   record: ViewRecord,
 ): Promise<string | undefined> {
   const { scratch, request } = record;
-  if (scratch === undefined) return filesOf(request.volumeGuid);
+  if (scratch === undefined) return filesOf(shownAs(record));
   return request.chain.length === 0 ? join(scratch, 'Files') : scratches.volumeOf(scratch);
 }
 
@@ -49,16 +56,16 @@ export async function isThereAnything(
   gallery: Pick<Sight, 'scratches'>,
   record: ViewRecord,
 ): Promise<boolean> {
-  const { volumeGuid, chain } = record.request;
-  if (showsImage(record.request)) return isMounted(volumeGuid);
+  const { chain } = record.request;
+  if (showsImage(record.request)) return isMounted(shownAs(record));
   return chain.length > 0 && (await sourceOf(gallery, record)) !== undefined;
 }
 
 /** Throws where Windows doesn't say. */
 export async function viewState(gallery: Sight, record: ViewRecord): Promise<MountState> {
   if (record.request.utilityVM !== undefined) return gallery.vms.state(record);
-  const { path, volumeGuid } = record.request;
-  if (showsImage(record.request) && !(await isMounted(volumeGuid)))
+  const { path } = record.request;
+  if (showsImage(record.request) && !(await isMounted(shownAs(record))))
     return { state: 'missing', message: 'its volume is not mounted' };
   const source = await sourceOf(gallery, record);
   if (source === undefined) return { state: 'missing', message: 'its scratch is not active' };

@@ -9,9 +9,11 @@
 import { join, resolve } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import { BindFlag } from '../../native/windows/bindfltapi.ts';
+import { volumePath } from '../../native/windows/guid.ts';
 import type { Kernel32 } from '../../native/windows/kernel32.ts';
 import { ensureDirectory, missingDirectories, removeEmptyDirectories } from '../directories.ts';
 import type { EffectContext, MountedView, MountRequest, SnapshotRequest } from '../host.ts';
+import { shownVolumeGuid } from '../identity.ts';
 import {
   changeMountRecord,
   type MountRecord,
@@ -36,6 +38,7 @@ import {
   isThereAnything,
   pathStateOf,
   type Sight,
+  shownAs,
   showsImage,
   sourceOf,
   type ViewRecord,
@@ -43,7 +46,7 @@ import {
 } from './view-state.ts';
 import type { VmView } from './vm-plan.ts';
 import { attachView } from './vm-views.ts';
-import { identityOf, type ShownImage } from './volumes.ts';
+import { identityOf, isMounted, type ShownImage } from './volumes.ts';
 import { topmostFirst } from './wcifs-paths.ts';
 import { scratchOver, viewScratch, viewScratchPath } from './wcifs-scratch.ts';
 import type { Workshop } from './workshop.ts';
@@ -93,7 +96,9 @@ export async function showView(
     created: await missingDirectories(resolve(request.path)),
     ...(shown?.rootHash === undefined ? {} : { rootHash: shown.rootHash }),
     ...(scratch === undefined ? {} : { scratch }),
+    volume: shownVolumeGuid(layout.root, request.volumeGuid),
   };
+  await requireFreeVolume(record, operation);
   await writeMountRecord(layout, record);
   try {
     await acquireAll(resourcesOf(gallery, record, shown));
@@ -176,14 +181,15 @@ async function isShown(gallery: Gallery, own: ViewRecord, operation: string): Pr
 
 /** `shown` is needed to take them only. */
 function resourcesOf(gallery: Gallery, record: ViewRecord, shown: ShownImage | undefined): Resource[] {
-  const { path, volumeGuid, chain, access } = record.request;
+  const { path, chain, access } = record.request;
+  const guid = shownAs(record);
   const { volumes, scratches, vmcompute, layout } = gallery;
   const volume: Resource = {
     acquire: async () => {
       if (shown === undefined) throw new Error(`mount ${path}: nothing to show`);
-      await volumes.mount(shown, volumeGuid);
+      await volumes.mount(shown, guid);
     },
-    release: () => volumes.dismount(volumeGuid),
+    release: () => volumes.dismount(guid),
   };
   const directories: Resource = {
     acquire: () => ensureDirectory(resolve(path)),
@@ -197,7 +203,7 @@ function resourcesOf(gallery: Gallery, record: ViewRecord, shown: ShownImage | u
       ? [viewScratch(vmcompute, record.scratch, parents), directories, binding(gallery, record)]
       : [scratchOver(vmcompute, record.scratch, parents), directories, mountPoint(gallery, record)];
   }
-  const written = scratches.resources(record.scratch, volumeGuid);
+  const written = scratches.resources(record.scratch, guid);
   return [volume, ...written, directories, mountPoint(gallery, record)];
 }
 
@@ -282,6 +288,17 @@ async function requireFreePlace(gallery: Gallery, request: MountRequest, operati
   throw new CimletError('already-exists', `${operation}: there is ${detail ?? kind} already`, {
     hint: 'move it away, or mount elsewhere',
   });
+}
+
+/** What was mounted there already isn't ours to take away, whatever fails. */
+async function requireFreeVolume(record: ViewRecord, operation: string): Promise<void> {
+  const guid = shownAs(record);
+  if (!showsImage(record.request) || !(await isMounted(guid))) return;
+  throw new CimletError(
+    'already-exists',
+    `${operation}: volume ${volumePath(guid)} is mounted already, and no record of this root tells what for`,
+    { hint: 'restart Windows, which ends such volumes, or name the Mount otherwise' },
+  );
 }
 
 function showsOther({ request, rootHash }: MountRecord, operation: string): CimletError {

@@ -6,7 +6,7 @@ import { lstat, mkdir, mkdtemp, readdir, readFile, rm, unlink, writeFile } from 
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { LayerFormat, LayerRef } from '../../../src/hosts/host.ts';
-import { hexOf, snapshotGuid } from '../../../src/hosts/identity.ts';
+import { hexOf, shownVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
 import type { HostFixture } from '../../conformance/host.ts';
@@ -82,7 +82,7 @@ function windowsFixture(directory: string): HostFixture {
           FilterType: 'UnionFS',
         });
       if (format === 'WCIFS' || snapshot !== undefined) await vmcompute.deactivateLayer(scratch);
-      if (format !== 'WCIFS') await cimfs.dismountImage(volumeGuid);
+      if (format !== 'WCIFS') await cimfs.dismountImage(shownVolumeGuid(root, volumeGuid));
     },
     damageLayer: async (ref) => {
       if (ref.format === 'BlockCIM') return unlink(join(snapshotFolder(ref), 'layer.bcim'));

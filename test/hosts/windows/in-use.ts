@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import type { LayerRef, MountRequest } from '../../../src/hosts/host.ts';
-import { hexOf, mountVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
+import { hexOf, mountVolumeGuid, shownVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
 import { CimMountFlag } from '../../../src/native/windows/cimfs.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
@@ -53,6 +53,7 @@ await stop('web');
 
 // A mount's volume.
 const volumeGuid = mountVolumeGuid('view');
+const volume = shownVolumeGuid(host.root, volumeGuid);
 const request: MountRequest = {
   volumeGuid,
   path: 'C:\\shown',
@@ -62,7 +63,7 @@ const request: MountRequest = {
   view: 'Kernel',
 };
 await host.mount(request, context);
-await run('web', `\\\\?\\Volume{${volumeGuid.toUpperCase()}}\\Files`);
+await run('web', `\\\\?\\Volume{${volume.toUpperCase()}}\\Files`);
 assert.deepEqual((await look(host)).computeSystems?.running[1]?.uses.mounts, [volumeGuid]);
 await assert.rejects(host.dismount(volumeGuid, context), refused);
 assert.equal((await look(host)).mounts[0]?.state, 'mounted');
@@ -79,7 +80,7 @@ assert.deepEqual(
   (await look(host)).cimVolumes,
   [
     { path: `\\\\?\\Volume{${FOREIGN}}\\` },
-    { path: `\\\\?\\Volume{${volumeGuid}}\\`, ours: 'mount at C:\\shown' },
+    { path: `\\\\?\\Volume{${volume}}\\`, ours: 'mount at C:\\shown' },
   ].sort((a, b) => (a.path < b.path ? -1 : 1)),
 );
 await host.cleanLeftovers(context);
@@ -122,7 +123,8 @@ await rm(`${SYSTEMS}\\silent.json`);
 assert.match((await clean()).said, /something on it is open/);
 assert.deepEqual(await clean(), { cleaned: 1, said: '' });
 assert.deepEqual(await readdir('C:\\shown'), []);
-await cimfs.dismountImage(volumeGuid);
+await rejects(host.mount(request, context), 'already-exists', /no record of this root/);
+await cimfs.dismountImage(volume);
 assert.deepEqual((await look(host)).leftovers, []);
 
 // Without the privilege to see: said, and gone on with what Windows itself guards.

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import type { LayerFormat, MountRequest, SnapshotRequest } from '../../../src/hosts/host.ts';
-import { hexOf, mountVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
+import { hexOf, mountVolumeGuid, shownVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
 import { BASE, build, context, look, rejects, stack, UPPER } from '../../conformance/host.ts';
@@ -88,7 +88,7 @@ async function views(): Promise<void> {
   const container = `C:\\store\\snapshots\\${hexOf(base.chainId)}.block\\layer.bcim`;
   await rm(container);
   await host.unpackLayer(base, context);
-  for (const place of [`\\\\?\\Volume{${volumeGuid}}\\Files`, container]) {
+  for (const place of [`\\\\?\\Volume{${shownVolumeGuid(host.root, volumeGuid)}}\\Files`, container]) {
     await runContainer('web', place);
     await rejects(host.commitLayer({ chainId: base.chainId, format }, context), 'busy', /web of docker/);
     assert.equal((await look(host)).mounts[0]?.state, 'mounted');
@@ -99,6 +99,22 @@ async function views(): Promise<void> {
   await host.dismount(volumeGuid, context);
 }
 
+/** The machine's volumes are those of all its roots: mounts of one name in two of them don't touch each other. */
+async function roots(): Promise<void> {
+  const other = createWindowsHost({ root: 'C:\\other' });
+  const [base] = await stack({ makeLayer, format: 'BlockCIM' } as never, BASE);
+  assert(base !== undefined);
+  await build(other, [base]);
+  const volumeGuid = mountVolumeGuid('view');
+  const rest = { chain: [base.chainId], format: 'BlockCIM', access: 'ReadOnly', view: 'Kernel' } as const;
+  await host.mount({ volumeGuid, path: 'C:\\view', ...rest }, context);
+  await other.mount({ volumeGuid, path: 'C:\\others', ...rest }, context);
+  await other.dismount(volumeGuid, context);
+  assert.equal((await look(host)).mounts[0]?.state, 'mounted');
+  await host.dismount(volumeGuid, context);
+}
+
 for (const format of ['BlockCIM', 'WCIFS'] as const) await scratches(format);
 await views();
+await roots();
 console.log('done');

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import type { ChainId, LayerFormat, MountRequest, UnpackRequest } from '../../../src/hosts/host.ts';
-import { chainIds, hexOf, mountVolumeGuid } from '../../../src/hosts/identity.ts';
+import { chainIds, hexOf, mountVolumeGuid, shownVolumeGuid } from '../../../src/hosts/identity.ts';
 import { createLayerDisk } from '../../../src/hosts/layer-disk.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
 import { BASE, build, context, look, rejects, stack, UPPER } from '../../conformance/host.ts';
@@ -159,7 +159,8 @@ async function blockCims(): Promise<void> {
   const onHost: MountRequest = { ...request, path: 'C:\\shown', utilityVM: undefined };
   await host.mount(onHost, context);
   const { Layers, Path } = (await look(host)).mounts[0]?.hcsStorage ?? {};
-  assert.deepEqual(Layers, [{ Id: volumeGuid, Path: `\\\\?\\Volume{${volumeGuid}}\\` }]);
+  const volume = shownVolumeGuid(host.root, volumeGuid);
+  assert.deepEqual(Layers, [{ Id: volume, Path: `\\\\?\\Volume{${volume}}\\` }]);
   assert.match(Path ?? '', /^\\\\\?\\Volume\{[0-9a-f-]{36}\}\\$/);
   await host.dismount(volumeGuid, context);
   await host.removeSnapshot('app', context);

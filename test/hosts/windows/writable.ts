@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import type { MountRequest, SnapshotRequest } from '../../../src/hosts/host.ts';
-import { mountVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
+import { mountVolumeGuid, shownVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
 import { BASE, build, context, look, rejects, stack, UPPER } from '../../conformance/host.ts';
@@ -30,6 +30,7 @@ for (const upper of requests.slice(1)) {
 assert.deepEqual([[...new Set(states)], backup()], [['enabled'], 'disabled']);
 
 const volumeGuid = mountVolumeGuid('writable');
+const shown = shownVolumeGuid(host.root, volumeGuid);
 const chain = requests.map(({ chainId }) => chainId);
 const snapshot: SnapshotRequest = { key: 'writable', kind: 'active', chain, format: 'ForkedCIM' };
 const request: MountRequest = {
@@ -67,10 +68,10 @@ const volume = await vmcompute.getLayerMountPath(scratch);
 await computestorage.detachOverlayFilter(volume, {
   SchemaVersion: { Major: 2, Minor: 1 },
   FilterType: 'UnionFS',
-  Layers: [{ Id: volumeGuid, Path: `\\\\?\\Volume{${volumeGuid}}\\Files` }],
+  Layers: [{ Id: shown, Path: `\\\\?\\Volume{${shown}}\\Files` }],
 });
 await vmcompute.deactivateLayer(scratch);
-await cimfs.dismountImage(volumeGuid);
+await cimfs.dismountImage(shown);
 const next = createWindowsHost({ root: 'C:\\store' });
 assert.equal((await look(next)).mounts[0]?.state, 'missing');
 assert.deepEqual((await look(next)).leftovers, []);
