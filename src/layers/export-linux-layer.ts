@@ -6,16 +6,13 @@ import { typeOf } from '../ext4/inode.ts';
 import type { Ext4File, Ext4Reader } from '../ext4/reader.ts';
 import type { Xattr } from '../ext4/xattrs.ts';
 import { type TarEntry, TarWriter } from '../tar/tar-writer.ts';
+import { OVERLAY_PREFIX, xattrRecords } from './linux-xattrs.ts';
 
 const OPAQUE = 'trusted.overlay.opaque';
-/** As GNU tar and containerd write them. */
-const XATTR_RECORD = 'SCHILY.xattr.';
 const LOST_AND_FOUND = 'lost+found';
 const ROOT = 2;
-/** Overlayfs' own, for which a tar has no words. */
-const OVERLAY = 'trusted.overlay.';
 /** By which it says that a file is elsewhere; LCOW's guests have these features off. */
-const ELSEWHERE = [`${OVERLAY}redirect`, `${OVERLAY}metacopy`];
+const ELSEWHERE = [`${OVERLAY_PREFIX}redirect`, `${OVERLAY_PREFIX}metacopy`];
 
 /**
  * Yields an uncompressed layer tar, directories before what is in them, names in the order of their bytes. What the image says by overlayfs'
@@ -34,12 +31,12 @@ export function exportLinuxUpper(files: Ext4Reader, upper: Ext4File | undefined)
   const xattrs = (file: Ext4File) => {
     const all = files.xattrs(file);
     const elsewhere = all.find(({ name }) => ELSEWHERE.includes(name));
-    if (elsewhere === undefined) return all.filter(({ name }) => !name.startsWith(OVERLAY));
+    if (elsewhere === undefined) return all.filter(({ name }) => !name.startsWith(OVERLAY_PREFIX));
     throw new CimletError(
       'failed-precondition',
       `inode ${file.number} has attribute ${elsewhere.name}: its content is elsewhere`,
       {
-        hint: 'mount overlays with redirect_dir=off,metacopy=off',
+        hint: 'mount overlays with redirect_dir=nofollow,metacopy=off',
       },
     );
   };
@@ -114,8 +111,6 @@ function entryOf(file: Ext4File, name: string, xattrs: readonly Xattr[]): Omit<T
     uid: file.uid,
     gid: file.gid,
     mtime: file.mtime,
-    records: Object.fromEntries(
-      xattrs.map(({ name: xattr, value }) => [XATTR_RECORD + xattr, value.toString('latin1')]),
-    ),
+    records: xattrRecords(xattrs, name),
   };
 }

@@ -11,6 +11,7 @@ import { type Xattr, xattrFault } from '../ext4/xattrs.ts';
 import { entryError, forEntry, quoteName, type TarHeader } from '../tar/tar-format.ts';
 import { TarReader } from '../tar/tar-reader.ts';
 import { SparseExpander, type SparseFile, sparseFileOf } from '../tar/tar-sparse.ts';
+import { OVERLAY_PREFIX, xattrsOf } from './linux-xattrs.ts';
 
 export interface LinuxImportOptions {
   /** Looked at with every chunk; an abort becomes CimletError `cancelled`. */
@@ -30,7 +31,6 @@ const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
 /** What aufs kept for itself. */
 const AUFS = '.wh..wh.';
-const XATTR = 'SCHILY.xattr.';
 
 /**
  * Writes an uncompressed layer tar into `writer`, which is neither finished nor closed. The stream is read to its end.
@@ -60,6 +60,7 @@ class LinuxLayer {
   #entries = 0;
   #bytes = 0;
   #hiddenXattrs = 0;
+  #overlayXattrs = 0;
   #current: TarHeader | undefined;
   #sparse: SparseExpander | undefined;
   /** A whiteout that is a file with data: they mean nothing. */
@@ -94,11 +95,13 @@ class LinuxLayer {
   }
 
   result(): LinuxImportResult {
-    const hidden = this.#hiddenXattrs;
-    const warnings =
-      hidden === 0
-        ? []
-        : [`${hidden} extended attributes in namespaces that Linux doesn't have were left out`];
+    const leftOut: [count: number, which: string][] = [
+      [this.#hiddenXattrs, "in namespaces that Linux doesn't have"],
+      [this.#overlayXattrs, `that are orders to overlayfs (${OVERLAY_PREFIX}*)`],
+    ];
+    const warnings = leftOut.flatMap(([count, which]) =>
+      count === 0 ? [] : [`${count} extended attributes ${which} were left out`],
+    );
     return { entries: this.#entries, bytes: this.#bytes, warnings };
   }
 
@@ -157,15 +160,14 @@ class LinuxLayer {
     return { mode, uid, gid, mtime, atime, ctime, xattrs: this.#xattrsOf(header) };
   }
 
+  /** What a mount would show; not what overlayfs would obey, as no other unpacking of the layer does. */
   #xattrsOf({ records }: TarHeader): Xattr[] {
-    const xattrs: Xattr[] = [];
-    for (const [keyword, value] of records) {
-      if (!keyword.startsWith(XATTR)) continue;
-      const xattr = { name: keyword.slice(XATTR.length), value: Buffer.from(value, 'latin1') };
-      if (xattrFault(xattr) === 'namespace') this.#hiddenXattrs++;
-      else xattrs.push(xattr);
-    }
-    return xattrs;
+    return xattrsOf(records).filter((xattr) => {
+      if (xattr.name.startsWith(OVERLAY_PREFIX)) this.#overlayXattrs++;
+      else if (xattrFault(xattr) === 'namespace') this.#hiddenXattrs++;
+      else return true;
+      return false;
+    });
   }
 
   #attempt(action: () => void): void {

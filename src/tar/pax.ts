@@ -7,11 +7,14 @@ const SPACE = 0x20;
 const EQUALS = 0x3d;
 const NEWLINE = 0x0a;
 
+/** What precedes the name of an extended attribute of Linux, whose value may be empty. */
+export const XATTR_RECORD = 'SCHILY.xattr.';
+
 /** Keywords whose value names something, where a NUL would cut the name for other readers. */
 const NAMES = new Set(['path', 'linkpath', 'uname', 'gname']);
 
 /**
- * Reads the records of one extended header into `records`; an empty value deletes its keyword.
+ * Reads the records of one extended header into `records`; an empty value deletes its keyword, but for extended attributes.
  * Returns why the header is malformed, undefined when it is well-formed.
  */
 export function readPaxRecords(
@@ -40,7 +43,7 @@ export function readPaxRecords(
     if (keyword === undefined || value === undefined) return `PAX record at byte ${at} isn't valid UTF-8`;
     if (keyword.includes('\0')) return `PAX record at byte ${at} has a NUL in its keyword`;
     if (NAMES.has(keyword) && value.includes('\0')) return `PAX record ${keyword} has a NUL in it`;
-    if (value === '') records.delete(keyword);
+    if (value === '' && !keyword.startsWith(XATTR_RECORD)) records.delete(keyword);
     else records.set(keyword, value);
     at = end;
   }

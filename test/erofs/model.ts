@@ -180,6 +180,6 @@ export function expectTree(
 
 function xattrsAt(path: string): Record<string, string> {
   return Object.fromEntries(
-    listXattrs(path).map((name) => [name, Buffer.from(getXattr(path, name)!).toString('hex')]),
+    listXattrs(path).map((name) => [String(name), Buffer.from(getXattr(path, name)!).toString('hex')]),
   );
 }

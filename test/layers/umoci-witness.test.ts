@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { writeLayerDisk } from '../../src/hosts/layer-disk.ts';
 import type { TarEntry } from '../../src/tar/tar-writer.ts';
-import { canMount, type Described, describeTree, Workshop } from '../ext4/images.ts';
+import { canMount, type Described, describeTree, makeImage, Workshop } from '../ext4/images.ts';
 import { hasTool, requireOrSkip } from '../support/requirements.ts';
 import { inChunks, run, tarOf } from '../tar/tar-helpers.ts';
 
@@ -145,4 +145,30 @@ describe.runIf(ready)('entries below a symlink of a lower layer', () => {
         file('other/c'),
       ],
     ));
+});
+
+describe.runIf(ready)('attributes that overlayfs obeys', () => {
+  it('mean nothing in a layer, and are left out with a warning', async () => {
+    const order = (name: string, value: string) => ({
+      records: { [`SCHILY.xattr.trusted.overlay.${name}`]: value },
+    });
+    const layers = [
+      [...usr, directory('secret'), file('secret/key'), directory('d'), file('d/kept')],
+      [
+        { ...directory('d'), ...order('opaque', 'y') },
+        { ...directory('elsewhere'), ...order('redirect', '/secret') },
+        { ...file('f', { content: '' }), ...order('metacopy', '') },
+        { ...file('whiteout', { content: '' }), ...order('whiteout', 'y') },
+        { ...directory('usr'), ...order('opaque', 'x') },
+      ],
+    ];
+    const expected = unpacked(layers);
+    // On a file system of their own they are attributes like others.
+    for (const described of expected.values())
+      described.xattrs = described.xattrs.filter((xattr) => !xattr.startsWith('trusted.overlay.'));
+    expect([...(await mounted(layers, ',redirect_dir=on,metacopy=on'))]).toEqual([...expected]);
+
+    const { warnings } = await makeImage(inChunks(tarOf(...(layers[1] ?? []))), shop.at('image'));
+    expect(warnings).toEqual([expect.stringContaining('5 extended attributes that are orders to overlayfs')]);
+  });
 });

@@ -1,13 +1,11 @@
 /** What was written over a chain of Linux layers, as the tar of the layer that it becomes (OCI image-spec, layer.md). Runs in the worker. */
 
 import { readlinkSync } from 'node:fs';
+import { xattrRecords } from '../../layers/linux-xattrs.ts';
 import { getXattr } from '../../native/linux/xattr.ts';
 import { type TarEntry, TarWriter } from '../../tar/tar-writer.ts';
 import { readFileChunks } from './upper-file.ts';
 import { isOpaque, lookAtUpper, ownXattrs, readUpper, type UpperEntry } from './upper-tree.ts';
-
-/** As GNU tar and containerd write them. */
-const XATTR_RECORD = 'SCHILY.xattr.';
 
 /**
  * Yields an uncompressed layer tar, in the order of the names' bytes: whiteouts, directories that hide what is below them, hard links, owners,
@@ -75,18 +73,17 @@ function entryOf(
   { path, stats }: Omit<UpperEntry, 'name'>,
   name: string,
 ): Omit<TarEntry, 'type'> & { name: string } {
-  const records: Record<string, string> = {};
-  for (const xattr of ownXattrs(path).sort()) {
+  const xattrs = ownXattrs(path).flatMap((xattr) => {
     const value = getXattr(path, xattr);
-    if (value !== undefined) records[XATTR_RECORD + xattr] = Buffer.from(value).toString('latin1');
-  }
+    return value === undefined ? [] : [{ name: xattr.toString('latin1'), value: Buffer.from(value) }];
+  });
   return {
     name,
     mode: Number(stats.mode & 0o7777n),
     uid: Number(stats.uid),
     gid: Number(stats.gid),
     mtime: stats.mtimeNs,
-    records,
+    records: xattrRecords(xattrs, name),
   };
 }
 

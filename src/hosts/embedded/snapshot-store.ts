@@ -119,6 +119,9 @@ export function imageMount({ image, deviceFiles }: ViewImage): SnapshotMount {
   return { type: 'erofs', source: image, options };
 }
 
+/** No layer has a say in where a file is, and what is written says what changed by itself. */
+const NO_REDIRECTS = ['redirect_dir=nofollow', 'metacopy=off'];
+
 /** The mount of a Linux layer's disk. */
 export function diskMount(disk: string): SnapshotMount {
   return { type: 'ext4', source: disk, options: ['ro', 'loop'] };
@@ -139,7 +142,10 @@ export async function describeMounts(
   if (kind === 'view')
     return lowers.length < 2
       ? mounts
-      : [...mounts, { type: 'format/overlay', source: 'overlay', options: ['ro', lowerdir] }];
+      : [
+          ...mounts,
+          { type: 'format/overlay', source: 'overlay', options: ['ro', ...NO_REDIRECTS, lowerdir] },
+        ];
   const { directory, image } = await findScratch(layout, record);
   const id = snapshotGuid(key);
   if (image !== undefined) mounts.push({ type: 'ext4', source: image, options: ['rw', 'loop'] });
@@ -149,6 +155,6 @@ export async function describeMounts(
     return [...mounts, { type, source: `${place}/${id}/fs`, options: ['rbind', 'rw'] }];
   }
   const own = [`workdir=${place}/${id}/work`, `upperdir=${place}/${id}/fs`, lowerdir];
-  const options = ['index=off', 'redirect_dir=off', 'metacopy=off', ...own];
+  const options = ['index=off', ...NO_REDIRECTS, ...own];
   return [...mounts, { type: 'format/overlay', source: 'overlay', options }];
 }

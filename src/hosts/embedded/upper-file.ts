@@ -1,5 +1,6 @@
 /** A file of an upper directory as the file of a Windows layer that it is: the way back from view-xattrs.ts and cim-view.ts. */
 
+import { isUtf8 } from 'node:buffer';
 import { closeSync, fstatSync, openSync, readlinkSync, readSync } from 'node:fs';
 import { FileAttribute, type FileInfo, type StreamInfo } from '../../cim/types.ts';
 import { CimletError } from '../../errors.ts';
@@ -34,8 +35,9 @@ export function readUpperFile(entry: Omit<UpperEntry, 'name'>, options: UpperFil
   const isSymlink = kind === 'symlink';
   const prefix = xattrPrefix(isSymlink);
   const names = ownXattrs(path);
+  const texts = names.filter((name) => isUtf8(name)).map(String);
   const ours = new Set(
-    names.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length)),
+    texts.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length)),
   );
   const value = (name: string) => (ours.has(name) ? getXattr(path, prefix + name) : undefined);
   const number = (name: string) => {

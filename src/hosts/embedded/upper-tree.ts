@@ -41,9 +41,11 @@ export function isOpaque(path: Buffer): boolean {
   return value !== undefined && Buffer.from(value).toString('latin1') === 'y';
 }
 
-/** Names of the attributes that are the file's own. */
-export function ownXattrs(path: Buffer): string[] {
-  return listXattrs(path).filter((name) => !name.startsWith(OVERLAY_PREFIX));
+/** Names of the attributes that are the file's own, in the order of their bytes. */
+export function ownXattrs(path: Buffer): Buffer[] {
+  return listXattrs(path)
+    .filter((name) => !name.toString('latin1').startsWith(OVERLAY_PREFIX))
+    .sort(Buffer.compare);
 }
 
 function kindOf(stats: BigIntStats): UpperKind {

@@ -20,8 +20,8 @@ export const libc = library(null, {
   flock: [int, [int, int]],
   poll: [int, [pointer, ulong, int]],
   ioctl: [int, [int, ulong, pointer]],
-  lgetxattr: [long, [pointer, str, pointer, size_t]],
-  lsetxattr: [int, [pointer, str, pointer, size_t, int]],
+  lgetxattr: [long, [pointer, pointer, pointer, size_t]],
+  lsetxattr: [int, [pointer, pointer, pointer, size_t, int]],
   llistxattr: [long, [pointer, pointer, size_t]],
 });
 

@@ -41,10 +41,11 @@ export async function mountOverlay(request: MountOverlayRequest): Promise<void> 
     if (writable !== undefined) {
       await context.setString('upperdir', await reachable(writable.upper));
       await context.setString('workdir', await reachable(writable.work));
-      await context.setString('redirect_dir', 'off');
-      await context.setString('metacopy', 'off');
       await context.setString('index', 'off');
     }
+    // Neither made nor followed: no layer has a say in where a file is.
+    await context.setString('redirect_dir', 'nofollow');
+    await context.setString('metacopy', 'off');
     await context.create();
     const { readOnly, noSetuid, noDevices } = MountAttribute;
     const mountFd = await context.mount(noSetuid | noDevices | (writable === undefined ? readOnly : 0));

@@ -1,5 +1,5 @@
 /**
- * Extended attributes, of symbolic links themselves too. These calls block, as `fs.*Sync` do. Paths are strings or raw
+ * Extended attributes, of symbolic links themselves too. These calls block, as `fs.*Sync` do. Paths and names are strings or raw
  * bytes. https://man7.org/linux/man-pages/man7/xattr.7.html
  */
 
@@ -14,35 +14,38 @@ const BUFFER_SIZE = 65536;
 const REFUSALS: readonly number[] = [Errno.ENOTSUP, Errno.EPERM, Errno.E2BIG, Errno.ENOSPC, Errno.ERANGE];
 
 /** An attribute's value, undefined when the path has none of this name. */
-export function getXattr(path: string | Uint8Array, name: string): Uint8Array | undefined {
+export function getXattr(path: string | Uint8Array, name: string | Uint8Array): Uint8Array | undefined {
   const buffer = Buffer.allocUnsafe(BUFFER_SIZE);
-  const result = libc.call('lgetxattr', cString(path), name, buffer, buffer.length);
+  const result = libc.call('lgetxattr', cString(path), cString(name), buffer, buffer.length);
   if (outcome(result) === -Errno.ENODATA) return undefined;
-  return new Uint8Array(buffer.subarray(0, check(`read xattr ${name} of ${show(path)}`, result)));
+  return new Uint8Array(buffer.subarray(0, check(`read xattr ${show(name)} of ${show(path)}`, result)));
 }
 
 /** Sets an attribute. False when the file system can't hold it, or not on this kind of file; nothing is changed then. */
-export function setXattr(path: string | Uint8Array, name: string, value: Uint8Array): boolean {
-  const result = libc.call('lsetxattr', cString(path), name, value, value.length, 0);
+export function setXattr(path: string | Uint8Array, name: string | Uint8Array, value: Uint8Array): boolean {
+  const result = libc.call('lsetxattr', cString(path), cString(name), value, value.length, 0);
   if (REFUSALS.includes(-outcome(result))) return false;
-  check(`set xattr ${name} of ${show(path)}`, result);
+  check(`set xattr ${show(name)} of ${show(path)}`, result);
   return true;
 }
 
-/** Names of the attributes that this process may see. */
-export function listXattrs(path: string | Uint8Array): string[] {
+/** Names of the attributes that this process may see, which may be in any encoding. */
+export function listXattrs(path: string | Uint8Array): Buffer[] {
   const buffer = Buffer.allocUnsafe(BUFFER_SIZE);
   const result = libc.call('llistxattr', cString(path), buffer, buffer.length);
   const size = check(`list xattrs of ${show(path)}`, result);
-  return buffer.toString('utf8', 0, size).split('\0').slice(0, -1);
+  const names: Buffer[] = [];
+  for (let at = 0; at < size; at += (names.at(-1)?.length ?? 0) + 1)
+    names.push(Buffer.from(buffer.subarray(at, buffer.indexOf(0, at))));
+  return names;
 }
 
-function cString(path: string | Uint8Array): Buffer {
-  const bytes = Buffer.from(path);
-  if (bytes.includes(0)) throw new CimletError('failed-precondition', `path ${show(path)} contains NUL`);
+function cString(text: string | Uint8Array): Buffer {
+  const bytes = Buffer.from(text);
+  if (bytes.includes(0)) throw new CimletError('failed-precondition', `${show(text)} contains NUL`);
   return Buffer.concat([bytes, Buffer.alloc(1)]);
 }
 
-function show(path: string | Uint8Array): string {
-  return Buffer.from(path).toString();
+function show(text: string | Uint8Array): string {
+  return Buffer.from(text).toString();
 }

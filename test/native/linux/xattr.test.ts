@@ -21,6 +21,7 @@ describe.runIf(process.platform === 'linux')('xattrs', () => {
     expect(getXattr(shop.at('file'), 'user.empty')).toEqual(new Uint8Array());
     expect(
       listXattrs(shop.at('file'))
+        .map(String)
         .filter((name) => name.startsWith('user.'))
         .sort(),
     ).toEqual(['user.empty', 'user.every']);
@@ -39,8 +40,8 @@ describe.runIf(process.platform === 'linux')('xattrs', () => {
 
   it.runIf(requireOrSkip('root', isRoot))('belong to a symlink itself, which can have no user. ones', () => {
     expect(setXattr(shop.at('link'), 'trusted.a', Buffer.from('b'))).toBe(true);
-    expect(listXattrs(shop.at('link'))).toContain('trusted.a');
-    expect(listXattrs(shop.at('file'))).not.toContain('trusted.a');
+    expect(listXattrs(shop.at('link')).map(String)).toContain('trusted.a');
+    expect(listXattrs(shop.at('file')).map(String)).not.toContain('trusted.a');
     expect(setXattr(shop.at('link'), 'user.a', Buffer.from('b'))).toBe(false);
   });
 
