@@ -268,8 +268,13 @@ function exports(from: LibraryHandle, symbol: string): boolean {
   }
 }
 
-/** Calls that koffi has at a time: each one waiting for a thread has its stack already, and koffi refuses the 257th. */
-const MOST_UNDER_WAY = 32;
+/** Threads of libuv's pool, which is made before anything could change their number. */
+const POOL_THREADS = Math.max(1, Number(process.env.UV_THREADPOOL_SIZE) || 4);
+/**
+ * Calls that koffi has at a time. One thread is left to Node: its file calls go on while others don't return. Each call that
+ * waits for a thread has its stack already, and koffi refuses the 257th.
+ */
+const MOST_UNDER_WAY = Math.max(1, Math.min(32, POOL_THREADS - 1));
 let underWay = 0;
 const waiting: (() => void)[] = [];
 

@@ -1,6 +1,7 @@
 /** DLLs of Windows: where they may be loaded from, and calls whose failures are typed errors. */
 
 import { win32 } from 'node:path';
+import { isMainThread } from 'node:worker_threads';
 import { CimletError } from '../../errors.ts';
 import { type CType, type Library, library, type Signature } from '../library.ts';
 import { NativeError } from './native-error.ts';
@@ -71,7 +72,7 @@ export class Dlls {
 
 /**
  * One DLL's functions. Methods named `...Now` block; the others run on a thread of libuv's pool, which Node's file calls
- * need too: few long ones at a time.
+ * need too: few at a time (library.ts), and from the main thread alone. In a thread of their own they block.
  */
 export class Dll<in Name extends string> {
   readonly file: string;
@@ -107,7 +108,9 @@ export class Dll<in Name extends string> {
 
   /** For who expects some errors. */
   async attempt(name: Name, ...args: readonly unknown[]): Promise<Outcome> {
-    const { value, errno } = await this.#library.callAsync(name, ...args);
+    const { value, errno } = isMainThread
+      ? await this.#library.callAsync(name, ...args)
+      : this.#library.call(name, ...args);
     return { value, status: this.#status(name, value, errno), lastError: errno };
   }
 

@@ -47,6 +47,6 @@ describe.runIf(canRunWindows())('guards of the Windows host', () => {
 
   it('keep layer calls few at a time', () => {
     const many = calls.filter(({ call }) => call === 'LayerExists').map(({ concurrent }) => concurrent);
-    expect([many.length, Math.max(...many)]).toEqual([16, 4]);
+    expect([many.length, Math.max(...many)]).toEqual([16, 3]);
   });
 });
