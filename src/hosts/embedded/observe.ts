@@ -38,6 +38,7 @@ import { damageFaults } from './damage.ts';
 import type { MountInfoEntry } from './mount-info.ts';
 import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf } from './own-mounts.ts';
+import { isPathLocked } from './path-lock.ts';
 import { holdsScratch, isInUse, mountsBelow } from './scratch.ts';
 import { layerSealFaults, mergeSealFaults } from './seal-faults.ts';
 
@@ -209,8 +210,11 @@ export async function findLeftovers(
     const path = join(layout.views, name);
     const view = parseViewName(name);
     if (view === undefined || running.folders.has(view.folder) || shown.has(path)) continue;
-    if (view.isTemporary) found.push({ path, reason: 'a view that was never finished' });
-    else if (!committed.has(view.folder)) found.push({ path, reason: 'a view of no committed layer' });
+    if (view.isTemporary) {
+      // Another process may be making it.
+      if (!(await isPathLocked(snapshotPath(layout, view.folder))))
+        found.push({ path, reason: 'a view that was never finished' });
+    } else if (!committed.has(view.folder)) found.push({ path, reason: 'a view of no committed layer' });
   }
   for (const name of await listDirectory(layout.extracted)) {
     const guid = /^(?:tmp-|rm-)?([0-9a-f-]{36})$/.exec(name)?.[1];

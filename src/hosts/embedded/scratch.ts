@@ -24,7 +24,7 @@ import { readSnapshotRecord, type SnapshotRecord } from '../snapshot-records.ts'
 import { noSuchSnapshot } from '../snapshot-request.ts';
 import { readMountInfo } from './mount-info.ts';
 import { realLocation } from './own-mounts.ts';
-import { isScratchLocked, withScratchLock } from './scratch-lock.ts';
+import { isPathLocked, withPathLock } from './path-lock.ts';
 
 /** A scratch's image is mounted at one place only, and for one task at a time: of this process by turns, of others by a lock on it. */
 const attaching = new KeyedLock();
@@ -135,7 +135,7 @@ export async function withUpper<T>(
       throw new CimletError('failed-precondition', `${operation}: ${place.upper} is gone`, {
         hint: 'what was written to it is lost; remove it',
       });
-    return withScratchLock(join(directory, id), 'shared', operation, () => task(place));
+    return withPathLock(join(directory, id), 'shared', operation, () => task(place));
   };
   return withScratch(layout, record, open, signal);
 }
@@ -152,7 +152,7 @@ export async function onceIdle<T>(
   if (kind === 'view' || scratch?.shareWith !== undefined) return task();
   const { directory, image } = await findScratch(layout, record);
   const held = image ?? join(directory, snapshotGuid(key));
-  return (await exists(held)) ? withScratchLock(held, 'exclusive', operation, task) : task();
+  return (await exists(held)) ? withPathLock(held, 'exclusive', operation, task) : task();
 }
 
 /** Whether somebody, in this process or another, has the scratch of a snapshot mounted to do something with it. */
@@ -160,7 +160,7 @@ export async function isInUse(layout: Layout, record: SnapshotRecord): Promise<b
   const { kind, scratch } = record.request;
   if (kind === 'view' || scratch?.shareWith !== undefined) return false;
   const { image } = await findScratch(layout, record);
-  return image !== undefined && isScratchLocked(image);
+  return image !== undefined && isPathLocked(image);
 }
 
 /** Removes what a snapshot keeps outside of its own folder, which may have been renamed. */
@@ -178,7 +178,7 @@ export async function removeForeignScratch(layout: Layout, record: SnapshotRecor
   await withScratch(layout, owner, async (directory) => {
     const place = join(directory, id);
     if (!(await exists(place))) return;
-    await withScratchLock(place, 'exclusive', `remove ${place}`, () => removeTree(place));
+    await withPathLock(place, 'exclusive', `remove ${place}`, () => removeTree(place));
   });
 }
 
@@ -246,7 +246,7 @@ async function attached<T>(
       await unmountOnceIdle(directory);
     }
   };
-  const locked = () => withScratchLock(image, 'exclusive', `open ${image}`, attach);
+  const locked = () => withPathLock(image, 'exclusive', `open ${image}`, attach);
   return attaching.run(image, locked, signal);
 }
 

@@ -5,7 +5,7 @@ import { openCim } from '../../cim/reader.ts';
 import { CimletError, classify, describeError } from '../../errors.ts';
 import { ensureDirectory, missingDirectories, removeTree, syncDirectory } from '../directories.ts';
 import type { EffectContext, LayerFormat, LayerRef, MountedView, MountRequest } from '../host.ts';
-import { extractedPath, type Layout, viewPath } from '../layout.ts';
+import { extractedPath, type Layout, layerFolder, snapshotPath, viewPath } from '../layout.ts';
 import { readMountRecord, readMountRecords, recordedView, writeMountRecord } from '../mount-records.ts';
 import { isSameView, viewOf } from '../mounted-view.ts';
 import { chooseDevices } from './cim-view.ts';
@@ -22,6 +22,7 @@ import {
 } from './mounting.ts';
 import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf, pathStateOf } from './own-mounts.ts';
+import { withPathLock } from './path-lock.ts';
 import type { EmbeddedFeatures } from './probe.ts';
 import { runJob } from './run-job.ts';
 import { type Lower, mountWritable, overlayName, requireWritable } from './show-writable.ts';
@@ -171,7 +172,7 @@ async function requireFreePlace(layout: Layout, record: ViewRecord, operation: s
   });
 }
 
-/** One image serves all mounts of a chain. */
+/** One image serves all mounts of a chain. Other processes may want it, too: who comes later takes what the first made. */
 export async function ensureViewImage(
   { layout, withLayer }: Pick<ViewPlace, 'layout' | 'withLayer'>,
   format: LayerFormat,
@@ -184,7 +185,9 @@ export async function ensureViewImage(
     const uuid = viewUuid(chainId, builder);
     const known = await knownDevices(cim, image, uuid);
     if (known !== undefined) return { image, deviceFiles: known };
-    const { deviceFiles } = await runJob<'view'>({ kind: 'view', cim, image, uuid }, context);
+    const build = () => runJob<'view'>({ kind: 'view', cim, image, uuid }, context);
+    const folder = snapshotPath(layout, layerFolder(top));
+    const { deviceFiles } = await withPathLock(folder, 'exclusive', `show layer ${chainId}`, build);
     return { image, deviceFiles };
   });
 }

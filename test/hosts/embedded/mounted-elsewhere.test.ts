@@ -8,8 +8,10 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { createEmbeddedHost } from '../../../src/hosts/embedded/embedded-host.ts';
 import type { Host, MountRequest, SnapshotMount, SnapshotRequest } from '../../../src/hosts/host.ts';
 import { mountVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
+import { layerFolder } from '../../../src/hosts/layout.ts';
+import { layerItems } from '../../support/host-layers.ts';
 import { hasTool, requireOrSkip } from '../../support/requirements.ts';
-import { context, openBench } from './fixture.ts';
+import { build, context, makeStack, mountRequest, openBench } from './fixture.ts';
 
 const capabilities = await createEmbeddedHost({ root: '/nowhere' }).capabilities();
 const writable = requireOrSkip('overlayfs over kernel views', capabilities.active.available);
@@ -194,6 +196,51 @@ describe.runIf(writable && hasTools)('a writable view that is to be shown again'
     await host.mount(mount, context);
     await host.dismount(mount.volumeGuid, context, { toShowAgain: true });
     await host.removeSnapshot('work', context);
+  });
+});
+
+describe.runIf(writable && hasTools)('while another process makes the image of a view', () => {
+  async function prepareView() {
+    const bench = await openBench();
+    const requests = await makeStack(
+      join(bench.directory, 'blobs'),
+      layerItems(Object.fromEntries(Array.from({ length: 300 }, (_, index) => [`${index}.txt`, `${index}`]))),
+    );
+    await build(bench.host, requests);
+    const [{ chainId }] = requests;
+    const view: SnapshotRequest = { key: 'view', kind: 'view', chain: [chainId], format: 'ForkedCIM' };
+    await bench.host.prepareSnapshot(view, context);
+    const folder = layerFolder({ chainId, format: 'ForkedCIM' });
+    return { ...bench, requests, folder, image: join(bench.root, 'views', `${folder}.erofs`) };
+  }
+
+  it('who wants it, too, waits, and nothing of it is taken for left over', async () => {
+    const { host, root, folder, image } = await prepareView();
+    const child = await start('flock', join(root, 'snapshots', folder), 'sh', '-c', 'echo; exec cat');
+    mkdirSync(join(root, 'views'), { recursive: true });
+    const unfinished = join(root, 'views', `tmp-${folder}.erofs`);
+    writeFileSync(unfinished, 'half');
+    expect((await host.observe(context)).leftovers).toEqual([]);
+    const describing = host.snapshotMounts('view', context);
+    await host.observe(context);
+    expect(readFileSync(unfinished, 'utf8')).toBe('half');
+    await end(child);
+    expect((await describing)[0]?.source).toBe(image);
+    expect(readdirSync(join(root, 'views'))).toEqual([`${folder}.erofs`]);
+    writeFileSync(unfinished, 'half');
+    expect((await host.observe(context)).leftovers.map(({ path }) => path)).toEqual([unfinished]);
+  });
+
+  it('all get the whole one', async () => {
+    const { host, root, directory, requests } = await prepareView();
+    // Hosts of one process know as little of one another as those of several.
+    const hosts = [host, ...[1, 2, 3].map(() => createEmbeddedHost({ root }))];
+    const described = await Promise.all(hosts.map((each) => each.snapshotMounts('view', context)));
+    expect(new Set(described.map((mounts) => JSON.stringify(mounts))).size).toBe(1);
+    const request = mountRequest(join(directory, 'shown'), requests);
+    await host.mount(request, context);
+    expect(readdirSync(request.path)).toHaveLength(300);
+    await host.dismount(request.volumeGuid, context);
   });
 });
 

@@ -171,7 +171,7 @@ describe.runIf(writable)('a scratch', () => {
         execFileSync('mount', ['-o', 'loop,ro', join(folder, 'scratch.ext4'), place]);
       const upper = join(place, snapshotGuid(key), 'fs');
       const du = (...options: string[]) =>
-        Number.parseInt(execFileSync('du', ['-s', ...options, upper], { encoding: 'utf8' }));
+        Number.parseInt(execFileSync('du', ['-s', ...options, upper], { encoding: 'utf8' }), 10);
       const [bytes, files] = [du('-B1'), du('--inodes')];
       const itself = lstatSync(upper).blocks * 512;
       if (scratch !== undefined) execFileSync('umount', [place]);

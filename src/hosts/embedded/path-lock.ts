@@ -1,4 +1,7 @@
-/** Scratches between processes: a layer may be made of a snapshot beside the agent that mounts it, commits it, or removes it. */
+/**
+ * Files between processes: beside the agent that mounts a snapshot, commits it or removes it, a layer may be made of it, or somebody asks how it
+ * would be mounted, and the view's image is made for that.
+ */
 
 import { readFile, stat } from 'node:fs/promises';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -9,8 +12,8 @@ import { type FileLock, type LockKind, tryLock } from '../../native/linux/flock.
 const PATIENCE_MS = 5000;
 const INTERVAL_MS = 25;
 
-/** Runs a task with a lock on a scratch's image or directory. Throws `busy`, naming who has it, when that takes too long. */
-export async function withScratchLock<T>(
+/** Runs a task with a lock on a file or directory. Throws `busy`, naming who has it, when that takes too long. */
+export async function withPathLock<T>(
   path: string,
   kind: LockKind,
   operation: string,
@@ -24,8 +27,8 @@ export async function withScratchLock<T>(
   }
 }
 
-/** Whether somebody is doing something with a scratch. */
-export async function isScratchLocked(path: string): Promise<boolean> {
+/** Whether somebody has a lock on it. */
+export async function isPathLocked(path: string): Promise<boolean> {
   try {
     const lock = await tryLock(path, 'exclusive');
     await lock?.release();
