@@ -46,7 +46,7 @@ const ALLOWED: Record<string, string[]> = {
   manifests: [],
   sources: ['manifests'],
   service: ['native'],
-  images: ['tar', ...PORT],
+  images: ['tar', 'hosts/quick-look.ts', ...PORT],
   layers: ['cim', 'ext4', 'hive', 'tar', ...PORT],
   hosts: ['images', 'layers', 'tar', 'cim', 'ext4', 'vhd', 'erofs', 'native'],
   native: [],

@@ -114,7 +114,8 @@ export interface HostState {
   };
   root: string;
   capabilities: Capabilities;
-  layers: ObservedLayer[];
+  /** The very same list as before when that is known to say the same. */
+  layers: readonly ObservedLayer[];
   merges: ObservedMerge[];
   mounts: ObservedMount[];
   snapshots: ObservedSnapshot[];

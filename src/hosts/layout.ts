@@ -50,6 +50,9 @@ const SUFFIXES: Record<FolderName['holds'], string> = {
   LCOW: '.lcow',
   merge: '.merged',
 };
+const HOLDINGS = new Map(
+  Object.entries(SUFFIXES).map(([holds, suffix]) => [suffix, holds as FolderName['holds']]),
+);
 const CHAIN_HEX = '[0-9a-f]{64}(?:[0-9a-f]{64})?';
 /** What couldn't be deleted when it was removed again has a number in the end. */
 const FOLDER_NAME = new RegExp(`^(tmp-|rm-)?(${CHAIN_HEX})(\\.[a-z]+)?(?:(?<=^rm-.*)~\\d+)?$`);
@@ -88,7 +91,7 @@ export function mergeFolder(top: ChainId): string {
 /** Undefined for a name that this host doesn't give. */
 export function parseFolderName(name: string): FolderName | undefined {
   const [, prefix = '', hex = '', suffix = ''] = FOLDER_NAME.exec(name) ?? [];
-  const holds = (Object.keys(SUFFIXES) as FolderName['holds'][]).find((each) => SUFFIXES[each] === suffix);
+  const holds = HOLDINGS.get(suffix);
   if (hex === '' || holds === undefined) return undefined;
   const chainId = `sha${hex.length === 64 ? 256 : 512}:${hex}` as ChainId;
   return { prefix: prefix as FolderPrefix, chainId, holds };

@@ -14,9 +14,12 @@ const TURN_MS = 5;
 export class Turns {
   #end = performance.now() + TURN_MS;
 
-  /** Asked before each look, or few of them. */
-  async take(): Promise<void> {
-    if (performance.now() < this.#end) return;
+  /** Asked before each look, or few of them: whether it is others' turn. */
+  get isOver(): boolean {
+    return performance.now() >= this.#end;
+  }
+
+  async giveWay(): Promise<void> {
     await giveWay();
     this.#end = performance.now() + TURN_MS;
   }
@@ -27,11 +30,25 @@ export function sizeOf(path: string): number | undefined {
   return look(path, () => statSync(path, { throwIfNoEntry: false })?.size);
 }
 
-/** Changes when the file is written or replaced; undefined when it isn't there. */
-export function stampOf(path: string): string | undefined {
+/** What a file or directory was at a time. Times are in milliseconds, told apart to a quarter of a microsecond. */
+export type Stamp = readonly [ino: number, size: number, mtimeMs: number, ctimeMs: number];
+
+/**
+ * Undefined when it isn't there; `before` itself when it is as it was then. It isn't once the file was written or replaced, or a
+ * name came to the directory or left it.
+ */
+export function stampOf(path: string, before?: Stamp): Stamp | undefined {
   return look(path, () => {
-    const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
-    return stats === undefined ? undefined : `${stats.ino} ${stats.size} ${stats.mtimeNs} ${stats.ctimeNs}`;
+    const stats = statSync(path, { throwIfNoEntry: false });
+    if (stats === undefined) return undefined;
+    const { ino, size, mtimeMs, ctimeMs } = stats;
+    const isAsBefore =
+      before !== undefined &&
+      before[0] === ino &&
+      before[1] === size &&
+      before[2] === mtimeMs &&
+      before[3] === ctimeMs;
+    return isAsBefore ? before : [ino, size, mtimeMs, ctimeMs];
   });
 }
 

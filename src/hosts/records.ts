@@ -1,6 +1,6 @@
 /** What hosts record of what they keep: what a committed layer is, and what a merged CIM is. */
 
-import { join } from 'node:path';
+import { join, sep } from 'node:path';
 import { ensureDirectory, listDirectory, syncDirectory } from './directories.ts';
 import type { ChainId, CommittedLayer, LayerRef, MergedChain } from './host.ts';
 import {
@@ -12,7 +12,7 @@ import {
   parseFolderName,
   snapshotPath,
 } from './layout.ts';
-import { stampOf, Turns } from './quick-look.ts';
+import { type Stamp, stampOf, Turns } from './quick-look.ts';
 import { readRecord, writeRecord } from './record-file.ts';
 
 export interface StoredFile {
@@ -49,10 +49,10 @@ export async function readLayerRecord(
   );
 }
 
-/** Every committed layer's record. Folders without a readable record are no layers. */
-export async function readLayerRecords(layout: Layout): Promise<LayerRecord[]> {
+/** Every committed layer's record; the very same list when none has changed. Folders without a readable record are no layers. */
+export async function readLayerRecords(layout: Layout): Promise<readonly LayerRecord[]> {
   return readFolders(layout, 'layer.json', layersRead, ({ chainId, holds }) =>
-    holds === 'merge' ? undefined : readLayerRecord(layout, { chainId, format: holds }),
+    holds === 'merge' ? undefined : () => readLayerRecord(layout, { chainId, format: holds }),
   );
 }
 
@@ -71,39 +71,61 @@ export async function readMergeRecord(
   );
 }
 
-export async function readMergeRecords(layout: Layout): Promise<MergeRecord[]> {
+export async function readMergeRecords(layout: Layout): Promise<readonly MergeRecord[]> {
   return readFolders(layout, 'merge.json', mergesRead, ({ chainId, holds }) =>
-    holds === 'merge' ? readMergeRecord(layout, chainId) : undefined,
+    holds === 'merge' ? () => readMergeRecord(layout, chainId) : undefined,
   );
 }
 
-/** What was read last, by folder: of thousands, only those whose files are other ones now are read again. */
-type ReadBefore<T> = WeakMap<Layout, ReadonlyMap<string, { stamp: string; record: T }>>;
+interface KnownRecord<T> {
+  folder: string;
+  stamp: Stamp;
+  record: T;
+}
+
+interface Reading<T> {
+  byFolder: ReadonlyMap<string, KnownRecord<T>>;
+  inOrder: readonly KnownRecord<T>[];
+  records: readonly T[];
+}
+
+/** What was read last: of thousands, only those whose files are other ones now are read again. */
+type ReadBefore<T> = WeakMap<Layout, Reading<T>>;
 const layersRead: ReadBefore<LayerRecord> = new WeakMap();
 const mergesRead: ReadBefore<MergeRecord> = new WeakMap();
 
+/** `readerOf`: undefined for a folder that holds something else. */
 async function readFolders<T>(
   layout: Layout,
   file: string,
   readBefore: ReadBefore<T>,
-  read: (folder: FolderName) => Promise<T | undefined> | undefined,
-): Promise<T[]> {
+  readerOf: (folder: FolderName) => (() => Promise<T | undefined>) | undefined,
+): Promise<readonly T[]> {
   const before = readBefore.get(layout);
-  const now = new Map<string, { stamp: string; record: T }>();
+  const found: KnownRecord<T>[] = [];
   const turns = new Turns();
   for (const name of await listDirectory(layout.snapshots)) {
     const folder = parseFolderName(name);
-    if (folder?.prefix !== '') continue;
-    await turns.take();
+    const read = folder?.prefix === '' ? readerOf(folder) : undefined;
+    if (read === undefined) continue;
+    if (turns.isOver) await turns.giveWay();
+    const known = before?.byFolder.get(name);
     // Taken before it is read: what is written meanwhile has another.
-    const stamp = stampOf(join(layout.snapshots, name, file));
+    const stamp = stampOf(`${layout.snapshots}${sep}${name}${sep}${file}`, known?.stamp);
     if (stamp === undefined) continue;
-    const known = before?.get(name);
-    const record = known?.stamp === stamp ? known.record : await read(folder);
-    if (record !== undefined) now.set(name, { stamp, record });
+    if (known?.stamp === stamp) found.push(known);
+    else {
+      const record = await read();
+      if (record !== undefined) found.push({ folder: name, stamp, record });
+    }
   }
-  readBefore.set(layout, now);
-  return [...now.values()].map(({ record }) => record);
+  const isAsBefore = (each: KnownRecord<T>, index: number) => each === before?.inOrder[index];
+  if (before !== undefined && found.length === before.inOrder.length && found.every(isAsBefore))
+    return before.records;
+  const byFolder = new Map(found.map((each) => [each.folder, each]));
+  const reading = { byFolder, inOrder: found, records: found.map(({ record }) => record) };
+  readBefore.set(layout, reading);
+  return reading.records;
 }
 
 /** What a merged CIM knows a block layer by: its seal's root hash, or what it holds. */

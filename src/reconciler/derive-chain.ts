@@ -12,6 +12,7 @@ import { chainIds } from '../hosts/identity.ts';
 import { type LayerChainResource, type MountResource, resourceKey } from '../manifests/resources.ts';
 import { archiveKey } from './archives.ts';
 import type { Desired, DesiredChain, DesiredInput, DesiredLayer, Obstacle } from './desired.ts';
+import type { ResolvedImage } from './types.ts';
 
 const CIM_FORMATS: readonly LayerFormat[] = ['ForkedCIM', 'BlockCIM'];
 /** In order of preference. */
@@ -55,10 +56,9 @@ export function deriveChain(
   if (wish.format === undefined && capabilities === undefined) {
     desired.notes.push({ key, message: `format ${format} assumed: the host chooses it` });
   }
-  const ids = chainIds(layers.map(({ diffId }) => diffId));
   desired.chains.set(key, {
     format,
-    layers: layers.map((layer, index) => ({ ...layer, chainId: ids[index] as ChainId })),
+    layers,
     merged,
     verified: wish.verified,
     vhdFooter: wish.vhdFooter,
@@ -111,11 +111,11 @@ function findLayers(
   resource: LayerChainResource | MountResource,
   input: DesiredInput,
   desired: Desired,
-): { os: string; layers: Omit<DesiredLayer, 'chainId'>[] } | Obstacle {
+): { os: string; layers: readonly DesiredLayer[] } | Obstacle {
   const key = resourceKey(resource);
   const entries: { image?: string | undefined; archive?: string; digest?: string }[] =
     resource.kind === 'LayerChain' ? resource.spec.layers : [{ image: resource.spec.image }];
-  const layers: Omit<DesiredLayer, 'chainId'>[] = [];
+  const layers: UnplacedLayer[] = [];
   let os: string | undefined;
   for (const entry of entries) {
     if (entry.archive !== undefined) {
@@ -136,14 +136,39 @@ function findLayers(
       };
     }
     os = image.platform.os;
-    for (const { diffId, blob } of image.layers) layers.push({ diffId, blob, from: { image: name } });
+    if (entries.length === 1 && image.layers.length > 0) return { os, layers: stackOf(name, image) };
+    layers.push(...layersOf(name, image));
   }
   if (layers.length === 0) {
     const names = entries.map(({ image }) => `Image/${image}`).join(', ');
     return { code: 'invalid-manifest', message: `it has no layers: ${names} is empty` };
   }
   // Archives don't say what they are for: what the format holds.
-  return { os: os ?? (wishOf(resource).format === 'LCOW' ? 'linux' : 'windows'), layers };
+  return { os: os ?? (wishOf(resource).format === 'LCOW' ? 'linux' : 'windows'), layers: place(layers) };
+}
+
+type UnplacedLayer = Omit<DesiredLayer, 'chainId'>;
+
+function layersOf(name: string, image: ResolvedImage): UnplacedLayer[] {
+  return image.layers.map(({ diffId, blob }) => ({ diffId, blob, from: { image: name } }));
+}
+
+/** By image, which stays the same object for as long as it is the same image. */
+const stacks = new WeakMap<ResolvedImage, { name: string; layers: readonly DesiredLayer[] }>();
+
+/** An image's layers on nothing else, as most chains are. */
+function stackOf(name: string, image: ResolvedImage): readonly DesiredLayer[] {
+  const known = stacks.get(image);
+  if (known?.name === name) return known.layers;
+  const layers = place(layersOf(name, image));
+  stacks.set(image, { name, layers });
+  return layers;
+}
+
+/** Base first, as they lie on one another. */
+function place(layers: readonly UnplacedLayer[]): DesiredLayer[] {
+  const ids = chainIds(layers.map(({ diffId }) => diffId));
+  return layers.map((layer, index) => ({ ...layer, chainId: ids[index] as ChainId }));
 }
 
 /**

@@ -29,7 +29,7 @@ export interface DesiredLayer {
 export interface DesiredChain {
   format: LayerFormat;
   /** Base first. */
-  layers: DesiredLayer[];
+  layers: readonly DesiredLayer[];
   /** A merged CIM is written over the layers. */
   merged: boolean;
   /** `integrity: Verified`: layers and merged CIM are sealed. */

@@ -38,7 +38,7 @@ export function draftActions(
   const { resources, chains } = desired;
   const isActing = (key: ResourceKey) => verdicts.get(key)?.kind === 'change';
   const sealedBases = findSealedBases(chains.values(), situation);
-  const needs = collectNeeds(resources, chains, isActing, sealedBases);
+  const needs = collectNeeds(resources, chains, isActing, sealedBases, situation);
   const mergeNeeds = collectMergeNeeds(resources, chains, isActing, sealedBases);
   const imageActions = new Map<string, PlannedAction>();
   const readyAfterImage = (image: string): string[] => {

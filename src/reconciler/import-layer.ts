@@ -14,7 +14,7 @@ import type {
 import { chainIds } from '../hosts/identity.ts';
 import { resolveArchive } from '../images/archive.ts';
 import { isFitting, WINDOWS_FORMATS } from './derive-chain.ts';
-import { snapshotId } from './situation.ts';
+import { indexLayers, snapshotId } from './situation.ts';
 
 export const LAYER_FORMATS: readonly LayerFormat[] = ['ForkedCIM', 'BlockCIM', 'WCIFS', 'LCOW'];
 
@@ -72,7 +72,7 @@ export async function importLayer(
 
 /** The layer and all below it, base first. */
 function findStack(top: LayerRef, observed: HostState, operation: string): ObservedLayer[] {
-  const layers = new Map(observed.layers.map((layer) => [snapshotId(layer), layer]));
+  const layers = indexLayers(observed.layers);
   const stack: ObservedLayer[] = [];
   for (let ref: LayerRef | undefined = top; ref !== undefined; ) {
     const layer: ObservedLayer | undefined = layers.get(snapshotId(ref));

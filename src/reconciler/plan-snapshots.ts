@@ -1,6 +1,6 @@
 /** Which layers have to be built: each chain ID once per format, however many want it. */
 
-import type { ChainId, LayerFormat, ObservedLayer } from '../hosts/host.ts';
+import type { LayerFormat, ObservedLayer } from '../hosts/host.ts';
 import { type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { DesiredChain, DesiredLayer } from './desired.ts';
 import { type Situation, snapshotId } from './situation.ts';
@@ -9,8 +9,9 @@ import type { Plan, PlannedAction, Reason, Verb } from './types.ts';
 export interface SnapshotNeed {
   layer: DesiredLayer;
   format: LayerFormat;
-  /** Base first. */
-  parents: ChainId[];
+  /** The chain that it is in, base first, and how many layers are below it there. */
+  chain: readonly DesiredLayer[];
+  depth: number;
   neededBy: ResourceKey;
   others: number;
   /** False when all that need it only want drift reported. */
@@ -27,7 +28,7 @@ export interface SnapshotPlan {
 }
 
 /**
- * Needed snapshots, parents before children. A Mount of a LayerChain needs the chain's layers only when `isActing`: a
+ * Needed snapshots, parents before children, but for those of chains on one base of which all are there as they should be. A Mount of a LayerChain needs the chain's layers only when `isActing`: a
  * view that is there stays as it is.
  */
 export function collectNeeds(
@@ -35,12 +36,16 @@ export function collectNeeds(
   chains: ReadonlyMap<ResourceKey, DesiredChain>,
   isActing: (key: ResourceKey) => boolean,
   sealedBases: ReadonlySet<string>,
+  situation: Situation,
 ): Map<string, SnapshotNeed> {
   const needs = new Map<string, SnapshotNeed>();
+  const unfinished = new Set<string>();
+  for (const chain of chains.values())
+    if (!isThere(chain, isSealed(chain, sealedBases), situation)) unfinished.add(baseOf(chain));
   for (const resource of resources) {
     const key = resourceKey(resource);
     const chain = chains.get(key);
-    if (chain === undefined) continue;
+    if (chain === undefined || !unfinished.has(baseOf(chain))) continue;
     const borrowed = resource.kind === 'Mount' && resource.spec.chain !== undefined;
     const acting = isActing(key);
     if (borrowed && !acting) continue;
@@ -54,7 +59,8 @@ export function collectNeeds(
         needs.set(id, {
           layer,
           format: chain.format,
-          parents: chain.layers.slice(0, index).map(({ chainId }) => chainId),
+          chain: chain.layers,
+          depth: index,
           neededBy: key,
           others: 0,
           repairs,
@@ -69,6 +75,14 @@ export function collectNeeds(
     });
   }
   return needs;
+}
+
+/** Whether every layer is there, without faults, and all that is asked for. */
+function isThere({ layers, format, vhdFooter }: DesiredChain, seal: boolean, situation: Situation): boolean {
+  return layers.every(({ chainId }) => {
+    const layer = situation.layers.get(snapshotId({ chainId, format }));
+    return layer?.faults.length === 0 && suffices(layer, { seal, vhdFooter });
+  });
 }
 
 /**
@@ -109,11 +123,8 @@ export function planSnapshots(
   const plan: SnapshotPlan = { actions: new Map(), readyAfter: new Map(), notes: [] };
   repairBelowBuilds(needs, situation);
   for (const [id, need] of needs) {
-    const parent = need.parents.at(-1);
-    const below =
-      parent === undefined
-        ? undefined
-        : plan.readyAfter.get(snapshotId({ chainId: parent, format: need.format }));
+    const parent = parentOf(need);
+    const below = parent === undefined ? undefined : plan.readyAfter.get(parent);
     const verdict = assess(id, need, situation);
     if (verdict?.drift && !need.repairs) {
       const what = verdict.reasons.map(({ message }) => message).join('; ');
@@ -126,7 +137,7 @@ export function planSnapshots(
       plan.readyAfter.set(id, below);
       continue;
     }
-    const { layer, format, parents } = need;
+    const { layer, format, chain, depth } = need;
     const { chainId, diffId, blob } = layer;
     plan.actions.set(id, {
       id,
@@ -134,7 +145,7 @@ export function planSnapshots(
       name: chainId,
       ...verdict,
       bytes: blob.size,
-      detail: `${format} layer ${parents.length + 1} of ${need.neededBy}, ${need.seal ? 'sealed, ' : ''}${need.vhdFooter ? 'with VHD footer, ' : ''}diff ID ${diffId}`,
+      detail: `${format} layer ${depth + 1} of ${need.neededBy}, ${need.seal ? 'sealed, ' : ''}${need.vhdFooter ? 'with VHD footer, ' : ''}diff ID ${diffId}`,
       dependsOn: [
         ...new Set([
           ...(below === undefined ? [] : [below]),
@@ -147,7 +158,7 @@ export function planSnapshots(
         request: {
           chainId,
           diffId,
-          parents,
+          parents: chain.slice(0, depth).map((each) => each.chainId),
           format,
           blob,
           ...(need.seal ? { seal: true } : {}),
@@ -167,10 +178,15 @@ function repairBelowBuilds(needs: ReadonlyMap<string, SnapshotNeed>, situation: 
     need.repairs ||= builtOn.has(id);
     const verdict = assess(id, need, situation);
     const isBuilt = verdict !== undefined && (!verdict.drift || need.repairs);
-    const parent = need.parents.at(-1);
-    if (parent !== undefined && (isBuilt || builtOn.has(id)))
-      builtOn.add(snapshotId({ chainId: parent, format: need.format }));
+    const parent = parentOf(need);
+    if (parent !== undefined && (isBuilt || builtOn.has(id))) builtOn.add(parent);
   }
+}
+
+/** The snapshot that it is built on. */
+function parentOf({ chain, depth, format }: SnapshotNeed): string | undefined {
+  const below = chain[depth - 1];
+  return below === undefined ? undefined : snapshotId({ chainId: below.chainId, format });
 }
 
 /**
@@ -183,6 +199,8 @@ function assess(
   situation: Situation,
 ): { verb: Verb; drift: boolean; reasons: Reason[] } | undefined {
   const layer = situation.layers.get(id);
+  // What most are, and what there is to say of it.
+  if (layer?.faults.length === 0) return assessFinish(layer, need);
   const record = situation.snapshots.get(id);
   const wasCommitted = record?.state === 'committed' || (!situation.recordsKnown && layer !== undefined);
   const faults = layer?.faults.filter(({ code }) => code !== 'parent-missing') ?? [];
@@ -215,6 +233,7 @@ function assessFinish(
   layer: ObservedLayer,
   need: SnapshotNeed,
 ): { verb: Verb; drift: boolean; reasons: Reason[] } | undefined {
+  if (suffices(layer, need)) return undefined;
   const reasons: Reason[] = [];
   if (need.seal && layer.rootHash === undefined) {
     const message = `it is not sealed: ${need.neededBy}, or a chain on the same base, wants integrity: Verified`;
@@ -222,5 +241,9 @@ function assessFinish(
   }
   if (need.vhdFooter && layer.vhdFooter !== true)
     reasons.push({ code: 'footer-changed', message: 'it has no VHD footer' });
-  return reasons.length === 0 ? undefined : { verb: 'replace', drift: false, reasons };
+  return { verb: 'replace', drift: false, reasons };
+}
+
+function suffices(layer: ObservedLayer, wish: Pick<SnapshotNeed, 'seal' | 'vhdFooter'>): boolean {
+  return (!wish.seal || layer.rootHash !== undefined) && (!wish.vhdFooter || layer.vhdFooter === true);
 }

@@ -3,7 +3,7 @@
 import type { HostState } from '../hosts/host.ts';
 import type { State } from '../state/state.ts';
 import type { Scope } from './scope.ts';
-import { snapshotId } from './situation.ts';
+import { indexLayers, snapshotId } from './situation.ts';
 import type { Plan } from './types.ts';
 
 /**
@@ -16,20 +16,20 @@ export function settleRecords(
 ): void {
   // What wasn't looked at isn't gone.
   const isWhole = scope === undefined;
-  const layers = new Map(observed.layers.map((layer) => [snapshotId(layer), layer]));
+  const layers = indexLayers(observed.layers);
   const mounts = new Map(observed.mounts.map((mount) => [mount.volumeGuid, mount]));
   const records = state.records();
-  const recorded = new Set(records.snapshots.map(snapshotId));
+  const recorded = indexLayers(records.snapshots);
   state.transaction(() => {
     for (const record of records.snapshots) {
-      const layer = layers.get(snapshotId(record));
       if (record.state === 'committed') continue;
+      const layer = layers.get(snapshotId(record));
       if (layer !== undefined && layer.faults.length === 0) state.recordSnapshot(layer);
       else if (isWhole && layer === undefined && record.state === 'removing') state.forgetSnapshot(record);
     }
     for (const record of records.mounts) {
-      const mount = mounts.get(record.volumeGuid);
       if (record.state === 'mounted') continue;
+      const mount = mounts.get(record.volumeGuid);
       if (mount?.state === 'mounted') state.recordMount(mount);
       else if (isWhole && mount === undefined && record.state === 'removing')
         state.forgetMount(record.volumeGuid);

@@ -1,7 +1,9 @@
 /** What was observed and what is recorded, indexed for planning. */
 
 import type {
+  ChainId,
   HostState,
+  LayerFormat,
   LayerRef,
   ObservedLayer,
   ObservedMerge,
@@ -39,9 +41,24 @@ export interface Situation {
   names: readonly NamedSnapshot[];
 }
 
-export function snapshotId(ref: LayerRef): string {
-  return `Snapshot/${ref.format}/${ref.chainId}`;
+export function snapshotId({ format, chainId }: LayerRef): string {
+  const known = snapshotIds[format].get(chainId);
+  if (known !== undefined) return known;
+  if (snapshotIds[format].size >= MOST_IDS) snapshotIds[format].clear();
+  const id = `Snapshot/${format}/${chainId}`;
+  snapshotIds[format].set(chainId, id);
+  return id;
 }
+
+/** A plan asks for that of each of thousands of layers some twenty times: made anew, they would be most of its garbage. */
+const snapshotIds: Record<LayerFormat, Map<ChainId, string>> = {
+  ForkedCIM: new Map(),
+  BlockCIM: new Map(),
+  WCIFS: new Map(),
+  LCOW: new Map(),
+};
+/** When there are more, all are forgotten: most are asked for no longer. */
+const MOST_IDS = 50_000;
 
 /** Names the merged CIM on a topmost layer. */
 export function mergeId(top: LayerRef): string {
@@ -73,7 +90,7 @@ export function indexSituation(
     observed,
     host,
     root: observed?.root ?? root,
-    layers: new Map(observed?.layers.map((layer) => [snapshotId(layer), layer])),
+    layers: indexLayers(observed?.layers ?? []),
     merges: indexMerges(observed),
     mergedBefore: new Set(
       records?.resources.flatMap(({ facts: { chain } }) => {
@@ -92,10 +109,22 @@ export function indexSituation(
     resources: new Map(
       records?.resources.map((record) => [resourceKey({ kind: record.kind, metadata: record }), record]),
     ),
-    snapshots: new Map(records?.snapshots.map((record) => [snapshotId(record), record])),
+    snapshots: indexLayers(records?.snapshots ?? []),
     mountRecords: new Map(records?.mounts.map((record) => [record.volumeGuid, record])),
     names: records?.names ?? [],
   };
+}
+
+/** By list, which stays the same one for as long as nothing in it changes. */
+const indexes = new WeakMap<readonly LayerRef[], ReadonlyMap<string, LayerRef>>();
+
+/** Layers, or what is recorded of them, by `snapshotId`; the same index for the same list. */
+export function indexLayers<T extends LayerRef>(list: readonly T[]): ReadonlyMap<string, T> {
+  const known = indexes.get(list);
+  if (known !== undefined) return known as ReadonlyMap<string, T>;
+  const index = new Map(list.map((each) => [snapshotId(each), each]));
+  indexes.set(list, index);
+  return index;
 }
 
 /** What the host has merged, by `mergeId` of the topmost layer. */

@@ -6,7 +6,7 @@ import type { ResourceKey } from '../manifests/resources.ts';
 import type { Condition, ResourceRecord, SnapshotRecord, StateRecords } from '../state/records.ts';
 import { nextConditions } from './conditions.ts';
 import { keyOfRecord } from './plan-removals.ts';
-import { indexMerges, mergeId, snapshotId } from './situation.ts';
+import { indexLayers, indexMerges, mergeId, snapshotId } from './situation.ts';
 
 export interface ResourceStatus extends ResourceRecord {
   key: ResourceKey;
@@ -47,7 +47,7 @@ export interface Status {
 
 /** Pure. `now`: ISO 8601, for conditions that turned with what was observed. */
 export function mergeStatus(records: StateRecords, observed: HostState, now: string): Status {
-  const layers = new Map(observed.layers.map((layer) => [snapshotId(layer), layer]));
+  const layers = indexLayers(observed.layers);
   const merges = indexMerges(observed);
   const mounts = new Map(observed.mounts.map((mount) => [mount.volumeGuid, mount]));
   const resources = records.resources.map((record): ResourceStatus => {

@@ -118,6 +118,8 @@ class KeptRows<T> {
   readonly #db: Database;
   readonly #table: Table<T>;
   #kept: Map<string, T> | undefined;
+  /** What is kept, as long as none of it is written. */
+  #list: readonly T[] | undefined;
   /** Keys of rows that were written since they were read. */
   readonly #stale = new Map<string, readonly string[]>();
 
@@ -128,12 +130,14 @@ class KeptRows<T> {
 
   forget(): void {
     this.#kept = undefined;
+    this.#list = undefined;
     this.#stale.clear();
   }
 
   /** This row was written; `change` tells what it is now. */
   touch(key: readonly string[], change?: (record: T) => T): void {
     const name = nameOf(key);
+    this.#list = undefined;
     const record = this.#stale.has(name) ? undefined : this.#kept?.get(name);
     if (record !== undefined && change !== undefined && !this.#db.isTransaction)
       this.#kept?.set(name, change(record));
@@ -146,14 +150,16 @@ class KeptRows<T> {
     return this.#read(key);
   }
 
-  all(): T[] {
+  /** The very same list when no row was written since. */
+  all(): readonly T[] {
     // What a transaction has written may still be taken back.
     if (this.#db.isTransaction && (this.#kept === undefined || this.#stale.size > 0))
       return [...this.#readAll().values()];
     this.#kept ??= this.#readAll();
     if (this.#stale.size > 0) this.#kept = this.#refreshed(this.#kept);
     this.#stale.clear();
-    return [...this.#kept.values()];
+    this.#list ??= [...this.#kept.values()];
+    return this.#list;
   }
 
   #refreshed(kept: Map<string, T>): Map<string, T> {

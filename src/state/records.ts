@@ -170,11 +170,11 @@ export interface Suspension {
   since: string;
 }
 
-/** Everything a plan needs to know of the past. */
+/** Everything a plan needs to know of the past. A list that says the same as before is the very same one. */
 export interface StateRecords {
-  resources: ResourceRecord[];
-  snapshots: SnapshotRecord[];
-  mounts: MountRecord[];
+  resources: readonly ResourceRecord[];
+  snapshots: readonly SnapshotRecord[];
+  mounts: readonly MountRecord[];
   /** Snapshots that somebody gave a name. */
-  names: NamedSnapshot[];
+  names: readonly NamedSnapshot[];
 }

@@ -153,7 +153,7 @@ function checkBlobs({ root }: ChaosWorld): void {
   );
 }
 
-function recordsOf({ root }: ChaosWorld): ResourceRecord[] {
+function recordsOf({ root }: ChaosWorld): readonly ResourceRecord[] {
   const state = openState(root, { readOnly: true });
   try {
     return state.records().resources;

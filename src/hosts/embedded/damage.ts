@@ -3,7 +3,7 @@
  * so what was found is noted beside the record, and goes with it when the layer is built anew.
  */
 
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { writeDurable } from '../../cim/durable-files.ts';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
@@ -49,12 +49,12 @@ export async function noteDamage(layout: Layout, error: unknown): Promise<unknow
 }
 
 /** What was noted of the layer or merged CIM in this folder; undefined when nothing was. */
-export async function readDamage(folder: string): Promise<string | undefined> {
+function readDamage(folder: string): string | undefined {
   const file = notePath(folder);
   // Of thousands of layers hardly any has one.
   if (sizeOf(file) === undefined) return undefined;
   try {
-    const { message }: { message?: unknown } = JSON.parse(await readFile(file, 'utf8'));
+    const { message }: { message?: unknown } = JSON.parse(readFileSync(file, 'utf8'));
     return String(message);
   } catch (error) {
     // A torn note is one all the same.
@@ -83,14 +83,12 @@ async function ownersOf(layout: Layout): Promise<Owner[]> {
 }
 
 function notePath(folder: string): string {
-  return join(folder, 'damage.json');
+  return `${folder}/damage.json`;
 }
 
 /** A fault for observing, from what was noted. */
-export async function damageFaults(
-  folder: string,
-): Promise<{ code: 'file-corrupt'; message: string; path: string }[]> {
-  const message = await readDamage(folder);
+export function damageFaults(folder: string): { code: 'file-corrupt'; message: string; path: string }[] {
+  const message = readDamage(folder);
   if (message === undefined) return [];
   return [{ code: 'file-corrupt', message: `${basename(folder)} is damaged: ${message}`, path: folder }];
 }

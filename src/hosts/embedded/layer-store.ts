@@ -51,7 +51,7 @@ export async function soundLayer(layout: Layout, ref: LayerRef): Promise<LayerRe
   const { parent, format } = record.layer;
   if (parent !== undefined && (await readLayerRecord(layout, { chainId: parent, format })) === undefined)
     return undefined;
-  return (await layerFaults(layout, record)).length === 0 ? record : undefined;
+  return layerFaults(layout, record).length === 0 ? record : undefined;
 }
 
 /** A block layer as a job builds on it: when it is sealed, with the root hash it had when it was committed. */

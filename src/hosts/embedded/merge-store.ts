@@ -35,7 +35,7 @@ export async function soundMerge(
     const layer = await soundLayer(layout, { chainId, format: 'BlockCIM' });
     if (layer !== undefined) sources.set(layerFolder(layer.layer), sourceIdentity(layer));
   }
-  return (await mergeFaults(layout, record, sources)).length === 0 ? record : undefined;
+  return mergeFaults(layout, record, sources).length === 0 ? record : undefined;
 }
 
 /** Whether what is there is all that is asked for, and still what was sealed. */

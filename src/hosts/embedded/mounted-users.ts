@@ -66,7 +66,8 @@ export async function replaceUnder<T>(
     result = await replace();
   } catch (error) {
     // Whoever cancelled it wants them unmarked, too.
-    if (stampOf(record) === before) await mark(false, { ...context, signal: new AbortController().signal });
+    if (stampOf(record, before) === before)
+      await mark(false, { ...context, signal: new AbortController().signal });
     throw error;
   }
   for (const { request } of views) await showAgain(host, request, context);

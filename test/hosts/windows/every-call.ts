@@ -93,7 +93,9 @@ async function meetAll(): Promise<{ met: Met[]; rest: string[] }> {
   const host = open();
   for (const { volumeGuid } of (await look(host)).mounts) await host.dismount(volumeGuid, context);
   const { layers } = await look(host);
-  for (const layer of layers.sort((a, b) => Number(a.parent === undefined) - Number(b.parent === undefined)))
+  for (const layer of layers.toSorted(
+    (a, b) => Number(a.parent === undefined) - Number(b.parent === undefined),
+  ))
     await host.removeLayer(layer, context);
   const rest = await readdir('C:\\store', { recursive: true });
   return { met, rest: rest.sort() };

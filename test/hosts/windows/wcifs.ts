@@ -20,7 +20,7 @@ import { type LayerItem, writeLayerBlob } from '../../support/host-layers.ts';
 
 export interface WcifsOutcome {
   chain: ChainId[];
-  layers: ObservedLayer[];
+  layers: readonly ObservedLayer[];
   /** What the mount showed: contents by path. */
   shown: Record<string, string>;
   leftovers: Leftover[];
