@@ -19,6 +19,7 @@ export interface LayerFault {
     | 'file-corrupt'
     | 'snapshot-folder-missing'
     | 'parent-missing'
+    | 'parent-rebuilt'
     | 'builder-changed';
   message: string;
   path?: string | undefined;

@@ -191,7 +191,8 @@ function parentOf({ chain, depth, format }: SnapshotNeed): string | undefined {
 
 /**
  * What has to happen to a needed layer. One that only misses its parent is whole again once the parent is built anew:
- * the same code writes the same bytes, and other code would have given it the fault `builder-changed`.
+ * the same code writes the same bytes, and other code would have given it the fault `builder-changed`. Where a host's don't, the fault
+ * is `parent-rebuilt`.
  */
 function assess(
   id: string,

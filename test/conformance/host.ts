@@ -119,11 +119,16 @@ async function buildShown(host: Host, requests: readonly UnpackRequest[]): Promi
 
 /** What has to be built anew with a layer. */
 function takenAlong(
-  { forksHoldOnToFiles, format }: HostFixture,
+  fixture: HostFixture,
   layer: UnpackRequest,
   requests: readonly UnpackRequest[],
 ): readonly UnpackRequest[] {
-  return forksHoldOnToFiles === true && format === undefined ? requests : [layer];
+  return areBound(fixture) ? requests : [layer];
+}
+
+/** Whether layers are bound to the very files of those below. */
+function areBound({ forksHoldOnToFiles, format }: HostFixture): boolean {
+  return forksHoldOnToFiles === true && format === undefined;
 }
 
 export function mountOf(fixture: HostFixture, requests: readonly UnpackRequest[], name = 'm'): MountRequest {
@@ -494,7 +499,7 @@ export const hostCases: readonly ConformanceCase[] = [
       const lost = await look(host);
       assert.deepEqual(
         lost.layers.map(({ chainId, faults }) => [chainId, faults.map(({ code }) => code)]),
-        [[last(requests).chainId, ['parent-missing']]],
+        [[last(requests).chainId, ['parent-missing', ...(areBound(fixture) ? ['parent-rebuilt'] : [])]]],
       );
       await host.cleanLeftovers(context);
       await buildShown(host, takenAlong(fixture, first(requests), requests));

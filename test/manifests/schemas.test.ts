@@ -520,6 +520,7 @@ const FAULTS: Record<LayerFault['code'], true> = {
   'file-corrupt': true,
   'snapshot-folder-missing': true,
   'parent-missing': true,
+  'parent-rebuilt': true,
   'builder-changed': true,
 };
 const MERGE_FAULTS: Record<MergeFault['code'], true> = {

@@ -5,6 +5,7 @@ import { volumePath } from '../../native/windows/guid.ts';
 import { throwIfAborted } from '../abort.ts';
 import { listDirectory } from '../directories.ts';
 import type {
+  ChainId,
   Leftover,
   ObservedLayer,
   ObservedMerge,
@@ -42,7 +43,25 @@ export async function observeLayers(store: Store, signal: AbortSignal): Promise<
     throwIfAborted(signal, 'observe');
     layers.push({ ...record.layer, faults: await layerFaults(store, asWindows(record)) });
   }
-  return layers;
+  return withForkFaults(layers);
+}
+
+/** What is wrong with an image is wrong with all that were forked from it: they hold on to its files, and Windows never writes the same. */
+function withForkFaults(layers: readonly ObservedLayer[]): ObservedLayer[] {
+  const known = new Map(layers.map((layer) => [layerFolder(layer), layer]));
+  const damagedBelow = (layer: ObservedLayer): ChainId | undefined => {
+    const { parent: chainId } = layer;
+    const parent = chainId && known.get(layerFolder({ ...layer, chainId }));
+    if (parent === undefined || parent.faults.length > 0) return parent?.chainId;
+    return damagedBelow(parent);
+  };
+  return layers.map((layer) => {
+    const damaged =
+      layer.format === 'ForkedCIM' && layer.faults.length === 0 ? damagedBelow(layer) : undefined;
+    if (damaged === undefined) return layer;
+    const message = `it was forked from files of layer ${damaged}, which is damaged`;
+    return { ...layer, faults: [{ code: 'parent-rebuilt', message }] };
+  });
 }
 
 export async function observeMerges(store: Store, signal: AbortSignal): Promise<ObservedMerge[]> {

@@ -51,10 +51,10 @@ export async function layerFaults(store: Store, record: WindowsLayerRecord): Pro
     const parent = await readLayer(store, { ...layer, chainId: layer.parent });
     if (parent === undefined)
       faults.push({ code: 'parent-missing', message: `its parent ${layer.parent} is not there` });
-    else if (forkedFrom !== undefined && parent.content !== forkedFrom)
+    if (forkedFrom !== undefined && parent?.content !== forkedFrom)
       faults.push({
-        code: 'parent-missing',
-        message: `it was forked from files of its parent ${layer.parent} that were built anew since`,
+        code: 'parent-rebuilt',
+        message: `it was forked from files of its parent ${layer.parent} that are gone, or were built anew since`,
       });
   }
   return [

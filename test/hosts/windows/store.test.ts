@@ -7,6 +7,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { ChainId, DiffId, LayerFormat } from '../../../src/hosts/host.ts';
 import { layerFolder, layoutOf, snapshotPath } from '../../../src/hosts/layout.ts';
 import { builderOf } from '../../../src/hosts/windows/builders.ts';
+import { observeLayers } from '../../../src/hosts/windows/observe.ts';
 import {
   layerFaults,
   readLayer,
@@ -18,6 +19,7 @@ import {
 const BUILD = 26100;
 const BASE = `sha256:${'a'.repeat(64)}` as ChainId;
 const CHILD = `sha256:${'b'.repeat(64)}` as ChainId;
+const TOP = `sha256:${'c'.repeat(64)}` as ChainId;
 let root: string;
 let store: Store;
 
@@ -80,9 +82,27 @@ it('a layer misses its parent, and the very files of it that it was forked from'
   const child = await put(CHILD, 'ForkedCIM', { forkedFrom: parent.content }, BASE);
   expect(await codesOf(child)).toEqual([]);
   await put(BASE, 'ForkedCIM', { content: 'regions of another run' });
-  expect(await codesOf(child)).toEqual(['parent-missing']);
+  expect(await codesOf(child)).toEqual(['parent-rebuilt']);
   await rm(snapshotPath(store.layout, layerFolder(parent.layer)), { recursive: true });
-  expect(await codesOf(child)).toEqual(['parent-missing']);
+  expect(await codesOf(child)).toEqual(['parent-missing', 'parent-rebuilt']);
+});
+
+it('what is wrong with a forked layer is wrong with those above it: one repair builds all anew', async () => {
+  const { signal } = new AbortController();
+  const faults = async () =>
+    (await observeLayers(store, signal)).map((layer) => layer.faults.map(({ code }) => code));
+  const base = await put(BASE, 'ForkedCIM');
+  const child = await put(CHILD, 'ForkedCIM', { forkedFrom: base.content }, BASE);
+  await put(TOP, 'ForkedCIM', { forkedFrom: child.content }, CHILD);
+  await put(BASE, 'BlockCIM');
+  await put(CHILD, 'BlockCIM', {}, BASE);
+  expect((await faults()).flat()).toEqual([]);
+  await rm(join(store.layout.cimLayers, base.cimFiles[0]?.name ?? ''));
+  expect((await faults()).filter((codes) => codes.length > 0)).toEqual([
+    ['file-missing'],
+    ['parent-rebuilt'],
+    ['parent-rebuilt'],
+  ]);
 });
 
 it('a layer that another host left in the root is to be built anew, not cleaned away', async () => {
