@@ -78,7 +78,7 @@ export function snapshotVolumeGuid(root: string, folder: string): VolumeGuid {
   return uuidV5(`snapshot/${root}/${folder}`, NAMESPACE) as VolumeGuid;
 }
 
-/** The GUIDs of the volumes that show a layer with those below it, and those below it, while it is exported. */
+/** The GUIDs of the volumes that show a layer with those below it, and those below it, in an export that has this folder. */
 export function exportVolumeGuids(root: string, folder: string): readonly [VolumeGuid, VolumeGuid] {
   const guidOf = (what: string) => uuidV5(`export-${what}/${root}/${folder}`, NAMESPACE) as VolumeGuid;
   return [guidOf('upper'), guidOf('lower')];

@@ -14,6 +14,8 @@ import { noSuchSnapshot } from './snapshot-request.ts';
 export interface SnapshotRecord {
   formatVersion: 1;
   request: SnapshotRequest;
+  /** Names its part of a Linux disk that it shares; none is ever named so again, since what is written stays there. */
+  part?: string | undefined;
 }
 
 const RECORD = 'snapshot.json';
@@ -61,7 +63,15 @@ export async function readSnapshotFolder(path: string): Promise<SnapshotRecord |
 }
 
 /** Into a folder that isn't in place yet. */
-export async function writeSnapshotRecord(path: string, request: SnapshotRequest): Promise<void> {
-  const record: SnapshotRecord = { formatVersion: 1, request: { ...request, chain: [...request.chain] } };
+export async function writeSnapshotRecord(
+  path: string,
+  request: SnapshotRequest,
+  part?: string,
+): Promise<void> {
+  const record: SnapshotRecord = {
+    formatVersion: 1,
+    request: { ...request, chain: [...request.chain] },
+    part,
+  };
   await writeRecord(join(path, RECORD), record);
 }

@@ -4,7 +4,7 @@
  */
 
 import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { CimletError } from '../../errors.ts';
 import { volumePath } from '../../native/windows/guid.ts';
 import { ensureDirectory, removeTree } from '../directories.ts';
@@ -70,8 +70,9 @@ async function exportLinux(
 
 /** Takes away the volumes and files of an export of a layer, be it one that died. Nothing is fine. */
 async function leaveExport({ layout, volumes }: Workshop, layer: string): Promise<void> {
-  for (const guid of exportVolumeGuids(layout.root, layer)) await volumes.dismount(guid);
-  await removeTree(exportFolder(layout, layer));
+  const folder = exportFolder(layout, layer);
+  for (const guid of exportVolumeGuids(layout.root, basename(folder))) await volumes.dismount(guid);
+  await removeTree(folder);
 }
 
 /** What exports of layers left that nobody is at, and the volumes that they mounted. */
@@ -81,8 +82,10 @@ export async function exportLeftovers(
 ): Promise<{ path: string; reason: string; volumeGuid?: VolumeGuid }[]> {
   const found: Awaited<ReturnType<typeof exportLeftovers>> = [];
   for (const leftover of await findExportLeftovers(layout, (folder) => running.has(folder))) {
-    const [, folder] = /\d+-(.+)\.files$/.exec(leftover.path) ?? [];
-    for (const volumeGuid of folder === undefined ? [] : exportVolumeGuids(layout.root, folder))
+    const guids = leftover.path.endsWith('.files')
+      ? exportVolumeGuids(layout.root, basename(leftover.path))
+      : [];
+    for (const volumeGuid of guids)
       if (await isMounted(volumeGuid))
         found.push({
           path: volumePath(volumeGuid),
@@ -138,8 +141,7 @@ async function exportCim(
   folder: string,
   context: EffectContext,
 ): Promise<void> {
-  const top = layers.at(-1) as WindowsLayerRecord;
-  const guids = exportVolumeGuids(workshop.layout.root, layerFolder(top.layer));
+  const guids = exportVolumeGuids(workshop.layout.root, basename(folder));
   const below = layers.slice(0, -1);
   const volumes: Resource[] = [];
   for (const [index, shown] of [layers, below].entries()) {

@@ -5,6 +5,9 @@ import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import { foldName } from '../../layers/layer-tree.ts';
 
+/** MAX_PATH without the backslash and the NUL that SetVolumeMountPointW wants; neither it nor the bind filter is documented to take more. */
+const MOST_CHARACTERS = 258;
+
 /** The form in which paths are compared. */
 export function foldPath(path: string): string {
   return foldName(resolve(path));
@@ -16,6 +19,10 @@ export async function checkMountPath(path: string, root: string): Promise<void> 
   if (!isAbsolute(path)) throw refuse('the path is not absolute');
   const normal = withoutNamespace(resolve(path));
   if (normal !== path.replaceAll('/', '\\')) throw refuse(`the path should be written as ${normal}`);
+  if (normal.length > MOST_CHARACTERS)
+    throw refuse(
+      `it has ${normal.length} characters, and Windows mounts nothing at paths of more than ${MOST_CHARACTERS}`,
+    );
   if (/[. ](\\|$)/.test(normal) || normal.includes(':', 2))
     throw refuse('Windows takes no names that end in a dot or a space, nor colons in them');
   const place = foldPath(await realLocation(normal));

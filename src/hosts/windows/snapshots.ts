@@ -3,6 +3,7 @@
  * layers have it. A scratch with a location of its own is in `<location>/cimlet-<id>`, a shared one in the other's folder.
  */
 
+import { randomUUID } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { basename, isAbsolute, join, resolve } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
@@ -63,7 +64,11 @@ export async function prepareSnapshot(
   const path = await beginFolder(layout, snapshotGuid(request.key));
   try {
     // The record comes first, since it says where else something of the snapshot may be.
-    await writeSnapshotRecord(path, request);
+    await writeSnapshotRecord(
+      path,
+      request,
+      request.scratch?.shareWith === undefined ? undefined : randomUUID(),
+    );
     await makeContents(store, request, path, context);
     await putInPlace(layout, snapshotGuid(request.key));
   } catch (error) {
@@ -166,9 +171,11 @@ export async function scratchPlaces(
   request: SnapshotRequest,
 ): Promise<{ place: string; owner: string }> {
   const owner = snapshotGuid((await scratchOwner(layout, request)).key);
-  const own = snapshotGuid(request.key);
+  if (request.scratch?.shareWith === undefined) return { place: owner, owner };
+  // Parts of earlier versions have no name of their own.
+  const { part = snapshotGuid(request.key) } = (await readSnapshotRecord(layout, request.key)) ?? {};
   // What is left of a sharer that is gone is still known to be one's.
-  return { place: own === owner ? own : `${owner}.${own}`, owner };
+  return { place: `${owner}.${part}`, owner };
 }
 
 /** The snapshot whose scratch another is in, or itself. */

@@ -169,6 +169,7 @@ async function spellings(): Promise<void> {
     'C:\\x.',
     'C:\\x \\y',
     'C:\\x:y',
+    `C:\\${'x'.repeat(200)}\\${'y'.repeat(60)}`,
   ]) {
     const request = {
       volumeGuid: mountVolumeGuid(path),

@@ -101,6 +101,9 @@ await rejects(
 );
 assert.deepEqual([(await look(host)).snapshots.length, (await look(host)).leftovers], [6, []]);
 
+const partOf = async (key: string) =>
+  (JSON.parse(await readFile(`${folderOf(key)}\\snapshot.json`, 'utf8')) as { part?: string }).part;
+
 // Two writable views in one VM: one disk, of which each has a part.
 const basic = { Id: 'linux', SystemType: 'VirtualMachine', RuntimeOsType: 'Linux', RuntimeId: 'a run' };
 await writeFile(`${SYSTEMS}\\linux.json`, JSON.stringify(basic));
@@ -118,13 +121,19 @@ assert.deepEqual(await things(), [
   ...['pmem 0', 'pmem 1', 'scsi 0-63'],
 ]);
 const shared = await readFile(`${SYSTEMS}\\linux.devices\\layers _run_gcs_c_shared_rootfs`, 'utf16le');
-assert.ok(shared.endsWith(`/scratch/${snapshotGuid('usual')}.${snapshotGuid('shared')}`), shared);
+assert.ok(shared.endsWith(`/scratch/${snapshotGuid('usual')}.${await partOf('shared')}`), shared);
 await rejects(host.removeSnapshot('usual', context), 'failed-precondition');
 await rejects(host.exportSnapshot('shared', 'C:\\x.tar', context), 'failed-precondition', /mount at/);
 await host.dismount(mountVolumeGuid('usual'), context);
 assert.ok((await things()).includes('scsi 0-63'));
 await host.dismount(mountVolumeGuid('shared'), context);
 assert.deepEqual(await things(), []);
+
+// What a removed one has written stays on the disk: the next of its key begins with nothing.
+const before = await partOf('shared');
+await host.removeSnapshot('shared', context);
+await prepare('shared', { shareWith: 'usual' });
+assert.notEqual(await partOf('shared'), before);
 
 // Removed with what is elsewhere; a lost disk is told.
 await rejects(host.removeSnapshot('usual', context), 'failed-precondition', /shared/);
