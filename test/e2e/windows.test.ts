@@ -1,71 +1,34 @@
-/** From YAML to a mounted chain and back, with the program as a Windows process and its own default host. */
+/** The demo, and what `doctor` says, as Windows processes with their own default host. */
 
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { makeExampleImage } from '../../examples/image.ts';
-import { openWindowsWorld, runWindowsProcess, type WindowsWorld } from '../support/windows.ts';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { openWindowsWorld, runWindowsProcess } from '../support/windows.ts';
 import { canRunWindows } from '../support/windows-tools.ts';
 
-const PROGRAM = join(import.meta.dirname, '../../src/main.ts');
-const MANIFEST = `apiVersion: cimlet.dev/v1alpha1
-kind: Image
-metadata: { name: hello }
-spec:
-  source: { ociLayout: ../images/hello }
-  platform: { os: windows, architecture: amd64 }
----
-apiVersion: cimlet.dev/v1alpha1
-kind: LayerChain
-metadata: { name: hello }
-spec:
-  layers: [{ image: hello }]
-  merge: true
-  integrity: Verified
----
-apiVersion: cimlet.dev/v1alpha1
-kind: Mount
-metadata: { name: hello }
-spec: { chain: hello, path: 'C:\\shown\\hello' }
-`;
+const REPOSITORY = join(import.meta.dirname, '../..');
+const PROGRAM = join(REPOSITORY, 'src/main.ts');
+const DEMO = join(REPOSITORY, 'examples/demo.ts');
 
 describe.runIf(canRunWindows())('cimlet on Windows', () => {
-  let world: WindowsWorld;
-  const cimlet = async (...args: string[]) =>
-    runWindowsProcess(world, { script: PROGRAM, args: [...args, '--root', 'C:\\store'] });
-  const inDrive = (...names: string[]) => join(world.drive, ...names);
-  const devices = async () =>
-    (await readdir(inDrive('../dosdevices'))).filter((name) => name.startsWith('volume{'));
-
-  beforeAll(async () => {
-    world = await openWindowsWorld();
-    await makeExampleImage(inDrive('images'));
-    await mkdir(inDrive('manifests'));
-    await writeFile(inDrive('manifests/hello.yaml'), MANIFEST);
-  });
-  afterAll(() => world?.close());
-
-  it('shows what is declared, comes through a kill, repairs what drifts, and takes it all away', async () => {
-    const manifests = ['-f', 'C:\\manifests'];
-    await world.plan([{ call: 'CimSealImage', nth: 2, action: 'kill-after' }]);
-    expect((await cimlet('apply', ...manifests, '--yes')).code).not.toBe(0);
-
-    const applied = await cimlet('apply', ...manifests, '--yes');
-    expect({ code: applied.code, stderr: applied.stderr }).toEqual({ code: 0, stderr: '' });
-    const shown = inDrive('shown/hello/Windows/win.ini');
-    expect(await readFile(shown, 'utf8')).toContain('16-bit');
-    expect(await devices()).toHaveLength(1);
-
-    const merged = (await readdir(inDrive('store/snapshots'))).find((name) => name.endsWith('.merged'));
-    await rm(inDrive('store/snapshots', merged ?? 'no merged CIM', 'merged.bcim'));
-    const repaired = await cimlet('apply', ...manifests, '--yes');
-    expect(repaired.stdout).toContain('merged.bcim is gone');
-    expect({ code: repaired.code, stderr: repaired.stderr }).toEqual({ code: 0, stderr: '' });
-    expect((await cimlet('plan', ...manifests, '--detailed-exitcode')).code).toBe(0);
-
-    const deleted = await cimlet('delete', ...manifests, '--yes');
-    expect({ code: deleted.code, stderr: deleted.stderr }).toEqual({ code: 0, stderr: '' });
-    expect([await devices(), await readdir(inDrive('store/snapshots'))]).toEqual([[], []]);
+  it('does the demo: from YAML to mounted, written to, broken, repaired, and back to nothing', async () => {
+    const world = await openWindowsWorld();
+    onTestFinished(() => world.close());
+    const { code, stdout, stderr } = await runWindowsProcess(world, { script: DEMO });
+    // Of the last command, when all is deleted.
+    const nothing = expect.stringMatching(/^Nothing found in .*\\root\.\n$/);
+    expect({ code, stderr }, stdout).toEqual({ code: 0, stderr: nothing });
+    const told = [
+      ...['Applied: 11 succeeded', 'hello.cmd', 'No changes. The host matches the manifests.', 'Root hash'],
+      ...['\nchanged\n', 'region_', 'is gone', 'Applied: ', 'No changes.', 'Deleted: ', 'Done in'],
+    ];
+    let rest = stdout;
+    for (const text of told) {
+      expect(rest).toContain(text);
+      rest = rest.slice(rest.indexOf(text) + text.length);
+    }
+    const volumes = await readdir(join(world.drive, '../dosdevices'));
+    expect(volumes.filter((name) => name.startsWith('volume'))).toEqual([]);
   }, 300_000);
 
   it('says why an older Windows has no CIMs', async () => {

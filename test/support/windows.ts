@@ -176,7 +176,7 @@ function withEnvironment(registry: string, variables: Record<string, string>): s
   return registry.replace(section, (found) => found + lines.join(''));
 }
 
-/** What Node and its modules need in any process of a world. */
+/** What Node and its modules need in any process of a world: not as arguments, which threads and children have of their own. */
 function nodeEnvironment(modules: string): Record<string, string> {
   const preloads = [join(DOUBLES, 'preload.cjs'), MODULE_LOADER].map(
     (path) => `--require ${windowsPath(path).replaceAll('\\', '/')}`,
@@ -215,32 +215,13 @@ class World implements WindowsWorld {
     await writeFile(files.input, input);
     const streams = [openSync(files.input, 'r'), openSync(files.stdout, 'w'), openSync(files.stderr, 'w')];
     try {
-      const child = spawn(
-        WINE,
-        [
-          this.#node,
-          '--disable-warning=ExperimentalWarning',
-          ...['--require', windowsPath(join(DOUBLES, 'preload.cjs'))],
-          windowsPath(script),
-          ...args,
-        ],
-        {
-          cwd,
-          env: {
-            ...wineEnvironment(this.#prefix),
-            NODE_PATH: windowsPath(this.#modules),
-            NODE_COMPILE_CACHE: windowsPath(COMPILE_CACHE),
-            // Not an argument: threads have arguments of their own.
-            NODE_OPTIONS: `--require ${windowsPath(MODULE_LOADER)}`,
-            CIMLET_TEST_MODULES: process.env.CIMLET_TEST_MODULES ?? '',
-            NO_COLOR: '1',
-            ...env,
-          },
-          stdio: streams,
-          killSignal: 'SIGKILL',
-          ...(signal === undefined ? {} : { signal }),
-        },
-      );
+      const child = spawn(WINE, [this.#node, windowsPath(script), ...args], {
+        cwd,
+        env: { ...wineEnvironment(this.#prefix), ...nodeEnvironment(this.#modules), NO_COLOR: '1', ...env },
+        stdio: streams,
+        killSignal: 'SIGKILL',
+        ...(signal === undefined ? {} : { signal }),
+      });
       this.#running.add(child);
       child.once('exit', () => this.#running.delete(child));
       return new WorldProcess(child, files);
