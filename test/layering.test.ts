@@ -35,6 +35,7 @@ const ALLOWED: Record<string, string[]> = {
     'cim',
     'ext4',
     'hosts/layer-disk.ts',
+    'hosts/verify-disk.ts',
     ...PORT,
   ],
   reconciler: ['machines', 'manifests', 'state', 'images', ...PORT],

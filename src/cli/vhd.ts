@@ -3,10 +3,10 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import { CimletError } from '../errors.ts';
-import { checkDisk } from '../ext4/check.ts';
 import { Disk } from '../ext4/disk.ts';
 import type { Ext4File } from '../ext4/reader.ts';
 import { createLayerDisk } from '../hosts/layer-disk.ts';
+import { verifyDisk } from '../hosts/verify-disk.ts';
 import { parseSize } from '../manifests/quantities.ts';
 import type { AddCommand, CliContext } from './context.ts';
 import type { GlobalOptions } from './options.ts';
@@ -154,10 +154,10 @@ function addVerify(vhd: Command, context: CliContext): void {
     .action(async (file: string, _options, command: Command) => {
       const options = command.optsWithGlobals<GlobalOptions & { rootHash?: string }>();
       const rootHash = options.rootHash?.toLowerCase().replace(/^sha256:/, '');
-      const { faults, facts } = await interruptible(context, async (signal) =>
-        checkDisk(file, { rootHash, signal }),
+      const { faults, facts } = await interruptible(context, (signal) =>
+        verifyDisk(resolve(file), { rootHash, signal }),
       );
-      context.exitCode = faults.length > 0 ? 1 : 0;
+      if (context.exitCode === 0 && faults.length > 0) context.exitCode = 1;
       if (isDataFormat(options.output)) {
         terminal.print(formatData({ file, ...facts, faults }, options.output));
         return;

@@ -10,8 +10,11 @@ import { verifyVerity } from './verity-tree.ts';
 export interface CheckOptions {
   /** What dm-verity's root hash must be, 64 hexadecimal digits. */
   rootHash?: string | undefined;
-  signal?: AbortSignal | undefined;
+  /** Asked again and again: this doesn't give way to anything else. */
+  signal?: Abortable | undefined;
 }
+
+export type Abortable = Pick<AbortSignal, 'throwIfAborted'>;
 
 export interface DiskFacts {
   vhdFooter: boolean;
@@ -70,7 +73,7 @@ function checkFiles(
   { files, file }: Disk,
   collect: (check: () => void) => void,
   faults: Ext4Fault[],
-  signal: AbortSignal | undefined,
+  signal: Abortable | undefined,
 ): void {
   const links = new Map<number, { wanted: number; found: number; path: string }>();
   for (const { path, file: found } of files.walk(files.inode(2))) {

@@ -1,7 +1,7 @@
 /** A Linux layer's tar made into the disk image that a utility VM or a loop device mounts. The same on every host. */
 
 import { randomUUID } from 'node:crypto';
-import { renameSync, rmSync, statSync } from 'node:fs';
+import { lstatSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { syncDirectory } from '../cim/durable-files.ts';
 import { CimletError, classify } from '../errors.ts';
@@ -27,7 +27,7 @@ export interface LayerDiskOptions {
 export interface LayerDiskInput extends LayerDiskOptions {
   /** The layer: a tar, plain, gzip or zstd. */
   tar: string;
-  /** The disk, made or replaced when it is whole. */
+  /** The disk, made or replaced when it is whole; no other than a regular file is. */
   file: string;
 }
 
@@ -51,6 +51,7 @@ export async function createLayerDisk(input: LayerDiskInput): Promise<LayerDisk>
   const { tar, file, signal } = input;
   const temporary = join(dirname(file), `tmp-${randomUUID()}-${basename(file).slice(0, 100)}`);
   try {
+    refuseSpecial(file);
     const reading = `read layer ${tar}`;
     const stats = lookAt(tar, reading);
     if (!stats.isFile()) throw new CimletError('failed-precondition', `${reading}: it is no regular file`);
@@ -120,6 +121,15 @@ async function importInto(writer: Ext4Writer, tar: AsyncIterable<Uint8Array>, si
   } finally {
     writer.close();
   }
+}
+
+/** A pipe or a device would be replaced, not written to. */
+function refuseSpecial(file: string): void {
+  const stats = lstatSync(file, { throwIfNoEntry: false });
+  if (stats === undefined || stats.isFile()) return;
+  throw new CimletError('failed-precondition', `make ${file}: there is something that is no regular file`, {
+    hint: 'name a new file, or one that may be replaced',
+  });
 }
 
 function lookAt(file: string, operation: string) {

@@ -1,11 +1,26 @@
 /** `cimlet vhd`, run as people run it. */
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  closeSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { COMPILE_CACHE, MAIN } from '../support/program.ts';
 import { tarOf } from '../tar/tar-helpers.ts';
-import { runCimlet } from './run-cimlet.ts';
+import { type RunResult, runCimlet } from './run-cimlet.ts';
 
 let directory: string;
 let vhd: string;
@@ -67,3 +82,73 @@ it('says what is missing or impossible', async () => {
   const small = await runCimlet(['vhd', 'create', tar, '-o', join(directory, 's.vhd'), '--max-size', '8Ki']);
   expect(small).toMatchObject({ code: 1, stderr: expect.stringContaining('--max-size') });
 });
+
+describe.runIf(process.platform === 'linux')('on a signal', () => {
+  /** Starts it, sends the signal as soon as it has a file open that is below the directory, and gives its end. */
+  async function interrupted(signal: NodeJS.Signals, ...args: string[]): Promise<RunResult> {
+    const child = spawn(process.execPath, [MAIN, ...args], {
+      env: { ...process.env, NODE_COMPILE_CACHE: COMPILE_CACHE, NO_COLOR: '1' },
+    });
+    const result: RunResult = { code: null, stdout: '', stderr: '' };
+    child.stdout.on('data', (text) => (result.stdout += text));
+    child.stderr.on('data', (text) => (result.stderr += text));
+    const ended = once(child, 'close');
+    const descriptors = `/proc/${child.pid}/fd`;
+    await vi.waitFor(
+      () => {
+        const open = readdirSync(descriptors).map((name) => readlinkSync(join(descriptors, name)));
+        expect(open.some((path) => path.startsWith(directory))).toBe(true);
+      },
+      { timeout: 30_000 },
+    );
+    child.kill(signal);
+    const [code] = await ended;
+    return { ...result, code };
+  }
+
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('verify stops, and says so to shells: %s', async (signal, code) => {
+    const image = join(directory, 'large.img');
+    const tar = join(directory, 'layer.tar');
+    await runCimlet(['vhd', 'create', tar, '-o', image, '--verity']);
+    enlarge(image, 2 ** 23);
+    expect(await interrupted(signal, 'vhd', 'verify', image)).toMatchObject({ code, stdout: '' });
+  });
+
+  it('create stops, and leaves nothing', async () => {
+    const tar = join(directory, 'large.tar');
+    writeFileSync(tar, tarOf({ name: 'f', type: 'file', content: '' }));
+    const header = readFileSync(tar);
+    header.write((2 ** 33 - 1).toString(8), 124);
+    header.fill(' ', 148, 156);
+    const sum = header.subarray(0, 512).reduce((total, byte) => total + byte, 0);
+    header.write(`${sum.toString(8).padStart(6, '0')}\0`, 148);
+    writeFileSync(tar, header);
+    truncateSync(tar, 2 ** 33 + 2048);
+    const before = readdirSync(directory);
+    const result = await interrupted('SIGINT', 'vhd', 'create', tar, '-o', join(directory, 'never.vhd'));
+    expect(result).toMatchObject({ code: 130, stdout: '' });
+    expect(readdirSync(directory)).toEqual(before);
+  });
+});
+
+/** Has a small image say that it has so many blocks, all covered by dm-verity, none of which has its digest: it takes long to verify. */
+function enlarge(image: string, blocks: number): void {
+  const size = blocks * 4096;
+  const bytes = readFileSync(image);
+  const found = bytes.indexOf('verity\0\0');
+  const superblock = bytes.subarray(found, found + 512);
+  superblock.writeBigUInt64LE(BigInt(blocks), 72);
+  const file = openSync(image, 'r+');
+  try {
+    const count = Buffer.alloc(4);
+    count.writeUInt32LE(blocks);
+    writeSync(file, count, 0, 4, 1024 + 4);
+    ftruncateSync(file, Math.ceil(blocks * 1.02) * 4096);
+    writeSync(file, superblock, 0, superblock.length, size);
+  } finally {
+    closeSync(file);
+  }
+}

@@ -1,7 +1,17 @@
 /** Whole disks: dm-verity as cryptsetup verifies it, the footer as qemu reads it, and damage to either. */
 
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { checkDisk } from '../../src/ext4/check.ts';
@@ -190,4 +200,21 @@ it('leaves nothing behind when the layer is bad, too large, or it is cancelled',
   await expect(make(`${cut}/nothing`, `${cut}/l.vhd`)).rejects.toMatchObject({ code: 'not-found' });
   expect(readdirSync(cut)).toEqual(['cut.tar']);
   expect(readdirSync(shop.path)).toEqual(expect.arrayContaining(before));
+});
+
+it.each([
+  ['a pipe', (path: string) => run('mkfifo', [path])],
+  ['a symlink', (path: string) => symlinkSync('elsewhere', path)],
+  ['a directory', (path: string) => mkdirSync(path)],
+] as const)('does not take the place of %s', async (_what, makeOther) => {
+  const place = shop.directory();
+  const file = `${place}/layer.vhd`;
+  makeOther(file);
+  const { mode, ino } = lstatSync(file);
+  await expect(make(shop.at('layer.tar'), file)).rejects.toMatchObject({
+    code: 'failed-precondition',
+    message: expect.stringContaining(file),
+  });
+  expect(lstatSync(file)).toMatchObject({ mode, ino });
+  expect(readdirSync(place)).toEqual(['layer.vhd']);
 });

@@ -9,7 +9,7 @@ import { writeDurable } from '../../cim/durable-files.ts';
 import { countFaults } from '../../cim/faults.ts';
 import { verifySeal } from '../../cim/seal.ts';
 import { classify, isErrorCode } from '../../errors.ts';
-import { checkDisk } from '../../ext4/check.ts';
+import { type Abortable, checkDisk } from '../../ext4/check.ts';
 import { hexOf } from '../identity.ts';
 
 export interface SealedContainer {
@@ -70,7 +70,7 @@ export async function verifyContainerSeal(
 /** The same of a disk: all that its dm-verity covers. */
 export async function verifyDiskSeal(
   { path, rootHash }: SealedContainer,
-  signal: AbortSignal,
+  signal: Abortable,
 ): Promise<SealCheck> {
   const stamp = (await stampOf(path)) ?? '';
   const { faults } = checkDisk(path, { rootHash: hexOf(rootHash), signal });

@@ -36,7 +36,7 @@ async function runJob(job: Job, control: JobControl): Promise<JobResults[Job['ki
     case 'verify':
       return verifyContainerSeal(job.container, control.signal);
     case 'verify-disk':
-      return verifyDiskSeal(job.container, control.signal);
+      return verifyDiskSeal(job.container, { throwIfAborted: control.checkpoint });
   }
 }
 
