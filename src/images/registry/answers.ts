@@ -2,6 +2,7 @@
 
 import { CimletError, type ErrorCode } from '../../errors.ts';
 import { abandon, type HttpResponse } from './http.ts';
+import { watchRate } from './minimum-rate.ts';
 import { explainNetworkError } from './network-errors.ts';
 import { parseRetryAfter, TransientError } from './retry.ts';
 
@@ -16,9 +17,9 @@ const LONGEST_QUOTE = 200;
 const SIGN_IN_HINT =
   'check registry.credentials or docker login, and that the account may pull this repository';
 
-/** All of a body. Throws `corrupt` when it is longer than `limit`, `unavailable` when it breaks off. */
+/** All of a body. Throws `corrupt` when it is longer than `limit`, `unavailable` when it breaks off or hardly comes. */
 export async function readAnswer(
-  { body, headers }: HttpResponse,
+  { body, headers, minimumRate }: HttpResponse,
   operation: string,
   limit: number,
   signal: AbortSignal,
@@ -30,14 +31,19 @@ export async function readAnswer(
   }
   const chunks: Buffer[] = [];
   let size = 0;
+  const watch = watchRate(operation, minimumRate, signal);
+  watch.signal.addEventListener('abort', () => body.destroy(watch.signal.reason));
   try {
     for await (const chunk of body as AsyncIterable<Buffer>) {
       size += chunk.length;
+      watch.count(chunk.length);
       if (size > limit) throw tooLong(operation, limit);
       chunks.push(chunk);
     }
   } catch (error) {
     throw explainNetworkError(error, operation, signal);
+  } finally {
+    watch.stop();
   }
   return Buffer.concat(chunks);
 }

@@ -4,6 +4,7 @@
  */
 
 import { CimletError, isErrorCode } from '../../errors.ts';
+import { readAnswer } from './answers.ts';
 import { parseChallenges } from './challenge.ts';
 import type { Credentials } from './credentials.ts';
 import type { Endpoint } from './endpoints.ts';
@@ -137,7 +138,8 @@ async function fetchToken(http: HttpClient, request: TokenRequest, signal: Abort
     const retryAfterMs = parseRetryAfter(response.headers['retry-after'], request.now());
     throw new TransientError(`${operation}: the token server answers HTTP ${status}`, { retryAfterMs });
   }
-  return readGrant(await readBody(response, operation, signal), operation, asked);
+  const answer = await readAnswer(response, operation, TOKEN_LIMIT, signal);
+  return readGrant(answer.toString('utf8'), operation, asked);
 }
 
 /** Passwords are not sent in the clear because a registry, or somebody before it, says so. */
@@ -201,24 +203,6 @@ function postForm(
 /** A client's certificate is for the registry's own host only. */
 function tlsFor(realm: URL, { base, tls }: Endpoint): Endpoint['tls'] {
   return realm.origin === new URL(base).origin ? tls : { ...tls, clients: [] };
-}
-
-async function readBody({ body }: HttpResponse, operation: string, signal: AbortSignal): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  try {
-    for await (const chunk of body as AsyncIterable<Buffer>) {
-      size += chunk.length;
-      if (size > TOKEN_LIMIT)
-        throw new CimletError('corrupt', `${operation}: the answer is longer than ${TOKEN_LIMIT} bytes`);
-      chunks.push(chunk);
-    }
-  } catch (error) {
-    if (error instanceof CimletError) throw error;
-    if (signal.aborted) throw new CimletError('cancelled', `${operation}: cancelled`, { cause: error });
-    throw new TransientError(`${operation}: the answer broke off`, { cause: error });
-  }
-  return Buffer.concat(chunks).toString('utf8');
 }
 
 interface TokenAnswer {

@@ -47,9 +47,9 @@ export async function findCredentials(
   settings: CredentialSettings,
   signal: AbortSignal,
 ): Promise<Credentials | undefined> {
-  const registry = host === 'registry-1.docker.io' ? 'docker.io' : host;
+  const registry = registryOf(host);
   for (const rule of settings.rules) {
-    if (rule.registry !== undefined && rule.registry !== registry && rule.registry !== host) continue;
+    if (rule.registry !== undefined && registryOf(rule.registry) !== registry) continue;
     const found = await applyRule(rule, registry, settings, signal);
     if (found !== undefined) return found;
   }
@@ -238,8 +238,12 @@ function hubKey(registry: string): string {
 
 /** `https://host:5000/v1/` and `host:5000` are the same key. */
 function hostOf(key: string): string {
-  const host = key.replace(/^https?:\/\//, '').replace(/\/.*$/, '');
-  return host === 'index.docker.io' ? 'docker.io' : host;
+  return registryOf(key.replace(/^https?:\/\//, '').replace(/\/.*$/, ''));
+}
+
+/** Docker Hub has several names. */
+function registryOf(host: string): string {
+  return ['registry-1.docker.io', 'index.docker.io'].includes(host) ? 'docker.io' : host;
 }
 
 function ownProperty(table: Record<string, unknown> | undefined, key: string): unknown {

@@ -5,7 +5,7 @@ import type { BlobIngest } from '../blob-store-ingest.ts';
 import { type BlobPlace, type BlobStream, RangeRefused } from './blob-stream.ts';
 import { firstOf } from './first-of.ts';
 import { abandon } from './http.ts';
-import { linkAbort } from './linked-abort.ts';
+import { type MinimumRate, watchRate } from './minimum-rate.ts';
 import { explainNetworkError } from './network-errors.ts';
 import type { RateLimit } from './rate-limit.ts';
 import { type Backoff, TransientError, WrongBytesError, withRetries } from './retry.ts';
@@ -18,8 +18,7 @@ export interface DownloadOptions {
   slots: TransferSlots;
   rate: RateLimit | undefined;
   backoff: Backoff;
-  /** A transfer that brings less than `bytes` in each `windowMs` is given up, and taken up again. */
-  minimumRate: { bytes: number; windowMs: number };
+  minimumRate: MinimumRate;
   signal: AbortSignal;
   /** Bytes of the blob that are here. */
   onProgress: (received: number) => void;
@@ -83,7 +82,7 @@ async function commit(ingest: BlobIngest, place: BlobPlace): Promise<void> {
 
 async function transfer(place: BlobPlace, ingest: BlobIngest, options: DownloadOptions): Promise<void> {
   const operation = `fetch blob ${ingest.digest} from ${place.host}`;
-  const watch = watchRate(operation, options);
+  const watch = watchRate(operation, options.minimumRate, options.signal);
   const { signal } = watch;
   try {
     const stream = await place.open(ingest.received, signal);
@@ -132,31 +131,4 @@ async function receive(
   if (ingest.received < ingest.size) {
     throw new TransientError(`${operation}: broke off after ${ingest.received} of ${ingest.size} bytes`);
   }
-}
-
-/** Its signal aborts with the options' signal, or when too little comes. */
-function watchRate(
-  operation: string,
-  { minimumRate: { bytes, windowMs }, signal }: DownloadOptions,
-): { signal: AbortSignal; count: (bytes: number) => void; stop: () => void } {
-  const linked = linkAbort(signal);
-  let received = 0;
-  const timer = setInterval(() => {
-    if (received < bytes) {
-      linked.abort(
-        new TransientError(`${operation}: ${received} bytes in ${windowMs / 1000} s, too slow to go on`),
-      );
-    }
-    received = 0;
-  }, windowMs);
-  return {
-    signal: linked.signal,
-    count: (count) => {
-      received += count;
-    },
-    stop: () => {
-      clearInterval(timer);
-      linked.unlink();
-    },
-  };
 }

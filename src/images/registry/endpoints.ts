@@ -3,17 +3,17 @@
  * last, or docker's folder of certificates, or just `https://<host>/v2`. Source: containerd docs/hosts.md.
  */
 
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { parse, TomlDate, TomlError } from 'smol-toml';
 import { CimletError, classify } from '../../errors.ts';
-
-/** What the TLS of one host needs beyond the defaults, as PEM. */
-export interface TlsSettings {
-  skipVerify: boolean;
-  ca: string[];
-  clients: { cert: string; key: string }[];
-}
+import {
+  NO_TLS_SETTINGS,
+  readAuthorities,
+  readCertificateFolder,
+  readClient,
+  type TlsSettings,
+} from './tls-files.ts';
 
 export interface Endpoint {
   /** Address of the API's root, without a slash at the end: `https://mirror.example:5000/v2`. */
@@ -31,8 +31,8 @@ export interface Endpoint {
   connectTimeoutMs: number | undefined;
 }
 
-const CAPABILITIES = ['pull', 'resolve', 'push'];
-const NO_TLS_SETTINGS: TlsSettings = { skipVerify: false, ca: [], clients: [] };
+/** Who may be asked what a tag is may be asked what refers to an image. */
+const CAPABILITIES = ['pull', 'resolve', 'push', 'referrers'];
 
 /**
  * In the order they are to be tried. `directory` has one folder per registry, and `_default` for those without one of
@@ -43,7 +43,8 @@ export async function findEndpoints(registry: string, directory: string | undefi
   if (folder === undefined) return [upstream(registry, NO_TLS_SETTINGS)];
   const file = join(folder, 'hosts.toml');
   const text = await readIfThere(file);
-  if (text === undefined || text.trim() === '') return [upstream(registry, await readCertificates(folder))];
+  if (text === undefined || text.trim() === '')
+    return [upstream(registry, await readCertificateFolder(folder))];
   return new HostsFile(file, folder).read(text, registry);
 }
 
@@ -79,32 +80,11 @@ async function findFolder(directory: string, registry: string): Promise<string |
   return undefined;
 }
 
-/** As docker has it: any `*.crt` is a CA, any `*.cert` a client's certificate with its `*.key`. */
-async function readCertificates(folder: string): Promise<TlsSettings> {
-  const tls: TlsSettings = { skipVerify: false, ca: [], clients: [] };
-  for (const name of (await readdir(folder)).sort()) {
-    const file = join(folder, name);
-    if (name.endsWith('.crt')) tls.ca.push(await readPem(file));
-    if (name.endsWith('.cert')) {
-      tls.clients.push({ cert: await readPem(file), key: await readPem(file.replace(/cert$/, 'key')) });
-    }
-  }
-  return tls;
-}
-
 async function readIfThere(file: string): Promise<string | undefined> {
   try {
     return await readFile(file, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw classify(error, `read ${file}`);
-  }
-}
-
-async function readPem(file: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (error) {
     throw classify(error, `read ${file}`);
   }
 }
@@ -164,7 +144,7 @@ class HostsFile {
       headers: this.#headers(settings.header, `${key}.header`),
       tls: {
         skipVerify: settings.skip_verify === true,
-        ca: await Promise.all(this.#files(settings.ca, `${key}.ca`).map(readPem)),
+        ca: await Promise.all(this.#files(settings.ca, `${key}.ca`).map(readAuthorities)),
         clients: await this.#clients(settings.client, `${key}.client`),
       },
       connectTimeoutMs:
@@ -194,16 +174,14 @@ class HostsFile {
     );
   }
 
-  /** A file with both, several such files, or pairs of certificate and key. */
+  /** A file with both, several such files, or pairs of certificate and key, which may be no file. */
   async #clients(value: unknown, key: string): Promise<TlsSettings['clients']> {
     const items = value === undefined ? [] : Array.isArray(value) ? value : [value];
     return Promise.all(
       items.map(async (item: unknown) => {
-        const files = this.#files(item, key);
-        const [cert = '', keyFile = cert] = files;
-        if (files.length === 0 || files.length > 2)
-          throw this.#wrong(key, 'must name a certificate and its key');
-        return { cert: await readPem(cert), key: await readPem(keyFile) };
+        const [cert = '', keyFile = '', ...others] = this.#texts(item, key);
+        if (cert === '' || others.length > 0) throw this.#wrong(key, 'must name a certificate and its key');
+        return readClient(resolve(this.#folder, cert), resolve(this.#folder, keyFile || cert));
       }),
     );
   }

@@ -4,12 +4,14 @@ import { type Answer, secretsOf } from './answers.ts';
 import type { Authorizer, Refusal } from './authorizer.ts';
 import type { Endpoint } from './endpoints.ts';
 import { abandon, discard, type HttpClient, type HttpRequest } from './http.ts';
-import type { Backoff } from './retry.ts';
+import type { RestingHosts } from './resting-hosts.ts';
+import { type Backoff, parseRetryAfter } from './retry.ts';
 
 export interface RegistryServices {
   http: HttpClient;
   authorizer: Authorizer;
   backoff: Backoff;
+  resting: RestingHosts;
   /** In the order they are tried. */
   findEndpoints(registry: string): Promise<Endpoint[]>;
 }
@@ -23,18 +25,25 @@ export interface SignedRequest {
 
 const USER_AGENT = 'cimlet';
 
-/** Signs in when asked to, once or, when a token has just expired, twice. */
+/**
+ * Signs in when asked to, once or, when a token has just expired, twice. Throws as `HttpClient.send` and the authorizer do,
+ * and `unavailable` while the host wants to be left alone.
+ */
 export async function sendSigned(
-  { http, authorizer }: RegistryServices,
+  { http, authorizer, resting }: RegistryServices,
   { endpoint, scope, request }: SignedRequest,
   signal: AbortSignal,
 ): Promise<Answer> {
   for (let attempts = 0; ; attempts++) {
+    resting.check(endpoint.host, `${request.method} ${request.url.origin}${request.url.pathname}`);
     const used = authorizer.headerFor(endpoint, scope);
-    const headers =
-      used === undefined ? request.headers : [...request.headers, ['authorization', used] as const];
+    const headers = signed(request.headers, used);
     const response = await http.send({ ...request, headers }, signal);
     const isOwn = response.url.origin === request.url.origin;
+    if (response.status === 429 && isOwn) {
+      const pauseMs = parseRetryAfter(response.headers['retry-after'], Date.now());
+      if (pauseMs !== undefined) resting.add(endpoint.host, pauseMs);
+    }
     const isRefused = response.status === 401 && isOwn && attempts < 2;
     const answer = {
       ...response,
@@ -44,6 +53,12 @@ export async function sendSigned(
     if (!(await signIn(authorizer, { endpoint, scope, used, response }, signal))) return answer;
     await discard(response);
   }
+}
+
+/** In place of an Authorization that hosts.toml gives: that one was refused. */
+function signed(headers: HttpRequest['headers'], authorization: string | undefined): HttpRequest['headers'] {
+  if (authorization === undefined) return headers;
+  return [...headers.filter(([name]) => name !== 'authorization'), ['authorization', authorization]];
 }
 
 /** `path` is below the API's root: `library/nginx/manifests/latest`. */

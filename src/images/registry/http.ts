@@ -7,9 +7,10 @@ import type { Readable } from 'node:stream';
 import { getCACertificates } from 'node:tls';
 import type { Dispatcher } from 'undici';
 import { CimletError } from '../../errors.ts';
-import type { TlsSettings } from './endpoints.ts';
+import { MINIMUM_RATE, type MinimumRate } from './minimum-rate.ts';
 import { explainNetworkError } from './network-errors.ts';
-import { type ProxySettings, proxyFor } from './proxies.ts';
+import { type ProxyServer, type ProxySettings, proxyFor } from './proxies.ts';
+import type { TlsSettings } from './tls-files.ts';
 
 export interface HttpRequest {
   method: 'GET' | 'HEAD' | 'POST' | 'PUT';
@@ -29,6 +30,8 @@ export interface HttpResponse {
   body: Dispatcher.ResponseData['body'];
   /** Where the answer came from, after redirects. */
   url: URL;
+  /** What of the body has to come while it is read. */
+  minimumRate: MinimumRate;
 }
 
 /** The connections of one session. Nothing is kept open after `close`. */
@@ -45,22 +48,47 @@ const HARMLESS = ['accept', 'range', 'user-agent', 'accept-encoding'];
 const CONNECT_TIMEOUT_MS = 30_000;
 /** Until headers arrive, and between any two pieces of a body. */
 const SILENCE_TIMEOUT_MS = 60_000;
+const DISCARD_TIMEOUT_MS = 1000;
+/** Ways to connect: each keeps its connections for a while. */
+const MOST_DISPATCHERS = 32;
 
-export function createHttpClient(proxies: ProxySettings): HttpClient {
-  const dispatchers = new Map<string, Promise<Dispatcher>>();
+export function createHttpClient(
+  proxies: ProxySettings,
+  minimumRate: MinimumRate = MINIMUM_RATE,
+): HttpClient {
+  /** Those used last are the last. */
+  const dispatchers = new Map<string, Dispatcher>();
+  /** Still busy with what they were asked before others took their place. */
+  const retiring = new Set<Dispatcher>();
 
-  const dispatcherFor = (
+  const retire = (dispatcher: Dispatcher): void => {
+    retiring.add(dispatcher);
+    const forget = () => {
+      retiring.delete(dispatcher);
+    };
+    // It fails when the session ends before: then it is gone as well.
+    dispatcher.close().then(forget, forget);
+  };
+
+  /** Files that say how to connect are read each time, and may change for as long as a session lasts. */
+  const dispatcherFor = async (
     url: URL,
     tls: TlsSettings,
     connectTimeoutMs = CONNECT_TIMEOUT_MS,
   ): Promise<Dispatcher> => {
     const proxy = proxyFor(url, proxies);
     const key = JSON.stringify([proxy, tls, connectTimeoutMs]);
-    const known = dispatchers.get(key);
-    if (known !== undefined) return known;
-    const created = createDispatcher(proxy, tls, connectTimeoutMs);
-    dispatchers.set(key, created);
-    return created;
+    // undici takes a while to load, and most commands never ask a registry.
+    const undici = await import('undici');
+    const dispatcher = dispatchers.get(key) ?? createDispatcher(undici, proxy, tls, connectTimeoutMs);
+    dispatchers.delete(key);
+    dispatchers.set(key, dispatcher);
+    for (const [oldestKey, oldest] of dispatchers) {
+      if (dispatchers.size <= MOST_DISPATCHERS) break;
+      dispatchers.delete(oldestKey);
+      retire(oldest);
+    }
+    return dispatcher;
   };
 
   return {
@@ -74,7 +102,7 @@ export function createHttpClient(proxies: ProxySettings): HttpClient {
         );
         const location = REDIRECTS.includes(response.status) ? response.headers.location : undefined;
         if (typeof location !== 'string' || request.method === 'POST' || request.method === 'PUT')
-          return { ...response, url };
+          return { ...response, url, minimumRate };
         await discard(response);
         if (redirects === MOST_REDIRECTS) {
           throw new CimletError('unavailable', `${nameOf(request)}: more than ${MOST_REDIRECTS} redirects`);
@@ -88,16 +116,16 @@ export function createHttpClient(proxies: ProxySettings): HttpClient {
       }
     },
     async close() {
-      await Promise.all([...dispatchers.values()].map(async (dispatcher) => (await dispatcher).destroy()));
+      await Promise.all([...dispatchers.values(), ...retiring].map((dispatcher) => dispatcher.destroy()));
       dispatchers.clear();
     },
   };
 }
 
-/** Reads what is left of a body that nobody wants, so that the connection can be used again. */
+/** Reads what is left of a body that nobody wants, so that the connection can be used again, unless that takes long. */
 export async function discard({ body }: Pick<HttpResponse, 'body'>): Promise<void> {
   try {
-    await body.dump({ limit: 64 << 10 });
+    await body.dump({ limit: 64 << 10, signal: AbortSignal.timeout(DISCARD_TIMEOUT_MS) });
   } catch {
     // Then the connection is gone, and the next request opens another one.
   }
@@ -109,13 +137,12 @@ export function abandon(body: Readable): void {
   body.destroy();
 }
 
-/** undici takes a while to load, and most commands never ask a registry. */
-async function createDispatcher(
-  proxy: string | undefined,
+function createDispatcher(
+  { Agent, ProxyAgent }: Pick<typeof import('undici'), 'Agent' | 'ProxyAgent'>,
+  proxy: ProxyServer | undefined,
   tls: TlsSettings,
   connectTimeoutMs: number,
-): Promise<Dispatcher> {
-  const { Agent, ProxyAgent } = await import('undici');
+): Dispatcher {
   const secure = {
     rejectUnauthorized: !tls.skipVerify,
     ...(tls.ca.length === 0 ? {} : { ca: [...getCACertificates('default'), ...tls.ca] }),
@@ -125,23 +152,21 @@ async function createDispatcher(
   };
   const common = { headersTimeout: SILENCE_TIMEOUT_MS, bodyTimeout: SILENCE_TIMEOUT_MS };
   if (proxy === undefined) return new Agent({ ...common, connect: { ...secure, timeout: connectTimeoutMs } });
-  const url = new URL(proxy);
-  const token =
-    url.username === ''
-      ? {}
-      : {
-          token: `Basic ${Buffer.from(`${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`).toString('base64')}`,
-        };
-  // With a password in the address, undici would put it into the messages of its errors.
-  const uri = url.origin;
-  return new ProxyAgent({ ...common, uri, ...token, requestTls: secure, proxyTunnel: false });
+  const { uri, token } = proxy;
+  return new ProxyAgent({
+    ...common,
+    uri,
+    ...(token === undefined ? {} : { token }),
+    requestTls: secure,
+    proxyTunnel: false,
+  });
 }
 
 async function sendOnce(
   request: HttpRequest,
   dispatcher: Dispatcher,
   signal: AbortSignal,
-): Promise<HttpResponse> {
+): Promise<Omit<HttpResponse, 'minimumRate'>> {
   const { method, url, body } = request;
   try {
     const {

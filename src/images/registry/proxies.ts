@@ -1,6 +1,7 @@
 /** Which proxy a request goes through: HTTP_PROXY, HTTPS_PROXY and NO_PROXY, read as Go's httpproxy reads them. */
 
 import { BlockList, isIP } from 'node:net';
+import { CimletError } from '../../errors.ts';
 
 export interface ProxySettings {
   http?: string | undefined;
@@ -17,11 +18,44 @@ export function proxySettingsOf(env: Readonly<Record<string, string | undefined>
   };
 }
 
-/** The proxy's address; undefined to connect directly, as always to this machine itself. */
-export function proxyFor(url: URL, settings: ProxySettings): string | undefined {
-  const proxy = url.protocol === 'https:' ? settings.https : settings.http;
+export interface ProxyServer {
+  /** Without the password, which would get into messages. */
+  uri: string;
+  /** The Proxy-Authorization. */
+  token: string | undefined;
+}
+
+/**
+ * The proxy; undefined to connect directly, as always to this machine itself. Throws `failed-precondition` for a variable
+ * that names none, without its value: there may be a password in it.
+ */
+export function proxyFor(url: URL, settings: ProxySettings): ProxyServer | undefined {
+  const isSecure = url.protocol === 'https:';
+  const proxy = isSecure ? settings.https : settings.http;
   if (proxy === undefined || isLoopback(url) || isExcluded(url, settings.no ?? '')) return undefined;
-  return proxy.includes('://') ? proxy : `http://${proxy}`;
+  return parseProxy(proxy, isSecure ? 'HTTPS_PROXY' : 'HTTP_PROXY');
+}
+
+function parseProxy(text: string, variable: string): ProxyServer {
+  const wrong = (what: string) =>
+    new CimletError('failed-precondition', `the variable ${variable} ${what}`, {
+      hint: 'write it as http://user:password@host:port, with %25 for a percent sign',
+    });
+  const [, scheme = 'http'] = /^([^:/]*):\/\//.exec(text) ?? [];
+  if (!['http', 'https'].includes(scheme.toLowerCase()))
+    throw wrong(`names a proxy of the kind ${JSON.stringify(scheme)}, and only http and https are known`);
+  const address = text.includes('://') ? text : `http://${text}`;
+  const url = URL.canParse(address) ? new URL(address) : undefined;
+  if (url === undefined) throw wrong('is no address of a proxy');
+  const { username, password, origin } = url;
+  if (username === '' && password === '') return { uri: origin, token: undefined };
+  try {
+    const account = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+    return { uri: origin, token: `Basic ${Buffer.from(account).toString('base64')}` };
+  } catch {
+    // What can't be decoded would be quoted.
+    throw wrong('has a percent sign in its user or password that is not followed by two digits');
+  }
 }
 
 function isLoopback(url: URL): boolean {

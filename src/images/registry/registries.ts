@@ -18,6 +18,7 @@ import { findEndpoints } from './endpoints.ts';
 import type { RegistryServices } from './exchange.ts';
 import { createHttpClient } from './http.ts';
 import { firstThatHasIt, KnownLayers, type LayerToFetch } from './known-layers.ts';
+import { MINIMUM_RATE, type MinimumRate } from './minimum-rate.ts';
 import { type PickedTags, pickedSource } from './picked-source.ts';
 import { proxySettingsOf } from './proxies.ts';
 import { pushImage } from './push.ts';
@@ -25,6 +26,7 @@ import { RateLimit } from './rate-limit.ts';
 import { Rechecks } from './rechecks.ts';
 import { type ImageReference, parseReference } from './reference.ts';
 import { type PullPolicy, registrySource } from './registry-source.ts';
+import { RestingHosts } from './resting-hosts.ts';
 import { type Backoff, DEFAULT_BACKOFF } from './retry.ts';
 import type { TagPolicy } from './tag-policy.ts';
 import { TransferSlots } from './transfer-slots.ts';
@@ -39,7 +41,7 @@ export interface RegistryOptions {
   limits?: RegistryLimits | undefined;
   env: Readonly<Record<string, string | undefined>>;
   backoff?: Partial<Backoff> | undefined;
-  minimumRate?: { bytes: number; windowMs: number } | undefined;
+  minimumRate?: MinimumRate | undefined;
   /** Milliseconds since 1970; only tests say. */
   now?: (() => number) | undefined;
 }
@@ -94,13 +96,12 @@ export interface PushedImage {
 const INTERVAL_MS = 3_600_000;
 const CONNECTIONS_PER_HOST = 4;
 const CONNECTIONS_IN_ALL = 8;
-const MINIMUM_RATE = { bytes: 30 << 10, windowMs: 30_000 };
 /** Below this bound, transfers are as slow as they were asked to be. */
 const SLOW_BOUND = 1 << 20;
 
 export function openRegistries(options: RegistryOptions): Registries {
   const { store, env, limits = {}, now = Date.now } = options;
-  const http = createHttpClient(proxySettingsOf(env));
+  const http = createHttpClient(proxySettingsOf(env), options.minimumRate);
   const credentials = {
     rules: options.credentials ?? [],
     defaultDockerConfig: join(env.DOCKER_CONFIG || join(homedir(), '.docker'), 'config.json'),
@@ -121,6 +122,7 @@ export function openRegistries(options: RegistryOptions): Registries {
     http,
     authorizer: createAuthorizer(http, (host, signal) => findCredentials(host, credentials, signal)),
     backoff,
+    resting: new RestingHosts(backoff.patienceMs),
     // Read each time: a session may last, and hosts.toml change.
     findEndpoints: (registry) => findEndpoints(registry, options.configPath),
   };

@@ -1,6 +1,5 @@
 /** When a request is worth another attempt, and how long to wait for it. */
 
-import { setTimeout as delay } from 'node:timers/promises';
 import { CimletError, isErrorCode } from '../../errors.ts';
 
 export interface Backoff {
@@ -61,7 +60,8 @@ export async function withRetries<T>(
       wereWrong ||= error instanceof WrongBytesError;
       const asked = error instanceof TransientError ? error.retryAfterMs : undefined;
       if (asked !== undefined && asked > backoff.patienceMs) throw error;
-      await pause(asked ?? chooseDelay(backoff, failures), error, signal);
+      // Servers that ask for no wait at all, or name a time that is over, are still given a moment.
+      await pause(Math.max(asked ?? 0, chooseDelay(backoff, failures)), error, signal);
     }
   }
 }
@@ -71,12 +71,19 @@ function chooseDelay({ baseMs, capMs }: Backoff, failures: number): number {
   return most / 2 + Math.random() * (most / 2);
 }
 
-async function pause(milliseconds: number, because: CimletError, signal: AbortSignal): Promise<void> {
-  try {
-    await delay(milliseconds, undefined, { signal });
-  } catch (error) {
-    throw new CimletError('cancelled', `${because.message}; cancelled`, { cause: error });
-  }
+function pause(milliseconds: number, because: CimletError, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const abort = () => {
+      clearTimeout(timer);
+      reject(new CimletError('cancelled', `${because.message}; cancelled`, { cause: signal.reason }));
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener('abort', abort);
+      resolve();
+    }, milliseconds);
+    if (signal.aborted) abort();
+    else signal.addEventListener('abort', abort, { once: true });
+  });
 }
 
 /** Seconds or a date. Source: RFC 9110 section 10.2.3. */

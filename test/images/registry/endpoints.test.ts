@@ -1,10 +1,14 @@
 /** hosts.toml as containerd's documentation has it (docs/hosts.md). */
 
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { findEndpoints } from '../../../src/images/registry/endpoints.ts';
+import { hasTool, requireOrSkip } from '../../support/requirements.ts';
 import { makeTemporaryDirectory } from '../../support/stored-blob.ts';
+
+const canSign = requireOrSkip('openssl', hasTool('openssl'));
 
 function configured(folder: string, files: Record<string, string>): string {
   const directory = makeTemporaryDirectory();
@@ -80,20 +84,66 @@ server = "https://registry-1.docker.io"
     ]);
   });
 
-  it('with certificates of hosts.toml, or of a folder as docker has it', async () => {
-    const files = { 'ca.pem': 'CA', 'one.pem': 'BOTH', 'c.cert': 'CERT', 'c.key': 'KEY', 'x.crt': 'CRT' };
-    const toml = 'ca = ["ca.pem"]\nclient = ["one.pem", ["c.cert", "c.key"]]\nskip_verify = true\n';
-    const [own] = await findEndpoints('r.example', configured('r.example', { ...files, 'hosts.toml': toml }));
-    expect(own?.tls).toEqual({
-      skipVerify: true,
-      ca: ['CA'],
-      clients: [
-        { cert: 'BOTH', key: 'BOTH' },
-        { cert: 'CERT', key: 'KEY' },
-      ],
+  describe.runIf(canSign)('with certificates', () => {
+    const certificate = () => {
+      const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=test'];
+      const pem = execFileSync('openssl', ['req', '-x509', ...kind, '-keyout', '-', '-out', '-'], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      }).toString();
+      const start = pem.indexOf('-----BEGIN CERTIFICATE-----');
+      return { cert: pem.slice(start), key: pem.slice(0, start) };
+    };
+    const one = certificate();
+    const other = certificate();
+    const files = {
+      'ca.pem': `The authority\n${one.cert}`,
+      'one.pem': one.cert + one.key,
+      'c.cert': other.cert,
+      'c.key': other.key,
+      'x.crt': one.cert,
+    };
+
+    it('of hosts.toml, or of a folder as docker has it', async () => {
+      const toml = 'ca = ["ca.pem"]\nclient = ["one.pem", ["c.cert", "c.key"]]\nskip_verify = true\n';
+      const directory = configured('r.example', { ...files, 'hosts.toml': toml });
+      const [own] = await findEndpoints('r.example', directory);
+      const both = { cert: files['one.pem'], key: files['one.pem'] };
+      expect(own?.tls).toEqual({ skipVerify: true, ca: [files['ca.pem']], clients: [both, other] });
+      const [plain] = await findEndpoints('r.example', configured('r.example', files));
+      expect(plain?.tls).toEqual({ skipVerify: false, ca: [one.cert], clients: [other] });
     });
-    const [plain] = await findEndpoints('r.example', configured('r.example', files));
-    expect(plain?.tls).toEqual({ skipVerify: false, ca: ['CRT'], clients: [{ cert: 'CERT', key: 'KEY' }] });
+
+    it('whose key is in the same file, as containerd has it', async () => {
+      const toml = 'client = [["one.pem", ""]]\n';
+      const [own] = await findEndpoints(
+        'r.example',
+        configured('r.example', { ...files, 'hosts.toml': toml }),
+      );
+      expect(own?.tls.clients).toEqual([{ cert: files['one.pem'], key: files['one.pem'] }]);
+    });
+
+    it.each([
+      ['ca = "bad.pem"', /bad\.pem is no certificate/],
+      ['ca = "c.key"', /c\.key is no certificate/],
+      ['client = "bad.pem"', /bad\.pem is no certificate/],
+      ['client = "c.cert"', /c\.cert is no private key/],
+      ['client = [["c.cert", "bad.pem"]]', /bad\.pem is no private key/],
+      ['client = [["c.cert", "one.pem"]]', /one\.pem is not the key to .*c\.cert/],
+      ['client = [["", "c.key"]]', /must name a certificate/],
+    ])('%s is refused by the name of the file', async (toml, message) => {
+      const bad = { 'bad.pem': '-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n' };
+      const directory = configured('r.example', { ...files, ...bad, 'hosts.toml': toml });
+      await expect(findEndpoints('r.example', directory)).rejects.toMatchObject({
+        code: 'failed-precondition',
+        message: expect.stringMatching(message),
+      });
+    });
+  });
+
+  it("takes containerd's capabilities, all of them", async () => {
+    const toml = '[host."https://m.example"]\ncapabilities = ["pull", "Resolve", "push", "referrers"]\n';
+    const [mirror] = await findEndpoints('r.example', configured('r.example', { 'hosts.toml': toml }));
+    expect(mirror).toMatchObject({ canPull: true, canResolve: true, canPush: true });
   });
 
   it.each([

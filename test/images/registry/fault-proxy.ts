@@ -179,3 +179,16 @@ export const stall =
     response.write(answer.body.subarray(0, offset));
     return 'spoiled';
   };
+
+/** Sends everything, a byte at a time. */
+export const drip: Fault = ({ asked, answer, response }) => {
+  if (asked.method === 'HEAD') return 'untouched';
+  response.writeHead(answer.status, answer.headers);
+  let sent = 0;
+  const timer = setInterval(() => {
+    if (sent === answer.body.length) response.end();
+    else response.write(answer.body.subarray(sent, ++sent));
+  }, 10);
+  response.on('close', () => clearInterval(timer));
+  return 'spoiled';
+};

@@ -12,6 +12,7 @@ import { makeTemporaryDirectory } from '../../support/stored-blob.ts';
 import {
   type Asked,
   cutAfter,
+  drip,
   endAfter,
   endless,
   type Fault,
@@ -216,6 +217,43 @@ describe.runIf(canRunRegistry)('a registry behind a bad connection', () => {
     const ranges = proxy.asked.flatMap(({ range }) => range ?? []);
     expect(ranges.length).toBeGreaterThan(0);
     expect(ranges[0]).toMatch(/^bytes=\d{5,}-$/);
+  });
+
+  it.each<[string, (asked: Asked) => boolean]>([
+    ['a manifest', isManifest],
+    ['a configuration or layer', isBlob],
+  ])(
+    '%s that drips is cut, and one that drips once costs nothing but another try',
+    async (_what, matches) => {
+      const before = options.minimumRate;
+      options.minimumRate = { bytes: 2000, windowMs: 200 };
+      try {
+        expect(await pullTwice(times(1, matches, drip))).toBeUndefined();
+        const error = await pullTwice(times(FOREVER, matches, drip));
+        expect(error).toMatchObject({
+          code: 'unavailable',
+          message: expect.stringContaining('too slow to go on'),
+        });
+      } finally {
+        options.minimumRate = before;
+      }
+    },
+  );
+
+  it('a refusal that drips is told by its status', async () => {
+    const before = options.minimumRate;
+    options.minimumRate = { bytes: 2000, windowMs: 200 };
+    const body = Buffer.from(JSON.stringify({ errors: [{ code: 'X'.repeat(1000) }] }));
+    try {
+      const error = await pullTwice(({ asked, response }) =>
+        isManifest(asked)
+          ? drip({ asked, answer: { status: 403, headers: {}, body }, response })
+          : 'untouched',
+      );
+      expect(error).toMatchObject({ code: 'access-denied', message: expect.stringContaining('HTTP 403') });
+    } finally {
+      options.minimumRate = before;
+    }
   });
 
   it('what is here is not asked for again, by the next attempt or the next run', async () => {

@@ -9,6 +9,7 @@ import { findEndpoints } from '../../../src/images/registry/endpoints.ts';
 import { createHttpClient, type HttpClient } from '../../../src/images/registry/http.ts';
 import { nextPage } from '../../../src/images/registry/pages.ts';
 import { parseReference } from '../../../src/images/registry/reference.ts';
+import { RestingHosts } from '../../../src/images/registry/resting-hosts.ts';
 import { makeTemporaryDirectory } from '../../support/stored-blob.ts';
 import { certsD, QUICK } from './registry-fixture.ts';
 
@@ -49,6 +50,7 @@ function clientFor(registry: string, hostsToml: string): RegistryClient {
     http,
     authorizer: createAuthorizer(http, async () => ({ kind: 'password', username: 'u', password: 'p' })),
     backoff: QUICK,
+    resting: new RestingHosts(QUICK.patienceMs),
     findEndpoints: (name) => findEndpoints(name, configPath),
   });
 }

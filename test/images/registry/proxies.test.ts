@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { expect, it } from 'vitest';
 import { createHttpClient, discard } from '../../../src/images/registry/http.ts';
 import { proxyFor, proxySettingsOf } from '../../../src/images/registry/proxies.ts';
+import { everythingSaid } from './registry-fixture.ts';
 
 it.each([
   ['https://r.example/', {}, undefined],
@@ -25,7 +26,43 @@ it.each([
   ['https://11.1.2.3/', { HTTPS_PROXY: 'http://p', NO_PROXY: '10.0.0.0/8,x/y,10.0.0.0/99' }, 'http://p'],
   ['https://[fd00::5]/', { HTTPS_PROXY: 'http://p', NO_PROXY: 'fd00::/16' }, undefined],
 ])('%s with %j goes through %s', (url, env, expected) => {
-  expect(proxyFor(new URL(url), proxySettingsOf(env))).toBe(expected);
+  expect(proxyFor(new URL(url), proxySettingsOf(env))?.uri).toBe(expected);
+});
+
+it.each([
+  ['http://me:pass-word-5@proxy:99999', 'is no address of a proxy'],
+  ['me:pass-word-5@pro xy', 'is no address of a proxy'],
+  ['http://', 'is no address of a proxy'],
+  ['http://me:50%pass-word-5@proxy:3128', 'percent sign'],
+  ['socks5://me:pass-word-5@proxy:1080', '"socks5"'],
+])('the variable %s is refused, without what is in it', async (value, message) => {
+  const client = createHttpClient(proxySettingsOf({ HTTPS_PROXY: value }));
+  const tls = { skipVerify: false, ca: [], clients: [] };
+  const url = new URL('https://registry.test/v2/');
+  try {
+    // What failed isn't kept: it fails so again.
+    for (const _attempt of [1, 2]) {
+      const error = await client
+        .send({ method: 'GET', url, headers: [], tls }, AbortSignal.timeout(20_000))
+        .catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({
+        code: 'failed-precondition',
+        message: expect.stringContaining(message),
+      });
+      expect((error as Error).message).toMatch(/^the variable HTTPS_PROXY /);
+      expect(everythingSaid(error)).not.toContain('pass-word-5');
+    }
+  } finally {
+    await client.close();
+  }
+});
+
+it('passwords of proxies are written as in any address', () => {
+  const settings = proxySettingsOf({ HTTPS_PROXY: 'http://me:a%40b%25@proxy:3128' });
+  expect(proxyFor(new URL('https://registry.test'), settings)).toEqual({
+    uri: 'http://proxy:3128',
+    token: `Basic ${Buffer.from('me:a@b%').toString('base64')}`,
+  });
 });
 
 it('a proxy is asked with its password, which no error tells', async () => {
