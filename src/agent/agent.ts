@@ -3,7 +3,7 @@
  * time to look for drift. Level, not edge: each round plans from what is declared, recorded and observed now.
  */
 
-import { CimletError, disposition } from '../errors.ts';
+import { CimletError } from '../errors.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
 import { Backoffs } from '../reconciler/backoff.ts';
 import type { Engine, PlanRequest } from '../reconciler/engine.ts';
@@ -11,15 +11,13 @@ import type { Unfinished } from '../reconciler/execute.ts';
 import type { HostLabels } from '../reconciler/host-labels.ts';
 import { abandon } from '../reconciler/schedule.ts';
 import type { DeclaredSource, ExecutionEvent, Plan } from '../reconciler/types.ts';
-import type { Condition } from '../state/records.ts';
+import type { SourceKey } from '../state/records.ts';
 import type { State } from '../state/state.ts';
-import type { Declaration } from './declaration.ts';
-import { collectSources, type FollowedSource, type SourceWarning } from './declared-sources.ts';
-import { followSource, type Look, restoreSource } from './follow-source.ts';
+import type { FollowedSource, SourceWarning } from './declared-sources.ts';
 import { type AgentLog, logEvent } from './log.ts';
 import { resyncMsFor } from './resync.ts';
 import { RoundScopes } from './round-scopes.ts';
-import { conditionsAfter, reasonOf, type SourceStatus, sourceStatus } from './source-status.ts';
+import { recordIfRoom, SourcesInForce } from './sources-in-force.ts';
 import { Wakeup } from './wakeup.ts';
 
 export interface AgentOptions {
@@ -51,11 +49,8 @@ export interface Round {
 const ROUND_RETRY_MS = 1000;
 
 export class Agent {
+  readonly sources: SourcesInForce;
   readonly #options: AgentOptions;
-  readonly #declared = new Map<string, Declaration>();
-  /** The latest of each source. */
-  readonly #looks = new Map<string, Look>();
-  readonly #conditions = new Map<string, readonly Condition[]>();
   readonly #backoffs = new Backoffs();
   readonly #wakeup = new Wakeup();
   readonly #scopes = new RoundScopes();
@@ -68,6 +63,8 @@ export class Agent {
 
   constructor(options: AgentOptions) {
     this.#options = options;
+    const { sources, state, log } = options;
+    this.sources = new SourcesInForce({ sources, state, log, onChanged: () => this.#wakeup.wake() });
     this.#resyncMs = options.resyncMs;
   }
 
@@ -79,13 +76,13 @@ export class Agent {
     const stop = new AbortController();
     const ended = AbortSignal.any([signal, stop.signal]);
     const { sources } = this.#options;
-    const restored = sources.map((source) => this.#restore(source));
+    const restored = sources.map((source) => this.sources.restore(source));
     const parts = [
       // What is in force of one source alone would look as if nobody else declared the same, or what it needs.
       Promise.all(restored).then(() => this.#loop(ended)),
       ...sources.map(async (source, index) => {
         await restored[index];
-        return this.#follow(source, ended);
+        return this.sources.follow(source, ended);
       }),
     ];
     try {
@@ -97,16 +94,20 @@ export class Agent {
     }
   }
 
-  /** Starts a round soon, in which this resource, or all, are looked at and tried whatever happened to them. */
-  reconcile(key?: ResourceKey): void {
-    this.#backoffs.release(key);
-    this.#scopes.ask(key);
+  /**
+   * Starts a round soon, in which this resource, or all, are looked at and tried whatever happened to them. Sources are
+   * looked at too when all are, or the one that is named.
+   */
+  reconcile(key?: ResourceKey | SourceKey): void {
+    if (key === undefined || isSourceKey(key)) {
+      this.sources.look(key?.slice('Source/'.length));
+      this.#scopes.requireWhole();
+      if (key === undefined) this.#backoffs.release();
+    } else {
+      this.#backoffs.release(key);
+      this.#scopes.ask(key);
+    }
     this.#wakeup.wake();
-  }
-
-  /** A source is looked at soon, should somebody have changed it. One of that name must be followed. */
-  look(name: string): void {
-    this.#options.sources.find(({ source }) => source.name === name)?.source.touch();
   }
 
   /** What the next round would do. Changes nothing. Throws `unavailable` until it is ready: it would leave something out. */
@@ -120,64 +121,7 @@ export class Agent {
 
   /** True once every source was looked at and a round was had. */
   get isReady(): boolean {
-    return this.#rounds > 0 && this.#wereLookedAt;
-  }
-
-  get #wereLookedAt(): boolean {
-    return this.#options.sources.every(({ source }) => this.#looks.has(source.name));
-  }
-
-  /** Sources whose latest revision isn't known; suspended ones too, to which something may have moved. */
-  get #unread(): string[] {
-    return this.#options.sources
-      .filter(({ source }) => this.#looks.get(source.name)?.isInForce !== true)
-      .map(({ source }) => source.name);
-  }
-
-  get #isPruningHeld(): boolean {
-    return !this.#wereLookedAt || this.#unread.length > 0;
-  }
-
-  sourceStatuses(): SourceStatus[] {
-    return this.#options.sources.map(({ source: { name }, suspended }) => {
-      const conditions = this.#conditions.get(name) ?? [];
-      return sourceStatus({ name, suspended, conditions }, this.#declared.get(name), this.#looks.get(name));
-    });
-  }
-
-  async #restore({ source }: FollowedSource): Promise<void> {
-    const declaration = await restoreSource(source, this.#options.log);
-    if (declaration !== undefined) this.#declare(source.name, declaration);
-  }
-
-  #declare(source: string, declaration: Declaration): void {
-    this.#declared.set(source, declaration);
-    this.#wakeup.wake();
-  }
-
-  async #follow({ source }: FollowedSource, signal: AbortSignal): Promise<void> {
-    await followSource(source, {
-      signal,
-      log: this.#options.log,
-      isInForce: this.#declared.has(source.name),
-      onDeclared: (declaration) => this.#declare(source.name, declaration),
-      onLook: (look) => this.#lookedAt(source.name, look),
-    });
-  }
-
-  #lookedAt(source: string, look: Look): void {
-    const before = this.#looks.get(source);
-    const wereLookedAt = this.#wereLookedAt;
-    const wasHeld = this.#isPruningHeld;
-    this.#looks.set(source, look);
-    this.#conditions.set(source, conditionsAfter(look, this.#conditions.get(source) ?? []));
-    // What could not be pruned until now, can, or it can be told why it can't.
-    if (this.#wereLookedAt !== wereLookedAt || (wasHeld && !this.#isPruningHeld)) this.#wakeup.wake();
-    const { trouble } = look;
-    if (trouble === undefined) return;
-    const { code, hint, message } = trouble;
-    this.#warn(`Source/${source}`, reasonOf(look), message);
-    if (before?.trouble?.message !== message) this.#options.log.warn({ source, code, hint }, message);
+    return this.#rounds > 0 && this.sources.wereLookedAt;
   }
 
   async #loop(signal: AbortSignal): Promise<void> {
@@ -236,7 +180,7 @@ export class Agent {
     this.#tellNew(warnings);
     this.#backoffs.letThrough(resources);
     const records = state.records().resources;
-    const isComplete = this.#wereLookedAt;
+    const isComplete = this.sources.wereLookedAt;
     const unsettled = this.#scopes.next(sources, { records, troubled: this.#backoffs.troubled(), resyncMs });
     const planned = await engine.plan({ ...this.#requestOf(sources), unsettled }, signal);
     if (planned.scope === undefined) this.#scopes.lookedAtAll();
@@ -271,19 +215,14 @@ export class Agent {
     return planned.plan;
   }
 
-  #collect(): { sources: DeclaredSource[]; warnings: SourceWarning[] } {
-    const { sources: followed, state, largestPrune, labels = {} } = this.#options;
-    // What was moved from one source to another meanwhile would look as if it were gone.
-    const pruned = this.#wereLookedAt ? followed : followed.map((each) => ({ ...each, prune: false }));
-    const { resources } = state.records();
-    return collectSources(pruned, this.#declared, resources, largestPrune, labels, this.#unread);
+  #collect(): ReturnType<SourcesInForce['collect']> {
+    return this.sources.collect(this.#options.largestPrune, this.#options.labels);
   }
 
   #requestOf(sources: readonly DeclaredSource[]): PlanRequest {
-    const unread = this.#options.sources.map(({ source }) => source.name);
     return {
       sources,
-      unread: unread.filter((name) => !this.#declared.has(name)),
+      unread: this.sources.neverRead,
       held: this.#backoffs.held(sources.flatMap(({ resources }) => resources)),
     };
   }
@@ -299,14 +238,11 @@ export class Agent {
     this.#told = new Set(warnings.map(({ message }) => message));
   }
 
-  /** A full disk takes no events, and must not end the agent: what is said here is logged as well. */
   #warn(key: string, reason: string, message: string): void {
-    const { state, log } = this.#options;
-    try {
-      state.recordEvent({ key, type: 'Warning', reason, message });
-    } catch (error) {
-      if (!(error instanceof CimletError) || disposition(error.code) !== 'retry') throw error;
-      log.warn({ code: error.code, hint: error.hint }, error.message);
-    }
+    recordIfRoom(this.#options, { key, type: 'Warning', reason, message });
   }
+}
+
+function isSourceKey(key: ResourceKey | SourceKey): key is SourceKey {
+  return key.startsWith('Source/');
 }

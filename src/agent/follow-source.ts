@@ -7,6 +7,8 @@ import type { AgentLog } from './log.ts';
 
 /** What came of a look at a source. */
 export interface Look {
+  /** When it began, as `performance.now` has it. */
+  begunAt: number;
   /** False when the latest revision can't be had or is refused: what was in force stays, what it declares isn't known. */
   isInForce: boolean;
   /** Why not, or why not all of it. */
@@ -46,9 +48,9 @@ export async function followSource(source: Source, options: FollowOptions): Prom
   /** With the revision looked at last, although it is in force. */
   let trouble: CimletError | undefined;
 
-  const look = async () => {
+  const look = async (begunAt: number) => {
     const revision = await source.sync(signal);
-    if (revision.name === latest) return onLook({ isInForce: true, trouble });
+    if (revision.name === latest) return onLook({ begunAt, isInForce: true, trouble });
     const declaration = readDeclaration(source.name, revision);
     if (revision.manifests.length === 0 && isInForce) throw emptied(source.name, revision);
     await source.accept(revision);
@@ -59,16 +61,17 @@ export async function followSource(source: Source, options: FollowOptions): Prom
     for (const warning of revision.warnings) log.warn({ source: source.name }, warning);
     const resources = declaration.resources.length;
     log.info({ source: source.name, revision: revision.name, resources }, 'new revision');
-    onLook({ isInForce: true, trouble });
+    onLook({ begunAt, isInForce: true, trouble });
     onDeclared(declaration);
   };
   const lookOrTell = async () => {
+    const begunAt = performance.now();
     try {
-      await look();
+      await look(begunAt);
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof CimletError)) throw error;
-      onLook({ isInForce: false, trouble: error });
+      onLook({ begunAt, isInForce: false, trouble: error });
     }
   };
 

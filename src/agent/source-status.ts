@@ -9,6 +9,8 @@ import type { Look } from './follow-source.ts';
 
 export interface SourceStatus {
   name: string;
+  /** Under which what it declares is recorded. */
+  sourceId: string;
   suspended?: SuspensionNote | undefined;
   /** In force; undefined when none is yet. */
   revision?: string | undefined;
@@ -23,7 +25,7 @@ export interface SourceStatus {
 const GENERATION = 0;
 
 export function sourceStatus(
-  source: Pick<SourceStatus, 'name' | 'suspended' | 'conditions'>,
+  source: Pick<SourceStatus, 'name' | 'sourceId' | 'suspended' | 'conditions'>,
   declaration: Declaration | undefined,
   look: Look | undefined,
 ): SourceStatus {

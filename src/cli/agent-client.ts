@@ -10,7 +10,7 @@ import type { GlobalOptions } from './options.ts';
 
 export interface AgentClient {
   get(path: string, signal?: AbortSignal): Promise<unknown>;
-  post(path: string, body: object): Promise<unknown>;
+  post(path: string, body: object, signal?: AbortSignal): Promise<unknown>;
   /** A list as it is when this resolves, and what happens to it from then on; ends when the agent does. */
   watch(path: string, signal: AbortSignal): Promise<AsyncIterable<WatchEvent>>;
 }
@@ -94,7 +94,7 @@ export async function connectAgent(
   }
   return {
     get: (path, signal) => call('GET', path, undefined, signal),
-    post: (path, body) => call('POST', path, body),
+    post: (path, body, signal) => call('POST', path, body, signal),
     watch: async (path, signal) => {
       const query = `${path}${path.includes('?') ? '&' : '?'}watch`;
       const response = await accepted(await send('GET', query, undefined, signal));

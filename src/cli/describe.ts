@@ -2,7 +2,8 @@
 
 import type { ObservedMount } from '../hosts/host.ts';
 import { describePlatform } from '../images/platform.ts';
-import type { Item, ResourceItem, SnapshotItem } from '../server/items.ts';
+import type { SuspensionNote } from '../reconciler/suspension.ts';
+import type { Item, ResourceItem, SnapshotItem, SourceItem } from '../server/items.ts';
 import type { ChainFacts, Condition, EventRecord, OutcomeRecord } from '../state/records.ts';
 import type { AddCommand } from './context.ts';
 import { parseWanted, selectItems } from './find-status.ts';
@@ -23,8 +24,8 @@ import {
 } from './text.ts';
 
 const HELP = `
-Everything known about one image, chain, mount or snapshot: what was applied,
-its conditions and layers, what happened to it. Reads only.
+Everything known about one image, chain, mount, snapshot or source: what was
+applied, its conditions and layers, what happened to it. Reads only.
 
 Examples:
   cimlet describe mount/app
@@ -45,11 +46,11 @@ export const addDescribe: AddCommand = (program, context) => {
       const { snapshots, events } = await interruptible(context, (signal) =>
         withInventory(context, options, async (inventory) => {
           // The layers of a chain are snapshots.
-          const sections = new Set([...wanted.sections, 'Snapshot' as const]);
-          const items = await inventory.list([...sections], signal);
+          const layers = wanted.sections.includes('Source') ? [] : ['Snapshot' as const];
+          const items = await inventory.list([...new Set([...wanted.sections, ...layers])], signal);
           const found = selectItems(items, wanted);
           const events = new Map<Item, EventRecord[]>();
-          for (const item of [...found.resources, ...found.snapshots])
+          for (const item of [...found.resources, ...found.snapshots, ...found.sources])
             events.set(item, await inventory.events(eventKey(item), signal));
           return { snapshots: items.snapshots, events };
         }),
@@ -61,11 +62,11 @@ export const addDescribe: AddCommand = (program, context) => {
         terminal.print(formatData(data.length === 1 ? data[0] : { items: data }, options.output));
         return;
       }
-      const descriptions = items.map((item) =>
-        item.kind === 'Snapshot'
-          ? describeSnapshot(item, eventsOf(item), layout)
-          : describeResource(item, snapshots, eventsOf(item), layout),
-      );
+      const descriptions = items.map((item) => {
+        if (item.kind === 'Snapshot') return describeSnapshot(item, eventsOf(item), layout);
+        if (item.kind === 'Source') return describeSource(item, eventsOf(item), layout);
+        return describeResource(item, snapshots, eventsOf(item), layout);
+      });
       if (descriptions.length === 0) terminal.printError(`Nothing found in ${options.root}.`);
       descriptions.forEach((lines, index) => {
         if (index > 0) terminal.print('');
@@ -103,6 +104,7 @@ export function describeResource(
     ['Kind', kind],
     ['Ready', `${status.ready} (${status.reason})`],
     ['Message', shortenDigests(status.message)],
+    ...suspensionFacts(status.suspended),
     ['Generation', status.generation],
     ['Revision', status.lastAppliedRevision ?? 'none applied yet'],
     ['Depends on', status.dependencies.join(', ')],
@@ -161,6 +163,38 @@ export function describeSnapshot(
   ];
   const faults = status.faults.map(({ code, message }) => [`${code}: ${message}`]);
   return [...factLines(facts, layout), ...list('Faults', faults, layout), ...eventLines(events, layout)];
+}
+
+export function describeSource(
+  { name, status }: SourceItem,
+  events: readonly EventRecord[],
+  layout: DescribeLayout,
+): string[] {
+  const facts: Fact[] = [
+    ['Name', name],
+    ['Kind', 'Source'],
+    ['Ready', `${status.ready} (${status.reason})`],
+    ['Message', shortenDigests(status.message)],
+    ...suspensionFacts(status.suspended),
+    ['Revision', status.revision ?? 'none in force yet'],
+    ['Resources', status.resources],
+    ['Trouble', status.trouble?.message],
+    ['Hint', status.trouble?.hint],
+  ];
+  return [
+    ...factLines(facts, layout),
+    ...conditionLines(status.conditions, layout),
+    ...eventLines(events, layout),
+  ];
+}
+
+function suspensionFacts(suspended: SuspensionNote | undefined): Fact[] {
+  if (suspended === undefined) return [];
+  return [
+    ['Suspended by', suspended.by ?? 'its declaration'],
+    ['Since', suspended.since],
+    ['Because', suspended.reason],
+  ];
 }
 
 /** What events of it are recorded under. */

@@ -1,11 +1,10 @@
 /** `cimlet events` */
 
 import { Argument } from 'commander';
-import type { ResourceKey } from '../manifests/resources.ts';
 import type { EventRecord } from '../state/records.ts';
 import type { AddCommand } from './context.ts';
 import { eventsPath, withInventory } from './inventory.ts';
-import { type GlobalOptions, parseTarget } from './options.ts';
+import { type GlobalOptions, parseSubject } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
 import { interruptible } from './signals.ts';
 import { type Column, renderTable } from './table.ts';
@@ -32,11 +31,11 @@ export const addEvents: AddCommand = (program, context) => {
   program
     .command('events')
     .description('list what happened')
-    .addArgument(new Argument('[kind/name]', 'of this resource only').argParser(parseTarget))
+    .addArgument(new Argument('[kind/name]', 'of this resource or source only').argParser(parseSubject))
     .option('--warnings', 'only what went wrong')
     .option('-w, --watch', 'then print what happens; needs a running agent')
     .addHelpText('after', HELP)
-    .action(async (key: ResourceKey | undefined, _options, command) => {
+    .action(async (key: string | undefined, _options, command) => {
       const options = command.optsWithGlobals() as EventOptions;
       const isWanted = ({ type }: EventRecord) => options.warnings !== true || type === 'Warning';
       if (options.watch === true)

@@ -14,12 +14,12 @@ export function parseWanted(word: string, name: string | undefined): Wanted {
   if (slash >= 0 && name === undefined) return parseWanted(word.slice(0, slash), word.slice(slash + 1));
   const singular = word.toLowerCase().replace(/s$/, '');
   if (singular === 'all') return { sections: SECTIONS, name };
-  const section = SECTIONS.find(
+  const section = [...SECTIONS, 'Source' as const].find(
     (each) => each.toLowerCase() === (singular === 'chain' ? 'layerchain' : singular),
   );
   if (section !== undefined) return { sections: [section], name };
   throw new CimletError('not-found', `there is no kind called ${word}`, {
-    hint: 'ask for images, chains, mounts, snapshots or all',
+    hint: 'ask for images, chains, mounts, snapshots, sources or all',
   });
 }
 
@@ -28,13 +28,19 @@ export function selectItems(items: Items, wanted: Wanted): Items {
   const isWanted = (item: Item) => matchesWanted(item, wanted);
   const resources = items.resources.filter(isWanted);
   const snapshots = items.snapshots.filter(isWanted);
+  const sources = items.sources.filter(isWanted);
   const { sections, name } = wanted;
-  if (name !== undefined && resources.length === 0 && snapshots.length === 0) {
-    throw new CimletError('not-found', `no ${sections.join(', ')} named ${name} was applied to this root`, {
+  if (name !== undefined && resources.length + snapshots.length + sources.length === 0) {
+    const kinds = sections.join(', ');
+    if (kinds === 'Source') {
+      const hint = 'cimlet get sources lists those of the agent';
+      throw new CimletError('not-found', `the agent follows no source named ${name}`, { hint });
+    }
+    throw new CimletError('not-found', `no ${kinds} named ${name} was applied to this root`, {
       hint: 'cimlet get all lists what was applied; --root chooses another root',
     });
   }
-  return { resources, snapshots };
+  return { resources, snapshots, sources };
 }
 
 export function matchesWanted(item: Item, { sections, name }: Wanted): boolean {

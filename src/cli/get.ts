@@ -14,7 +14,8 @@ import { watchAgent } from './watch.ts';
 const HELP = `
 What was applied to this root, held against what the host has. Reads only.
 -o wide adds columns; -o json and -o yaml print everything. With --watch, the
-running agent's changes as they happen, a line for each.
+running agent's changes as they happen, a line for each. Sources are those
+of a running agent, and not among all.
 
 Examples:
   cimlet get mounts
@@ -26,8 +27,8 @@ export const addGet: AddCommand = (program, context) => {
   const { terminal } = context;
   program
     .command('get')
-    .description('list images, chains, mounts and snapshots')
-    .argument('<kind>', 'images, chains, mounts, snapshots or all')
+    .description('list images, chains, mounts, snapshots and sources')
+    .argument('<kind>', 'images, chains, mounts, snapshots, sources or all')
     .argument('[name]', 'only this one')
     .option('-w, --watch', 'then print what changes; needs a running agent')
     .addHelpText('after', HELP)
@@ -39,7 +40,7 @@ export const addGet: AddCommand = (program, context) => {
         withInventory(context, options, ({ list }) => list(wanted.sections, signal)),
       );
       const found = selectItems(items, wanted);
-      const rows = [...found.resources, ...found.snapshots];
+      const rows = [...found.resources, ...found.snapshots, ...found.sources];
       if (isDataFormat(options.output)) {
         terminal.print(formatData({ items: rows }, options.output));
         return;
@@ -78,7 +79,7 @@ async function watchItems(context: CliContext, options: GlobalOptions, wanted: W
   const [section, another] = wanted.sections;
   if (section === undefined || another !== undefined) {
     throw new CimletError('failed-precondition', 'get --watch: one kind can be watched at a time', {
-      hint: 'name images, chains, mounts or snapshots',
+      hint: 'name images, chains, mounts, snapshots or sources',
     });
   }
   await watchAgent<Item>(context, options, {

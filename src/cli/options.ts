@@ -5,6 +5,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { CimletError } from '../errors.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
 import type { ConcurrencyConfig } from '../manifests/types.gen.ts';
+import type { SourceKey } from '../state/records.ts';
 import { OUTPUT_FORMATS, type OutputFormat } from './output.ts';
 import type { ConfiguredRegistry } from './registry-settings.ts';
 
@@ -110,4 +111,12 @@ export function parseTarget(text: string): ResourceKey {
   const key = parseResourceKey(text);
   if (key !== undefined) return key;
   throw new InvalidArgumentError('Name a resource as image/NAME, layerchain/NAME or mount/NAME.');
+}
+
+/** A resource, or a source of the agent: `source/x`. */
+export function parseSubject(text: string): ResourceKey | SourceKey {
+  const [, source] = /^sources?\/(.+)$/i.exec(text) ?? [];
+  const key = source === undefined ? parseResourceKey(text) : (`Source/${source}` as const);
+  if (key !== undefined) return key;
+  throw new InvalidArgumentError('Name it as image/NAME, layerchain/NAME, mount/NAME or source/NAME.');
 }

@@ -20,11 +20,12 @@ import { addPlan } from './plan.ts';
 import { renderError } from './render-error.ts';
 import { addService } from './service.ts';
 import { addSnapshot } from './snapshot.ts';
-import { addReconcile, addResume, addSuspend, addWait } from './steer.ts';
+import { addReconcile, addResume, addSuspend } from './steer.ts';
 import { openTerminal } from './terminal.ts';
 import { addValidate } from './validate.ts';
 import { addVersion } from './version.ts';
 import { addVhd } from './vhd.ts';
+import { addWait } from './wait.ts';
 
 const COMMANDS: AddCommand[] = [
   addValidate,

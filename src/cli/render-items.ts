@@ -1,8 +1,8 @@
-/** Images, chains, mounts and snapshots as tables. */
+/** Images, chains, mounts, snapshots and sources as tables. */
 
 import { describePlatform } from '../images/platform.ts';
 import type { Kind } from '../manifests/resources.ts';
-import type { Item, ResourceItem, Section, SnapshotItem } from '../server/items.ts';
+import type { Item, ResourceItem, Section, SnapshotItem, SourceItem } from '../server/items.ts';
 import { type Column, renderTable } from './table.ts';
 import { formatAge, formatBytes, type Paint, shortenDigests } from './text.ts';
 
@@ -24,9 +24,9 @@ export function itemTable(rows: readonly Item[], section: Section, layout: Layou
 
 /** For rows of that section only. */
 export function itemColumns(section: Section, layout: Layout): Column<Item>[] {
-  return (
-    section === 'Snapshot' ? snapshotColumns(layout) : resourceColumns(section, layout)
-  ) as Column<Item>[];
+  if (section === 'Source') return sourceColumns(layout) as Column<Item>[];
+  if (section === 'Snapshot') return snapshotColumns(layout) as Column<Item>[];
+  return resourceColumns(section, layout) as Column<Item>[];
 }
 
 function resourceColumns(kind: Kind, layout: Layout): Column<ResourceItem>[] {
@@ -96,6 +96,19 @@ const wideSnapshotColumns: Column<SnapshotItem>[] = [
   { heading: 'ROOT HASH', value: ({ status }) => status.rootHash ?? '' },
   messageColumn,
 ];
+
+function sourceColumns(layout: Layout): Column<SourceItem>[] {
+  return [
+    { heading: 'NAME', value: ({ name }) => name },
+    ...conditionColumns,
+    { heading: 'RESOURCES', value: ({ status }) => String(status.resources) },
+    {
+      heading: 'REVISION',
+      value: ({ status }) => (layout.wide ? (status.revision ?? '') : shortenDigests(status.revision ?? '')),
+    },
+    messageColumn,
+  ];
+}
 
 function paintReady(text: string, _row: unknown, paint: Paint): string {
   if (text === 'True') return paint('green', text);

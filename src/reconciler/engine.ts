@@ -156,7 +156,7 @@ export function createEngine(services: EngineServices): Engine {
     },
     apply: (planned, options) => executePlan(planned, { ...services, locks }, options),
     status: async (signal) =>
-      mergeStatus(state.records(), await observe([], signal), new Date().toISOString()),
+      mergeStatus(state.records(), await observe([], signal), new Date().toISOString(), state.suspensions()),
   };
 }
 
@@ -176,7 +176,7 @@ export async function planElsewhere(
 }
 
 /** What was suspended on this host, whatever its manifest says. */
-function findSuspensions(state: State): [ResourceKey, Obstacle][] {
+function findSuspensions(state: State): [string, Obstacle][] {
   return state.suspensions().map((suspension) => {
     const { key } = suspension;
     const message = describeSuspension(suspension);

@@ -3,10 +3,17 @@
 import type { HostState, ObservedLayer, ObservedMerge, ObservedMount } from '../hosts/host.ts';
 import { mountVolumeGuid } from '../hosts/identity.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
-import type { Condition, ResourceRecord, SnapshotRecord, StateRecords } from '../state/records.ts';
+import type {
+  Condition,
+  ResourceRecord,
+  SnapshotRecord,
+  StateRecords,
+  Suspension,
+} from '../state/records.ts';
 import { nextConditions } from './conditions.ts';
 import { keyOfRecord } from './plan-removals.ts';
 import { indexLayers, indexMerges, mergeId, snapshotId } from './situation.ts';
+import { type SuspensionNote, suspensionNote } from './suspension.ts';
 
 export interface ResourceStatus extends ResourceRecord {
   key: ResourceKey;
@@ -14,6 +21,8 @@ export interface ResourceStatus extends ResourceRecord {
   drift: string[];
   /** A Mount's view as it is now. */
   mounted?: ObservedMount | undefined;
+  /** Present when it is left as it is on purpose, whatever its manifest says. */
+  suspended?: SuspensionNote | undefined;
   /** Present and true when what its chain is shown through, the merged CIM or the only layer, ends with a VHD footer. */
   vhdFooter?: true | undefined;
 }
@@ -46,7 +55,13 @@ export interface Status {
 }
 
 /** Pure. `now`: ISO 8601, for conditions that turned with what was observed. */
-export function mergeStatus(records: StateRecords, observed: HostState, now: string): Status {
+export function mergeStatus(
+  records: StateRecords,
+  observed: HostState,
+  now: string,
+  suspensions: readonly Suspension[] = [],
+): Status {
+  const suspended = new Map<string, Suspension>(suspensions.map((each) => [each.key, each]));
   const layers = indexLayers(observed.layers);
   const merges = indexMerges(observed);
   const mounts = new Map(observed.mounts.map((mount) => [mount.volumeGuid, mount]));
@@ -58,6 +73,7 @@ export function mergeStatus(records: StateRecords, observed: HostState, now: str
       key: keyOfRecord(record),
       drift,
       mounted,
+      suspended: suspensionOf(record, suspended),
       vhdFooter: hasFooter(record, layers, merges) ? true : undefined,
       conditions: withDrift(record, drift, now),
     };
@@ -71,6 +87,17 @@ export function mergeStatus(records: StateRecords, observed: HostState, now: str
       .map((layer) => statusOfUnrecorded(layer, names.get(snapshotId(layer)))),
   ];
   return { host: observed, resources, snapshots };
+}
+
+function suspensionOf(
+  record: ResourceRecord,
+  suspended: ReadonlyMap<string, Suspension>,
+): SuspensionNote | undefined {
+  const { suspend } = record.spec as { suspend?: Parameters<typeof suspensionNote>[0] };
+  const note = suspended.get(keyOfRecord(record)) ?? suspensionNote(suspend);
+  if (note === undefined) return undefined;
+  const { reason, by, since }: SuspensionNote = note;
+  return { reason, by, since };
 }
 
 function findDrift(

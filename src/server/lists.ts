@@ -3,7 +3,7 @@
 import type { Agent } from '../agent/agent.ts';
 import type { Engine } from '../reconciler/engine.ts';
 import type { State } from '../state/state.ts';
-import { itemsOf, type Section } from './items.ts';
+import { type Item, itemsOf, type Section, sourceItem } from './items.ts';
 import { shareReads } from './shared-read.ts';
 import { type ReadList, WatchedList } from './watch.ts';
 
@@ -34,7 +34,9 @@ export function createLists(
     listChains: section('LayerChain'),
     listMounts: section('Mount'),
     listSnapshots: section('Snapshot'),
-    listSources: list(async () => new Map(agent.sourceStatuses().map((source) => [source.name, source]))),
+    listSources: list(
+      async () => new Map(agent.sources.statuses().map((source) => [source.name, sourceItem(source)])),
+    ),
     listEvents: {
       ...list(
         async () =>
@@ -59,7 +61,7 @@ function list(read: ReadList): ApiList {
   };
 }
 
-function itemId(item: ReturnType<typeof itemsOf>[keyof ReturnType<typeof itemsOf>][number]): string {
+function itemId(item: Item): string {
   return item.kind === 'Snapshot' ? `${item.status.format}/${item.name}` : item.name;
 }
 

@@ -1,8 +1,9 @@
 /** What the agent tells Prometheus. */
 
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { Agent, Round } from '../agent/agent.ts';
+import type { Round } from '../agent/agent.ts';
 import type { Told } from '../agent/notifications/notifier.ts';
+import type { SourceStatus } from '../agent/source-status.ts';
 import type { ExecutionEvent } from '../reconciler/types.ts';
 import type { State } from '../state/state.ts';
 import type { HookResult } from './hooks.ts';
@@ -23,7 +24,7 @@ export interface Metrics {
   readonly contentType: string;
 }
 
-export function createMetrics(state: State, sources: () => ReturnType<Agent['sourceStatuses']>): Metrics {
+export function createMetrics(state: State, sources: () => SourceStatus[]): Metrics {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: LAG_SAMPLED_MS });

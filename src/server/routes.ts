@@ -4,9 +4,10 @@ import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Agent } from '../agent/agent.ts';
 import { CimletError } from '../errors.ts';
-import type { ResourceKey } from '../manifests/resources.ts';
+import type { Suspension } from '../state/records.ts';
 import { requireResource, type State } from '../state/state.ts';
 import { readOperations } from './contract.ts';
+import { sourceItem } from './items.ts';
 import type { ApiList } from './lists.ts';
 import type { Metrics } from './metrics.ts';
 
@@ -106,24 +107,34 @@ function listHandlers(lists: Record<string, ApiList>, signal: AbortSignal): Hand
   );
 }
 
-function commandHandlers({ agent, state }: RouteServices): Handlers {
+function commandHandlers({ agent, state, signal }: RouteServices): Handlers {
+  const sources = () => agent.sources.statuses().map(sourceItem);
+  const requireKnown = (key: Suspension['key']) => {
+    if (!sources().some(({ kind, name }) => key === `${kind}/${name}`)) requireResource(state, key);
+  };
   return {
+    look: async ({ body }) => {
+      const { source } = body as { source?: string };
+      if (source !== undefined) requireKnown(`Source/${source}`);
+      await agent.sources.lookNow(source, signal);
+      return {};
+    },
     reconcile: ({ body }) => {
-      const { key } = body as { key?: ResourceKey };
-      if (key !== undefined) requireResource(state, key);
+      const { key } = body as { key?: Suspension['key'] };
+      if (key !== undefined) requireKnown(key);
       agent.reconcile(key);
       return {};
     },
     suspend: ({ body }) => {
-      const suspension = body as { key: ResourceKey; reason: string; by: string };
-      requireResource(state, suspension.key);
+      const suspension = body as Omit<Suspension, 'since'>;
+      requireKnown(suspension.key);
       state.suspend(suspension);
       agent.reconcile(suspension.key);
       return {};
     },
     resume: ({ body }) => {
-      const { key } = body as { key: ResourceKey };
-      const wasSuspended = state.resume(key);
+      const { key, by = 'somebody' } = body as { key: Suspension['key']; by?: string };
+      const wasSuspended = state.resume(key, by);
       agent.reconcile(key);
       return { wasSuspended };
     },

@@ -48,7 +48,7 @@ export class AgentServer {
 
   constructor(options: ServerOptions) {
     this.#options = options;
-    this.#metrics = createMetrics(options.state, () => this.#agent?.sourceStatuses() ?? []);
+    this.#metrics = createMetrics(options.state, () => this.#agent?.sources.statuses() ?? []);
   }
 
   /** Given to the agent as its `onEvent`. */
@@ -141,7 +141,7 @@ export class AgentServer {
       return reply;
     });
     addOperations(server, this.#handlers, 'nothing');
-    const look = (source: string) => this.#running().look(source);
+    const look = (source: string) => this.#running().sources.look(source);
     addHooks(server, hooks, { look, log, onHook: this.#metrics.onHook });
     server.register(async (scope) => {
       if (token !== undefined) requireToken(scope, token);

@@ -161,8 +161,11 @@ export interface News extends EventRecord {
 }
 
 /** A resource that is left as it is because somebody said so on this host, whatever its manifest says. */
+/** Of a source of manifests, by its name in cimlet.yaml. */
+export type SourceKey = `Source/${string}`;
+
 export interface Suspension {
-  key: ResourceKey;
+  key: ResourceKey | SourceKey;
   reason: string;
   /** Who said so. */
   by: string;

@@ -70,7 +70,7 @@ export function mountOf(row: Row): MountRecord {
 
 export function suspensionOf(row: Row): Suspension {
   return {
-    key: row.key as ResourceKey,
+    key: row.key as Suspension['key'],
     reason: String(row.reason),
     by: String(row.by),
     since: String(row.since),

@@ -54,10 +54,10 @@ export interface State extends Events {
   readonly names: NamedSnapshots;
 
   suspensions(): Suspension[];
-  /** Replaces one that is there. */
+  /** Replaces one that is there, and records that as an event. */
   suspend(suspension: Omit<Suspension, 'since'>): void;
-  /** Returns whether it was suspended. */
-  resume(key: ResourceKey): boolean;
+  /** Returns whether it was suspended; then that is an event. */
+  resume(key: Suspension['key'], by: string): boolean;
 
   /** Runs `body` as one transaction; nested ones join the outer. */
   transaction<T>(body: () => T): T;
@@ -86,6 +86,7 @@ function createState(db: Database): State {
   const writeMount = (volumeGuid: VolumeGuid, sql: string, ...values: Value[]) =>
     write({ mount: [volumeGuid] }, sql, ...values);
   const resource: State['resource'] = (key) => cache.resource(key);
+  const events = createEvents(db, (sql, ...values) => write('other', sql, ...values));
 
   return {
     resource,
@@ -258,22 +259,28 @@ function createState(db: Database): State {
 
     suspensions: () => db.all('SELECT * FROM suspensions ORDER BY key').map(suspensionOf),
     suspend: ({ key, reason, by }) =>
-      write(
-        'other',
-        'INSERT OR REPLACE INTO suspensions (key, reason, by, since) VALUES (?, ?, ?, ?)',
-        key,
-        reason,
-        by,
-        now(),
-      ),
-    resume: (key) =>
+      db.transaction(() => {
+        write(
+          'other',
+          'INSERT OR REPLACE INTO suspensions (key, reason, by, since) VALUES (?, ?, ?, ?)',
+          key,
+          reason,
+          by,
+          now(),
+        );
+        const message = `suspended by ${by}: ${reason}`;
+        events.recordEvent({ key, type: 'Normal', reason: 'Suspended', message });
+      }),
+    resume: (key, by) =>
       db.transaction(() => {
         const known = db.all('SELECT key FROM suspensions WHERE key = ?', key).length > 0;
         write('other', 'DELETE FROM suspensions WHERE key = ?', key);
+        if (known)
+          events.recordEvent({ key, type: 'Normal', reason: 'Resumed', message: `resumed by ${by}` });
         return known;
       }),
 
-    ...createEvents(db, (sql, ...values) => write('other', sql, ...values)),
+    ...events,
 
     transaction: db.transaction,
     close: db.close,
@@ -281,8 +288,8 @@ function createState(db: Database): State {
 }
 
 /** Only a resource that is recorded can be told something. */
-export function requireResource(state: State, key: ResourceKey): void {
-  if (state.resource(key) !== undefined) return;
+export function requireResource(state: State, key: Suspension['key']): void {
+  if (state.resource(key as ResourceKey) !== undefined) return;
   throw new CimletError('not-found', `${key} is not known on this host`, {
     hint: 'cimlet get all lists what is',
   });

@@ -283,14 +283,14 @@ describe('the agent', () => {
     running = start({ sources: ['one', 'two'] });
     await running.until(() => isReady('Mount/a') && isReady('Mount/b'));
     renameSync(join(folder, 'two'), join(folder, 'away'));
-    running.agent.look('two');
+    running.agent.sources.look('two');
     await running.until(() => reasons('Source/two').includes('SyncFailed'));
     save('c.yaml', app('c'), 'one');
     rmSync(join(folder, 'one', 'a.yaml'));
     await running.until(() => isReady('Mount/c') && reasons('Source/one').includes('PruneRefused'));
     save('a.yaml', app('a'), 'away');
     renameSync(join(folder, 'away'), join(folder, 'two'));
-    running.agent.look('two');
+    running.agent.sources.look('two');
     await running.until(() => world.state.resource('Mount/a')?.sourceId === 'two' && isReady('Mount/a'));
     expect(countCalls('dismount')).toBe(0);
     rmSync(join(folder, 'two', 'a.yaml'));
@@ -378,7 +378,7 @@ describe('the agent', () => {
     running = start();
     const { agent } = running;
     await running.until(() => isReady('Mount/a'));
-    expect(agent.sourceStatuses()[0]?.conditions).toMatchObject([
+    expect(agent.sources.statuses()[0]?.conditions).toMatchObject([
       { type: 'Ready', status: 'True', reason: 'InForce' },
     ]);
     save('b.yaml', app('b').replace('path:', 'pathh:'));
@@ -388,7 +388,7 @@ describe('the agent', () => {
       reason: 'PartlyValid',
       message: expect.stringContaining('Mount/b') as unknown,
     };
-    expect(agent.sourceStatuses()[0]).toMatchObject({
+    expect(agent.sources.statuses()[0]).toMatchObject({
       resources: expect.any(Number) as unknown,
       conditions: [
         { type: 'Ready', ...because },
@@ -565,6 +565,60 @@ describe('the agent', () => {
     });
     running.agent.reconcile();
     await running.until(() => reasons('Mount/b').includes('Repaired'));
+  });
+
+  it('looks at its sources when everything is to be reconciled, or one of them is', async () => {
+    for (const source of ['one', 'two']) save(`${source}.yaml`, app(source === 'one' ? 'a' : 'b'), source);
+    running = start({ sources: ['one', 'two'] });
+    const { agent } = running;
+    await running.until(() => isReady('Mount/a') && isReady('Mount/b'));
+    const { signal } = new AbortController();
+    for (const ask of [() => agent.reconcile(), () => agent.reconcile('Source/one')]) {
+      const done = Promise.all([agent.sources.lookNow('one', signal), vi.waitUntil(() => agent.isReady)]);
+      ask();
+      await done;
+    }
+    const gone = new AbortController();
+    gone.abort();
+    await expect(agent.sources.lookNow(undefined, gone.signal)).rejects.toMatchObject({ code: 'cancelled' });
+  });
+
+  it('says when a revision comes into force, and that a source recovered', async () => {
+    save('a.yaml', app('a'));
+    running = start();
+    await running.until(() => isReady('Mount/a'));
+    expect(reasons('Source/here')).toEqual(['NewRevision']);
+    await running.stop();
+    running = start();
+    await running.until(() => running?.agent.isReady === true);
+    expect(world.state.events('Source/here')).toMatchObject([{ reason: 'NewRevision', count: 1 }]);
+    renameSync(join(folder, 'here'), join(folder, 'away'));
+    running.agent.sources.look();
+    await running.until(() => reasons('Source/here').includes('SyncFailed'));
+    renameSync(join(folder, 'away'), join(folder, 'here'));
+    running.agent.sources.look();
+    await running.until(() => reasons('Source/here').includes('Recovered'));
+  });
+
+  it('a source that is suspended by a command stays so, over a restart, until it is resumed', async () => {
+    save('a.yaml', app('a'));
+    running = start();
+    await running.until(() => isReady('Mount/a'));
+    world.state.suspend({ key: 'Source/here', reason: 'maintenance', by: 'ann' });
+    await running.stop();
+    running = start();
+    save('a.yaml', app('a').replace('/mnt/a', '/mnt/other'));
+    await running.until(() => reasons('Source/here').length > 2 && running?.agent.isReady === true);
+    expect(running.agent.sources.statuses()[0]?.suspended).toMatchObject({
+      reason: 'maintenance',
+      by: 'ann',
+    });
+    const { blocked } = await running.agent.plan(new AbortController().signal);
+    expect(blocked[0]?.message).toMatch(/^its source is suspended by ann since .*: maintenance$/);
+    world.state.resume('Source/here', 'ann');
+    running.agent.reconcile('Source/here');
+    await running.until(() => world.state.resource('Mount/a')?.facts.mount?.path === '/mnt/other');
+    expect(reasons('Source/here')).toEqual(expect.arrayContaining(['Suspended', 'Resumed']));
   });
 
   it('looks at the one that it is asked to', async () => {

@@ -21,12 +21,14 @@ export async function findUnrest(world: ChaosWorld, signal: AbortSignal): Promis
     const client = await connectAgent(agentSocket(world.root));
     if (client === undefined) return 'the agent does not listen yet';
     const { items } = (await client.get('/api/v1/sources', signal)) as {
-      items: { name: string; revision?: string; trouble?: unknown }[];
+      items: { name: string; status: { revision?: string; trouble?: unknown } }[];
     };
     const revisions = await world.revisions();
-    for (const { name, revision, trouble } of items)
+    for (const { name, status } of items) {
+      const { revision, trouble } = status;
       if (revision !== revisions[name] || trouble !== undefined)
         return `source ${name} is at ${revision}, not at ${revisions[name]}: ${JSON.stringify(trouble)}`;
+    }
     const plan = (await client.get('/api/v1/plan', signal)) as Plan;
     if (plan.actions.length > 0)
       return `still to do: ${plan.actions.map(({ verb, id }) => `${verb} ${id}`).join(', ')}`;

@@ -65,6 +65,10 @@ class Watcher {
   }
 }
 
+interface Listed {
+  items: { kind: string; status: { generation: number; lastAppliedRevision: string } }[];
+}
+
 describe('asked', () => {
   test('get, describe, events and plan print the same with an agent and without', async () => {
     const world = await worldWithApp();
@@ -106,6 +110,55 @@ describe('asked', () => {
 });
 
 describe('watched', () => {
+  test('wait is for what is declared by now, and says why it need not go on', async () => {
+    const world = await worldWithApp();
+    agent = follow(world);
+    const cimlet = (...args: string[]) => runProgram([...args, '--root', world.root]);
+    await agent.until('started');
+    expect(await cimlet('wait', 'mount/app')).toMatchObject({ code: 0 });
+    world.app({ view: 'Extracted', mountSpec: 'timeout: 5m' });
+    expect(await cimlet('wait', 'mount/app')).toMatchObject({ code: 0 });
+    const { status } = (JSON.parse((await cimlet('get', 'mount/app', '-o', 'json')).stdout) as Listed)
+      .items[0]!;
+    expect(status.generation).toBe(2);
+    const [source] = (JSON.parse((await cimlet('get', 'sources', '-o', 'json')).stdout) as Listed).items;
+    expect(source).toMatchObject({ kind: 'Source', status: { ready: 'True', resources: 3 } });
+    const commit = status.lastAppliedRevision.split(':')[1] ?? '';
+    expect(source?.status).toMatchObject({ revision: status.lastAppliedRevision });
+    const forRevision = (revision: string) =>
+      cimlet('wait', 'mount/app', '--timeout', '2s', '--revision', revision);
+    expect(await forRevision(commit.slice(0, 12))).toMatchObject({ code: 0 });
+    expect(await forRevision('0123456789ab')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('not ready within 2s') as unknown,
+    });
+
+    expect(await cimlet('suspend', 'source/manifests', '--reason', 'a test', '--by', 'ann')).toMatchObject({
+      code: 0,
+    });
+    expect((await cimlet('get', 'sources')).stdout).toMatch(/manifests +True +Suspended/);
+    expect((await cimlet('describe', 'source/manifests')).stdout).toMatch(/Suspended by: +ann[\s\S]*a test/);
+    expect(await cimlet('wait', 'mount/app')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('is suspended by ann') as unknown,
+    });
+    expect(await cimlet('resume', 'source/manifests', '--by', 'bob')).toMatchObject({ code: 0 });
+    expect((await cimlet('events', 'source/manifests')).stdout).toMatch(
+      /Suspended +Source\/manifests .*by ann: a test\n.*Resumed +Source\/manifests .*by bob/,
+    );
+    expect(await cimlet('suspend', 'mount/app', '--reason', 'hands off')).toMatchObject({ code: 0 });
+    expect((await cimlet('get', 'mounts')).stdout).toMatch(/app +True +Suspended/);
+    expect((await cimlet('resume', 'mount/app')).code).toBe(0);
+    expect(await cimlet('reconcile', 'source/manifests')).toMatchObject({ code: 0 });
+    expect(await cimlet('reconcile', 'source/none')).toMatchObject({ code: 1 });
+
+    world.write('manifests/broken.yaml', '- [');
+    expect(await cimlet('wait', 'mount/app')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('broken.yaml:1') as unknown,
+    });
+  });
+
   test('get --watch: what is there, a line for each change, and what ends it', async () => {
     const world = await worldWithApp();
     agent = follow(world);

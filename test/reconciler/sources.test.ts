@@ -75,7 +75,10 @@ describe('what is suspended on this host', () => {
     const left = (await plan(source('a', [image('app'), chain('app')]))).plan;
     expectEmpty(left);
     expect(left.notes[0]?.message).toContain('it is suspended');
-    expect([world.state.resume('Mount/app'), world.state.resume('Mount/app')]).toEqual([true, false]);
+    expect([world.state.resume('Mount/app', 'ann'), world.state.resume('Mount/app', 'ann')]).toEqual([
+      true,
+      false,
+    ]);
     expect((await plan(source('a', moved))).plan.actions.map(({ id }) => id)).toEqual(['Mount/app']);
   });
 });

@@ -125,7 +125,9 @@ describe('the API', () => {
     expect(await api.get('/api/v1/images')).toMatchObject({ items: [{ name: 'app' }] });
     expect(await api.get('/api/v1/chains')).toEqual({ items: [] });
     expect((await api.get('/api/v1/snapshots')) as { items: object[] }).toMatchObject({ items: [{}, {}] });
-    expect(await api.get('/api/v1/sources')).toMatchObject({ items: [{ name: 'here', resources: 2 }] });
+    expect(await api.get('/api/v1/sources')).toMatchObject({
+      items: [{ kind: 'Source', name: 'here', status: { ready: 'True', resources: 2 } }],
+    });
     expect(await api.get('/api/v1/plan')).toMatchObject({ actions: [], summary: { unchanged: 2 } });
     expect(await api.get('/api/v1/events?key=Mount/app')).toMatchObject({ items: [{ reason: 'Created' }] });
   });
