@@ -163,12 +163,18 @@ export interface Layout {
   offsets: Record<string, number>;
 }
 
+const layouts = new WeakMap<Struct, Layout>();
+
 /** Where a struct's fields lie in memory, in bytes. */
 export function layoutOf(type: Struct): Layout {
+  const known = layouts.get(type);
+  if (known !== undefined) return known;
   const made = typeObject(type);
   const names = Object.keys(type.fields);
   const offsets = names.map((name) => [name, koffi().offsetof(made, name)] as const);
-  return { size: koffi().sizeof(made), offsets: Object.fromEntries(offsets) };
+  const layout = { size: koffi().sizeof(made), offsets: Object.fromEntries(offsets) };
+  layouts.set(type, layout);
+  return layout;
 }
 
 /**

@@ -5,7 +5,7 @@
  * the parents' names there. (ImportLayer also reads a list of tombstones, but hcsshim has stopped giving it any.)
  */
 
-import { linkSync, mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { win32 } from 'node:path';
 import { type CimStream, FileAttribute, type FileMetadata } from '../../cim/types.ts';
 import { CimletError, classify } from '../../errors.ts';
@@ -172,7 +172,7 @@ export function completeImport(
   { files, facts }: BackupCalls,
 ): void {
   const own = new MountedLayers(`${layer}\\`, facts);
-  const remove = (path: string): void => rmSync(win32.join(layer, path), { recursive: true, force: true });
+  const remove = (path: string): void => files.remove(win32.join(layer, path));
   const isReached = (path: string): boolean => own.stat(splitPath(path)[0])?.reparseTag === 0;
   try {
     for (const path of tombstones) if (isReached(path)) remove(path);
@@ -184,7 +184,7 @@ export function completeImport(
       if (!isReached(path))
         throw refuse(`hard link ${path}: there is no such directory, or it is below a link`);
       remove(path);
-      linkSync(win32.join(holder, target), win32.join(layer, path));
+      files.link(win32.join(holder, target), win32.join(layer, path));
     }
   } catch (error) {
     throw classify(error, `complete the import of ${layer}`);

@@ -3,7 +3,7 @@
  * never followed: links become links last, so that nothing can be written through one, whatever name leads there.
  */
 
-import { linkSync, lstatSync, mkdirSync, rmSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { win32 } from 'node:path';
 import { type CimStream, FileAttribute, type FileMetadata } from '../../cim/types.ts';
 import { classify } from '../../errors.ts';
@@ -63,7 +63,7 @@ export class PlacedFiles implements BlockCimWriter {
   createHardLink(path: string, existing: string): void {
     this.#settleCurrent();
     this.tombstone(path);
-    this.#attempt(`link ${path}`, () => linkSync(this.#full(existing), this.#full(path)));
+    this.#files.link(this.#full(existing), this.#full(path));
   }
 
   createMergeLink(path: string, target: string): void {
@@ -72,7 +72,7 @@ export class PlacedFiles implements BlockCimWriter {
 
   tombstone(path: string): void {
     this.#settleCurrent();
-    this.#attempt(`remove ${path}`, () => rmSync(this.#full(path), { recursive: true, force: true }));
+    this.#files.remove(this.#full(path));
   }
 
   /** Makes links of what are to be links, and sets directories' times again, those within others first. */
@@ -109,7 +109,7 @@ export class PlacedFiles implements BlockCimWriter {
     const stays = isDirectory && there?.isDirectory() === true;
     if (there !== undefined && !stays) this.tombstone(path);
     if (!isDirectory) return this.#files.createToRestore(full);
-    if (!stays) this.#attempt(`make directory ${path}`, () => mkdirSync(full));
+    if (!stays) this.#files.makeDirectory(full);
     return this.#files.openToRestore(full);
   }
 

@@ -3,7 +3,7 @@
  * of hard links to its parent's files. What Windows or a process changes in place is copied.
  */
 
-import { linkSync, mkdirSync, readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync } from 'node:fs';
 import { win32 } from 'node:path';
 import { classify } from '../../errors.ts';
 import { foldName } from '../../layers/layer-tree.ts';
@@ -47,10 +47,10 @@ function clone(
   if (info === undefined) return;
   const isPlain = info.reparseTag === 0;
   if (isPlain && !info.isDirectory && !COPIED.has(foldName(path))) {
-    linkSync(source, target);
+    calls.files.link(source, target);
     return;
   }
-  if (info.isDirectory) mkdirSync(target);
+  if (info.isDirectory) calls.files.makeDirectory(target);
   copy(source, target, info.isDirectory, calls);
   calls.files.setBasics(target, info);
   if (!info.isDirectory || !isPlain) return;

@@ -1,6 +1,6 @@
 /** advapi32.dll: privileges of this process, and values of the live registry. */
 
-import { array, C, out, pointerTo, type Signature, struct } from '../library.ts';
+import { array, C, layoutOf, out, pointerTo, type Signature, struct } from '../library.ts';
 import { BOOL, HANDLE, LSTATUS } from './ctypes.ts';
 import type { Dll, Dlls } from './dll.ts';
 import type { Kernel32 } from './kernel32.ts';
@@ -35,7 +35,6 @@ export type Privilege = 'SeBackupPrivilege' | 'SeRestorePrivilege' | 'SeSecurity
 const CURRENT_PROCESS = -1;
 const TOKEN_QUERY_AND_ADJUST = 0x28;
 const SE_PRIVILEGE_ENABLED = 2;
-const TOKEN_PRIVILEGES_SIZE = 16;
 const TOKEN_PRIVILEGES_CLASS = 3;
 /** For more privileges than Windows has. */
 const TOKEN_INFORMATION_BYTES = 4096;
@@ -94,15 +93,19 @@ export class Advapi32 {
     return this.#withToken(operation, (token) => {
       const luid = this.#luid(operation, privilege);
       const [buffer, size] = [Buffer.alloc(TOKEN_INFORMATION_BYTES), [0]];
+      const { LowPart: lowAt, HighPart: highAt } = layoutOf(LUID).offsets;
       const args = [token, TOKEN_PRIVILEGES_CLASS, buffer, buffer.length, size];
       this.dll.callNow(operation, 'GetTokenInformation', ...args);
-      const entries = Array.from({ length: buffer.readUInt32LE() }, (_, index) => 4 + index * 12);
-      const at = entries.find(
-        (entry) =>
-          buffer.readUInt32LE(entry) === luid.LowPart && buffer.readInt32LE(entry + 4) === luid.HighPart,
-      );
-      if (at === undefined) return 'absent';
-      return (buffer.readUInt32LE(at + 8) & SE_PRIVILEGE_ENABLED) === 0 ? 'disabled' : 'enabled';
+      const { offsets: list } = layoutOf(TOKEN_PRIVILEGES);
+      const { size: each, offsets } = layoutOf(LUID_AND_ATTRIBUTES);
+      const count = buffer.readUInt32LE(list.PrivilegeCount);
+      for (let index = 0; index < count; index++) {
+        const entry = buffer.subarray((list.Privileges ?? 0) + index * each);
+        const id = entry.subarray(offsets.Luid);
+        if (id.readUInt32LE(lowAt) !== luid.LowPart || id.readInt32LE(highAt) !== luid.HighPart) continue;
+        return (entry.readUInt32LE(offsets.Attributes) & SE_PRIVILEGE_ENABLED) === 0 ? 'disabled' : 'enabled';
+      }
+      return 'absent';
     });
   }
 
@@ -152,7 +155,7 @@ export class Advapi32 {
         Privileges: [{ Luid: this.#luid(operation, privilege), Attributes }],
       };
       const before = {} as typeof state;
-      const args = [token, 0, state, TOKEN_PRIVILEGES_SIZE, before, [0]];
+      const args = [token, 0, state, layoutOf(TOKEN_PRIVILEGES).size, before, [0]];
       const { status, lastError } = this.dll.attemptNow('AdjustTokenPrivileges', ...args);
       // It succeeds also when it has done nothing, and says so in the last error only.
       const failed = status === 0 && lastError === Win32Error.NOT_ALL_ASSIGNED ? lastError : status;

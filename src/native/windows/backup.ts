@@ -6,6 +6,8 @@
 import { C, out, type Signature } from '../library.ts';
 import { BOOL, HANDLE } from './ctypes.ts';
 import type { Dll, Dlls } from './dll.ts';
+import { type FileNames, fileNames, longPath } from './file-names.ts';
+import { FILE_BASIC_INFO, StructBuffer } from './file-structs.ts';
 import { FileAccess, FileDisposition, FileFlag, FileShare } from './kernel32.ts';
 
 const { int32, uint32, str16, pointer } = C;
@@ -23,8 +25,7 @@ const CALLS = {
 const SECURITY_ACCESS = 0x40000 | 0x80000 | 0x1000000;
 const FILE_WRITE_ATTRIBUTES = 0x100;
 
-/** FILE_BASIC_INFO and its class. https://learn.microsoft.com/windows/win32/api/winbase/ns-winbase-file_basic_info */
-const FILE_BASIC_INFO = { class: 0, size: 40 } as const;
+const FILE_BASIC_CLASS = 0;
 
 /** In 100 ns since 1601-01-01 UTC; what is 0 stays as it is. */
 export interface FileBasics {
@@ -48,7 +49,7 @@ export interface BackupFile {
   close(): void;
 }
 
-export interface BackupFiles {
+export interface BackupFiles extends FileNames {
   create(path: string): BackupFile;
   /** Makes a file to be restored. Needs SeRestorePrivilege and SeSecurityPrivilege. */
   createToRestore(path: string): BackupFile;
@@ -70,6 +71,7 @@ export function backupFiles(dlls: Dlls): BackupFiles {
   // Bitwise operators would make it negative.
   const restoring = FileAccess.read + FileAccess.write + SECURITY_ACCESS;
   return {
+    ...fileNames(dlls),
     create: (path) => open(path, FileAccess.read + FileAccess.write, FileDisposition.createNew),
     createToRestore: (path) => open(path, restoring, FileDisposition.createNew),
     openToRestore: (path) => open(path, restoring, FileDisposition.openExisting),
@@ -126,11 +128,14 @@ class OpenFile implements BackupFile {
   }
 
   setBasics({ creationTime, lastAccessTime, lastWriteTime, changeTime, attributes }: FileBasics): void {
-    const info = Buffer.alloc(FILE_BASIC_INFO.size);
-    for (const [index, time] of [creationTime, lastAccessTime, lastWriteTime, changeTime].entries())
-      info.writeBigInt64LE(time, index * 8);
-    info.writeUInt32LE(attributes, 32);
-    this.#call('set times of', 'SetFileInformationByHandle', FILE_BASIC_INFO.class, info, info.length);
+    const info = new StructBuffer(FILE_BASIC_INFO);
+    const { buffer } = info;
+    buffer.writeBigInt64LE(creationTime, info.at('CreationTime'));
+    buffer.writeBigInt64LE(lastAccessTime, info.at('LastAccessTime'));
+    buffer.writeBigInt64LE(lastWriteTime, info.at('LastWriteTime'));
+    buffer.writeBigInt64LE(changeTime, info.at('ChangeTime'));
+    buffer.writeUInt32LE(attributes, info.at('FileAttributes'));
+    this.#call('set times of', 'SetFileInformationByHandle', FILE_BASIC_CLASS, buffer, buffer.length);
   }
 
   close(): void {
@@ -148,9 +153,4 @@ class OpenFile implements BackupFile {
     if (this.#handle === undefined) throw new Error(`${verb} ${this.#path}: it is closed`);
     this.#kernel32.callNow(`${verb} ${this.#path}`, name, this.#handle, ...args);
   }
-}
-
-/** Past 260 characters Windows looks only at paths of this form. */
-function longPath(path: string): string {
-  return path.startsWith('\\\\') ? path : `\\\\?\\${path.replaceAll('/', '\\')}`;
 }

@@ -3,9 +3,18 @@
  * attributes, streams.
  */
 
-import { C } from '../library.ts';
+import { C, type Struct } from '../library.ts';
 import { BOOL, HANDLE, NTSTATUS } from './ctypes.ts';
 import type { Dlls } from './dll.ts';
+import {
+  FILE_ATTRIBUTE_TAG_INFO,
+  FILE_BASIC_INFO,
+  FILE_ID_INFO,
+  FILE_STANDARD_INFO,
+  IO_STATUS_BLOCK,
+  StructBuffer,
+  WIN32_FIND_STREAM_DATA,
+} from './file-structs.ts';
 import { ControlCode } from './kernel32.ts';
 import { Win32Error } from './status.ts';
 
@@ -16,11 +25,10 @@ const OPEN_EXISTING = 3;
 /** FILE_FLAG_BACKUP_SEMANTICS, for directories, and FILE_FLAG_OPEN_REPARSE_POINT, for links themselves. */
 const BACKUP_AND_REPARSE = 0x0220_0000;
 
-const FILE_BASIC_INFO = { class: 0, size: 40 } as const;
-const FILE_STANDARD_INFO = { class: 1, size: 24 } as const;
-const FILE_ATTRIBUTE_TAG_INFO = { class: 9, size: 8 } as const;
-/** Volume serial number, then 128 bits. */
-const FILE_ID_INFO = { class: 18, size: 24 } as const;
+const BASIC = { class: 0, struct: FILE_BASIC_INFO } as const;
+const STANDARD = { class: 1, struct: FILE_STANDARD_INFO } as const;
+const TAG = { class: 9, struct: FILE_ATTRIBUTE_TAG_INFO } as const;
+const ID = { class: 18, struct: FILE_ID_INFO } as const;
 
 /** The most that either can have. */
 const REPARSE_BYTES = 16_384;
@@ -30,8 +38,6 @@ const NO_EXTENDED_ATTRIBUTES = new Set([0xc000_004f, 0xc000_0052, 0xc000_0002, 0
 
 const OWNER_GROUP_DACL = 7;
 const HANDLE_EOF = 38;
-/** WIN32_FIND_STREAM_DATA: i64 size, then 296 UTF-16 units. */
-const STREAM_DATA_SIZE = 600;
 
 const KERNEL32 = {
   CreateFileW: [HANDLE, [C.str16, C.uint32, C.uint32, C.pointer, C.uint32, C.uint32, HANDLE]],
@@ -120,36 +126,30 @@ export function fileFacts(dlls: Dlls): FileFacts {
     return found.value;
   }
 
-  function query(path: string, handle: number, kind: { class: number; size: number }): Buffer {
-    const buffer = Buffer.alloc(kind.size);
-    kernel32.callNow(
-      `look at ${path}`,
-      'GetFileInformationByHandleEx',
-      handle,
-      kind.class,
-      buffer,
-      buffer.length,
-    );
-    return buffer;
+  function query(path: string, handle: number, kind: { class: number; struct: Struct }): StructBuffer {
+    const info = new StructBuffer(kind.struct);
+    const args = [handle, kind.class, info.buffer, info.buffer.length];
+    kernel32.callNow(`look at ${path}`, 'GetFileInformationByHandleEx', ...args);
+    return info;
   }
 
   return {
     info: (path) =>
       withFile(path, (handle) => {
-        const basic = query(path, handle, FILE_BASIC_INFO);
-        const standard = query(path, handle, FILE_STANDARD_INFO);
-        const tag = query(path, handle, FILE_ATTRIBUTE_TAG_INFO);
-        const attributes = basic.readUInt32LE(32);
+        const basic = query(path, handle, BASIC);
+        const standard = query(path, handle, STANDARD);
+        const tag = query(path, handle, TAG);
+        const attributes = basic.uint32('FileAttributes');
         return {
           attributes,
           isDirectory: (attributes & 0x10) !== 0,
-          reparseTag: (attributes & 0x400) === 0 ? 0 : tag.readUInt32LE(4),
-          size: Number(standard.readBigInt64LE(8)),
-          creationTime: basic.readBigInt64LE(0),
-          lastAccessTime: basic.readBigInt64LE(8),
-          lastWriteTime: basic.readBigInt64LE(16),
-          changeTime: basic.readBigInt64LE(24),
-          links: standard.readUInt32LE(16),
+          reparseTag: (attributes & 0x400) === 0 ? 0 : tag.uint32('ReparseTag'),
+          size: Number(standard.int64('EndOfFile')),
+          creationTime: basic.int64('CreationTime'),
+          lastAccessTime: basic.int64('LastAccessTime'),
+          lastWriteTime: basic.int64('LastWriteTime'),
+          changeTime: basic.int64('ChangeTime'),
+          links: standard.uint32('NumberOfLinks'),
         };
       }),
     securityDescriptor: (path) => {
@@ -187,32 +187,31 @@ export function fileFacts(dlls: Dlls): FileFacts {
     extendedAttributes: (path) => {
       const operation = `read the extended attributes of ${path}`;
       return withPresent(operation, path, (handle) => {
-        // IO_STATUS_BLOCK: a status, and how many bytes there are.
-        const [buffer, status] = [Buffer.alloc(EXTENDED_ATTRIBUTE_BYTES), Buffer.alloc(16)];
-        const args = [handle, status, buffer, buffer.length, 0, null, 0, null, 1];
+        const [buffer, status] = [Buffer.alloc(EXTENDED_ATTRIBUTE_BYTES), new StructBuffer(IO_STATUS_BLOCK)];
+        const args = [handle, status.buffer, buffer, buffer.length, 0, null, 0, null, 1];
         const outcome = ntdll.attemptNow('NtQueryEaFile', ...args);
         if (NO_EXTENDED_ATTRIBUTES.has(outcome.status >>> 0)) return undefined;
         if (outcome.status !== 0) throw ntdll.failure(operation, 'NtQueryEaFile', args, outcome.status);
-        return buffer.subarray(0, Number(status.readBigUInt64LE(8)));
+        return buffer.subarray(0, Number(status.int64('Information')));
       });
     },
     fileId: (path) =>
       withPresent(`ask which file ${path} is`, path, (handle) =>
-        query(path, handle, FILE_ID_INFO).toString('hex'),
+        query(path, handle, ID).buffer.toString('hex'),
       ),
     streams: (path) => {
       const found: WindowsStream[] = [];
-      const data = Buffer.alloc(STREAM_DATA_SIZE);
-      const first = kernel32.attemptNow('FindFirstStreamW', path, 0, data, 0);
+      const data = new StructBuffer(WIN32_FIND_STREAM_DATA);
+      const first = kernel32.attemptNow('FindFirstStreamW', path, 0, data.buffer, 0);
       if (first.status === HANDLE_EOF) return found;
       if (first.status !== 0)
         throw kernel32.failure(`list the streams of ${path}`, 'FindFirstStreamW', [path], first.status);
       const handle = Number(first.value);
       try {
         for (;;) {
-          const [, name = ''] = textIn(data, 8).split(':');
-          if (name !== '') found.push({ name, size: Number(data.readBigInt64LE(0)) });
-          const { status } = kernel32.attemptNow('FindNextStreamW', handle, data);
+          const [, name = ''] = textIn(data.buffer, data.at('cStreamName')).split(':');
+          if (name !== '') found.push({ name, size: Number(data.int64('StreamSize')) });
+          const { status } = kernel32.attemptNow('FindNextStreamW', handle, data.buffer);
           if (status === HANDLE_EOF) return found;
           if (status !== 0)
             throw kernel32.failure(`list the streams of ${path}`, 'FindNextStreamW', [path], status);

@@ -1,6 +1,6 @@
 /** fltlib.dll: the file-system filters that are loaded. https://learn.microsoft.com/windows/win32/api/fltuser/ */
 
-import { C, out, type Signature, struct } from '../library.ts';
+import { C, layoutOf, out, type Signature, struct } from '../library.ts';
 import { HANDLE, HRESULT } from './ctypes.ts';
 import type { Dll, Dlls } from './dll.ts';
 import { Win32Error } from './status.ts';
@@ -32,8 +32,6 @@ const CALLS = {
 const AGGREGATE_STANDARD = 2;
 const IS_MINIFILTER = 1;
 const ENTRY_BYTES = 4096;
-const NAME_LENGTH_AT = 20;
-const ALTITUDE_LENGTH_AT = 24;
 const NO_MORE_ITEMS = (0x80070000 | Win32Error.NO_MORE_ITEMS) >>> 0;
 
 export interface Minifilter {
@@ -75,11 +73,13 @@ export class FilterLibrary {
 
 /** Nothing for the old kind of filter, which has no altitude that tells anything. */
 function decodeFilter(entry: Buffer): Minifilter[] {
-  if ((entry.readUInt32LE(4) & IS_MINIFILTER) === 0) return [];
-  return [{ name: textAt(entry, NAME_LENGTH_AT), altitude: textAt(entry, ALTITUDE_LENGTH_AT) }];
+  const { offsets } = layoutOf(FILTER_AGGREGATE_STANDARD_INFORMATION);
+  if ((entry.readUInt32LE(offsets.Flags) & IS_MINIFILTER) === 0) return [];
+  const text = (what: string) => textAt(entry, offsets[`${what}Length`], offsets[`${what}BufferOffset`]);
+  return [{ name: text('FilterName'), altitude: text('FilterAltitude') }];
 }
 
-function textAt(entry: Buffer, at: number): string {
-  const [length, offset] = [entry.readUInt16LE(at), entry.readUInt16LE(at + 2)];
+function textAt(entry: Buffer, lengthAt: number | undefined, offsetAt: number | undefined): string {
+  const [length, offset] = [entry.readUInt16LE(lengthAt), entry.readUInt16LE(offsetAt)];
   return entry.toString('utf16le', offset, offset + length).split('\0', 1)[0] ?? '';
 }

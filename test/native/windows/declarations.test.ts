@@ -11,6 +11,7 @@ import * as cimfs from '../../../src/native/windows/cimfs.ts';
 import * as ctypes from '../../../src/native/windows/ctypes.ts';
 import { type Dll, Dlls, type Table } from '../../../src/native/windows/dll.ts';
 import { fileFacts } from '../../../src/native/windows/file-info.ts';
+import * as fileStructs from '../../../src/native/windows/file-structs.ts';
 import * as fltlib from '../../../src/native/windows/fltlib.ts';
 import * as ntdll from '../../../src/native/windows/ntdll.ts';
 import * as rstrtmgr from '../../../src/native/windows/rstrtmgr.ts';
@@ -44,6 +45,7 @@ const HEADERS = `
 #define NO_STRICT
 #include <stddef.h>
 #include <windows.h>
+#include <winternl.h>
 #include <initguid.h>
 #include <virtdisk.h>
 #include <restartmanager.h>
@@ -99,6 +101,13 @@ typedef struct {
   };
 } NEW_ATTACH_VIRTUAL_DISK_PARAMETERS;
 typedef struct { UINT32 TargetRootLength, TargetRootOffset; } BIND_TARGET;
+typedef struct {
+  BOOLEAN ReplaceIfExists;
+  HANDLE RootDirectory;
+  ULONG FileNameLength;
+  WCHAR FileName[1];
+} NT_FILE_LINK_INFORMATION;
+typedef struct { DWORD Flags; } NEW_FILE_DISPOSITION_INFO_EX;
 `;
 
 interface CShape {
@@ -114,6 +123,8 @@ interface CShape {
 const SHAPES: Readonly<Record<string, CShape>> = {
   // mingw-w64's lacks the physical sector size.
   CREATE_VIRTUAL_DISK_PARAMETERS: { name: 'NEW_CREATE_VIRTUAL_DISK_PARAMETERS' },
+  FILE_LINK_INFORMATION: { name: 'NT_FILE_LINK_INFORMATION' },
+  FILE_DISPOSITION_INFO_EX: { name: 'NEW_FILE_DISPOSITION_INFO_EX' },
   OPEN_VIRTUAL_DISK_PARAMETERS: { partial: true },
   ATTACH_VIRTUAL_DISK_PARAMETERS: {
     name: 'NEW_ATTACH_VIRTUAL_DISK_PARAMETERS',
@@ -145,7 +156,7 @@ new services.ServiceControlManager(recorded);
 new serviceDispatcher.ServiceDispatcher(recorded);
 
 const MODULES = [
-  ...[advapi32, bindfltapi, cimCalls, cimfs, ctypes, fltlib, ntdll, rstrtmgr],
+  ...[advapi32, bindfltapi, cimCalls, cimfs, ctypes, fileStructs, fltlib, ntdll, rstrtmgr],
   ...[serviceDispatcher, services, virtdisk, vmcompute],
 ];
 const STRUCTS = MODULES.flatMap((module) => Object.values(module) as unknown[]).filter(
