@@ -45,6 +45,16 @@ describe.runIf(canRunWindows())('a writable mount on Windows', () => {
     ]);
   });
 
+  it("is mounted where a job container without the bind filter has its root, as hcsshim's MountSandboxVolume does it", () => {
+    const [mounted] = calls.filter(({ call }) => call === 'SetVolumeMountPointW');
+    expect(mounted?.args).toEqual({
+      directory: 'C:\\hpc\\app\\',
+      volume: expect.stringMatching(/^\\\\\?\\Volume\{[0-9a-f-]{36}\}\\$/i),
+    });
+    const [removed] = calls.filter(({ call }) => call === 'DeleteVolumeMountPointW');
+    expect(removed?.args).toEqual({ directory: 'C:\\hpc\\app\\' });
+  });
+
   it('leaves no volume behind', async () => {
     const devices = await readdir(join(world.drive, '../dosdevices'));
     expect(devices.filter((name) => name.startsWith('volume{'))).toEqual([]);

@@ -9,7 +9,8 @@ import { openWindowsApi } from '../../../src/native/windows/windows.ts';
 import { BASE, build, context, look, rejects, stack, UPPER } from '../../conformance/host.ts';
 import { layerItems, writeLayerBlob } from '../../support/host-layers.ts';
 
-const PATH = 'C:\\writable\\place';
+/** Where a job container that has no bind filter has its root. */
+const PATH = 'C:\\hpc\\app';
 const plan = (text: string) => writeFile('C:\\doubles\\faults.txt', text);
 
 await mkdir('C:\\blobs');
@@ -57,6 +58,11 @@ assert.deepEqual(
   [state.mounts[0]?.state, state.paths[PATH]?.kind, state.leftovers],
   ['mounted', 'own-mount', []],
 );
+// What hcsshim takes as the root of a job container, to bind it into the job or not: internal/jobcontainers.
+assert.match(
+  state.mounts[0]?.hcsStorage?.Path ?? '',
+  /^\\\\\?\\Volume\{[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\}\\$/i,
+);
 await rejects(host.removeLayer(requests[0] as never, context), 'failed-precondition');
 await rejects(host.removeSnapshot(snapshot.key, context), 'failed-precondition', /mount at/);
 const other = { ...request, volumeGuid: mountVolumeGuid('other'), path: 'C:\\other' };
@@ -81,9 +87,9 @@ assert.equal(await readFile(`${PATH}\\a.txt`, 'utf8'), 'A');
 
 // Dismounting keeps what was written; removing the snapshot is what deletes it.
 await next.dismount(volumeGuid, context);
-const after = await look(next, ['C:\\writable']);
+const after = await look(next, ['C:\\hpc']);
 assert.deepEqual([after.mounts, after.leftovers], [[], []]);
-assert.equal(after.paths['C:\\writable']?.kind, 'absent');
+assert.equal(after.paths['C:\\hpc']?.kind, 'absent');
 await rejects(next.removeLayer(requests[1] as never, context), 'failed-precondition', /snapshot/);
 await next.mount(request, context);
 assert.equal(await readFile(`${PATH}\\written.txt`, 'utf8'), 'by a container');
