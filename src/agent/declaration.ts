@@ -44,15 +44,10 @@ export function readDeclaration(
   const specs = new Map(resources.map((resource) => [resourceKey(resource), resource.spec]));
   const invalid = new Map<ResourceKey, InvalidResource>();
   for (const problem of problems) {
-    const { resource: key, position, field, message } = problem;
+    const { resource: key, position } = problem;
     if (key === undefined || invalid.has(key)) continue;
     const matchLabels = invalidHosts.get(key) ?? specs.get(key)?.hosts?.matchLabels ?? {};
-    invalid.set(key, {
-      key,
-      position,
-      message: field === '' ? message : `${field}: ${message}`,
-      matchLabels,
-    });
+    invalid.set(key, { key, position, message: describeProblem(problem), matchLabels });
   }
   return {
     revision: name,
@@ -76,11 +71,13 @@ export function describeInvalid(source: string, { revision, invalid }: Declarati
 
 function listProblems(problems: readonly Problem[]): string {
   return nameSome(
-    problems.map(
-      ({ position, field, message }) =>
-        `${formatPosition(position)}: ${field === '' ? '' : `${field}: `}${message}`,
-    ),
+    problems.map((problem) => `${formatPosition(problem.position)}: ${describeProblem(problem)}`),
   );
+}
+
+/** With the suggestion, as `cimlet validate` prints it. */
+function describeProblem({ message, suggestion }: Problem): string {
+  return suggestion === undefined ? message : `${message} (${suggestion})`;
 }
 
 function nameSome(texts: readonly string[]): string {

@@ -5,7 +5,7 @@ import { CimletError } from '../errors.ts';
 import type { ServiceProcess } from '../service/service-manager.ts';
 import { configOption } from './configuration.ts';
 import type { AddCommand, CliContext } from './context.ts';
-import type { GlobalOptions } from './options.ts';
+import { checkDurationOption, type GlobalOptions } from './options.ts';
 
 const HELP = `
 Runs until it is told to stop (Ctrl-C, SIGTERM): keeps this host as the
@@ -36,7 +36,12 @@ export const addAgent: AddCommand = (program, context) => {
     .description('keep the host as the manifests say, until stopped')
     .addOption(configOption())
     .addOption(new Option('-f, --filename <folder>', 'the folder with the manifests').conflicts('config'))
-    .option('--stop-timeout <duration>', 'how long to wait for what is running when stopped', '30s')
+    .option(
+      '--stop-timeout <duration>',
+      'how long to wait for what is running when stopped',
+      checkDurationOption,
+      '30s',
+    )
     .option('--log-file <file>', 'log to this file, turned over at 10 MiB, rather than to standard output')
     .addOption(new Option('--service <name>').hideHelp())
     .addHelpText('after', HELP)

@@ -1,6 +1,6 @@
 /** `cimlet cim ls|stat|cat|tree|verify|inspect|diff` */
 
-import type { Command } from 'commander';
+import { Argument, type Command } from 'commander';
 import { inspectCim } from '../cim/inspect.ts';
 import { type CimFault, verifyCim } from '../cim/verify.ts';
 import { CimletError } from '../errors.ts';
@@ -36,7 +36,7 @@ export const addCim: AddCommand = (program, context) => {
 
 function addList(cim: Command, context: CliContext): void {
   addImageCommand(cim, 'ls', 'list a directory of a CIM')
-    .argument('[path]', 'directory or file in it', '')
+    .addArgument(new Argument('[path]', 'directory or file in it').default('', 'its root'))
     .option('-l, --long', 'with attributes, size and time')
     .action(async (file, path, _options, command) => {
       const options = command.optsWithGlobals() as ImageOptions & { long?: boolean };
@@ -56,7 +56,7 @@ function addList(cim: Command, context: CliContext): void {
 function addStat(cim: Command, context: CliContext): void {
   const { terminal } = context;
   addImageCommand(cim, 'stat', 'print what a CIM holds about one file')
-    .argument('[path]', 'file or directory in it', '')
+    .addArgument(new Argument('[path]', 'file or directory in it').default('', 'its root'))
     .action(async (file, path, _options, command) => {
       const options = command.optsWithGlobals() as ImageOptions;
       const { output } = options;
@@ -90,7 +90,7 @@ function addCat(cim: Command, context: CliContext): void {
 
 function addTree(cim: Command, context: CliContext): void {
   addImageCommand(cim, 'tree', 'draw a directory of a CIM and all below it')
-    .argument('[path]', 'directory in it', '')
+    .addArgument(new Argument('[path]', 'directory in it').default('', 'its root'))
     .action(async (file, path, _options, command) => {
       const options = command.optsWithGlobals() as ImageOptions;
       const { output } = options;

@@ -14,6 +14,8 @@ const HELP = `
 Takes away what the manifests declare, or the resources named: mounts first,
 layers last, keeping what others still use. Asks as apply does.
 
+Exit codes: 0 all gone; 1 something failed, or a name stands for nothing here.
+
 Examples:
   cimlet delete -f manifests/
   cimlet delete mount/app chain/app --yes`;
@@ -41,16 +43,23 @@ export const addDelete: AddCommand = (program, context) => {
       const { keys, revision } = await interruptible(context, (signal) =>
         declaredKeys(context, options.filename, signal),
       );
-      const deleteAll = async ({ engine }: Session) => {
+      const deleteAll = async ({ engine, state }: Session) => {
         const planned = await interruptible(context, (signal) =>
           engine.planDelete({ keys: [...named, ...keys], revision }, signal),
         );
+        const found = new Set(planned.plan.actions.map(({ kind, name }) => `${kind}/${name}`));
+        const unknown = named.filter((key) => state.resource(key) === undefined && !found.has(key));
         await carryOut(context, {
           plan: planned.plan,
           yes: options.yes === true,
           output: options.output,
           execute: (execution) => engine.apply(planned, execution),
         });
+        // What manifests declare may be gone already; a name that nothing has is a mistake, as for kubectl.
+        if (unknown.length > 0 && context.exitCode === 0)
+          throw new CimletError('not-found', `delete: ${unknown.join(', ')} is not on this host`, {
+            hint: 'cimlet get all lists what is; --root chooses another root',
+          });
       };
       // A writer would make the root. Without one there is nothing to delete.
       if (existsSync(options.root)) await withWriter(context, options, 'delete', deleteAll);

@@ -6,7 +6,7 @@ import type { SuspensionNote } from '../reconciler/suspension.ts';
 import type { Item, ResourceItem, SnapshotItem, SourceItem } from '../server/items.ts';
 import type { ChainFacts, Condition, EventRecord, OutcomeRecord } from '../state/records.ts';
 import type { AddCommand } from './context.ts';
-import { parseWanted, selectItems } from './find-status.ts';
+import { nothingFoundIn, parseWanted, selectItems } from './find-status.ts';
 import { withInventory } from './inventory.ts';
 import type { GlobalOptions } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
@@ -67,7 +67,7 @@ export const addDescribe: AddCommand = (program, context) => {
         if (item.kind === 'Source') return describeSource(item, eventsOf(item), layout);
         return describeResource(item, snapshots, eventsOf(item), layout);
       });
-      if (descriptions.length === 0) terminal.printError(`Nothing found in ${options.root}.`);
+      if (descriptions.length === 0) terminal.printError(nothingFoundIn(options.root));
       descriptions.forEach((lines, index) => {
         if (index > 0) terminal.print('');
         terminal.print(lines);

@@ -1,5 +1,6 @@
 /** Which of all that `get` and `describe` know was asked for by kind and name. */
 
+import { existsSync } from 'node:fs';
 import { CimletError } from '../errors.ts';
 import { type Item, type Items, SECTIONS, type Section } from '../server/items.ts';
 
@@ -47,4 +48,11 @@ export function matchesWanted(item: Item, { sections, name }: Wanted): boolean {
   if (!sections.includes(item.kind)) return false;
   if (name === undefined || item.name === name) return true;
   return item.kind === 'Snapshot' && (item.name.startsWith(name) || item.name.startsWith(`sha256:${name}`));
+}
+
+/** A root that isn't there is most often a slip. */
+export function nothingFoundIn(root: string): string {
+  return existsSync(root)
+    ? `Nothing found in ${root}.`
+    : `Nothing found in ${root}, which isn't there yet; --root names another.`;
 }

@@ -1,12 +1,11 @@
 /** `cimlet gc` */
 
 import { existsSync } from 'node:fs';
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import type { GarbagePolicy } from '../images/garbage.ts';
-import { parseDuration, parseSize } from '../manifests/quantities.ts';
 import { collectGarbage, type FoundGarbage, lookForGarbage } from '../reconciler/collect-garbage.ts';
 import type { AddCommand } from './context.ts';
-import type { GlobalOptions } from './options.ts';
+import { type GlobalOptions, parseDurationOption, parseSizeOption } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
 import { renderError } from './render-error.ts';
 import { type Session, withReader, withWriter } from './session.ts';
@@ -24,7 +23,7 @@ Examples:
   cimlet gc --keep-storage 20Gi`;
 
 interface GcOptions extends GlobalOptions {
-  dryRun: boolean;
+  dryRun?: boolean;
   minAge: number;
   keepStorage?: number;
   highWater: number;
@@ -36,14 +35,13 @@ export const addGc: AddCommand = (program, context) => {
   program
     .command('gc')
     .description('remove layers, images and blobs that nothing needs')
-    .option('--dry-run', 'show what would be removed, and remove nothing', false)
-    .option(
-      '--min-age <duration>',
-      'how long something must have been unused',
-      duration,
-      parseDuration('24h'),
+    .option('--dry-run', 'show what would be removed, and remove nothing')
+    .addOption(
+      new Option('--min-age <duration>', 'how long something must have been unused')
+        .argParser(parseDurationOption)
+        .default(parseDurationOption('24h'), '24h'),
     )
-    .option('--keep-storage <size>', 'keep unused images while all take no more than this', size)
+    .option('--keep-storage <size>', 'keep unused images while all take no more than this', parseSizeOption)
     .option('--high-water <percent>', 'with the disk fuller than this, age does not matter', percent, 85)
     .option('--low-water <percent>', 'until it is down at this', percent, 80)
     .addHelpText('after', HELP)
@@ -68,12 +66,12 @@ export const addGc: AddCommand = (program, context) => {
           return found;
         });
       // A writer would make the root.
-      const isDry = options.dryRun || !existsSync(options.root);
+      const isDry = options.dryRun === true || !existsSync(options.root);
       const found = isDry
         ? await withReader(context, options, work)
         : await withWriter(context, options, 'gc', work);
       if (isDataFormat(options.output)) terminal.print(formatData(dataOf(found), options.output));
-      else terminal.print(linesOf(found, options.dryRun));
+      else terminal.print(linesOf(found, options.dryRun === true));
     });
 };
 
@@ -128,24 +126,8 @@ function linesOf(found: FoundGarbage, isDry: boolean): string[] {
   return [...lines, isDry ? `Would remove ${sum}.` : `Removed ${sum}.`];
 }
 
-function duration(text: string): number {
-  return parsed(() => parseDuration(text), 'Name a duration such as 24h or 30m.');
-}
-
-function size(text: string): number {
-  return parsed(() => parseSize(text), 'Name a size such as 20Gi.');
-}
-
 function percent(text: string): number {
   const value = Number(text);
   if (/^\d{1,3}$/.test(text) && value >= 1 && value <= 100) return value;
   throw new InvalidArgumentError('Name a percentage from 1 to 100.');
-}
-
-function parsed(parse: () => number, message: string): number {
-  try {
-    return parse();
-  } catch {
-    throw new InvalidArgumentError(message);
-  }
 }

@@ -3,7 +3,7 @@
 import { CimletError } from '../errors.ts';
 import { type Item, pathOf } from '../server/items.ts';
 import type { AddCommand, CliContext } from './context.ts';
-import { matchesWanted, parseWanted, selectItems, type Wanted } from './find-status.ts';
+import { matchesWanted, nothingFoundIn, parseWanted, selectItems, type Wanted } from './find-status.ts';
 import { withInventory } from './inventory.ts';
 import type { GlobalOptions } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
@@ -54,7 +54,7 @@ export const addGet: AddCommand = (program, context) => {
         ),
       );
       const shown = tables.filter((lines) => lines.length > 0);
-      if (shown.length === 0) terminal.printError(`Nothing found in ${options.root}.`);
+      if (shown.length === 0) terminal.printError(nothingFoundIn(options.root));
       shown.forEach((lines, index) => {
         if (index > 0) terminal.print('');
         terminal.print(lines);

@@ -21,7 +21,7 @@ export function addCopy(image: Command, context: CliContext): void {
     .argument('<from>', 'where it is')
     .argument('<to>', 'where it is to be')
     .addOption(platformOption())
-    .option('--all', 'all platforms, and whatever else the image names', false)
+    .option('--all', 'all platforms, and whatever else the image names')
     .action(async (from: string, to: string, _options, command: Command) => {
       const options = command.optsWithGlobals<ImageOptions>();
       const request = {
@@ -48,7 +48,7 @@ export function addSave(image: Command, context: CliContext): void {
     .argument('<image...>', 'as `image ls` names them')
     .option('-o, --output <file>', 'the tar to write; one that is there is replaced')
     .addOption(platformOption())
-    .option('--all', 'all platforms', false)
+    .option('--all', 'all platforms')
     .action(async (references: string[], _options, command: Command) => {
       const options = command.optsWithGlobals<ImageOptions>();
       if (command.getOptionValueSourceWithGlobals('output') !== 'cli') {
@@ -82,7 +82,7 @@ export function addLoad(image: Command, context: CliContext): void {
     )
     .option('--name <reference>', 'what to call it; default: as it is called there')
     .addOption(platformOption())
-    .option('--all', 'all platforms', false)
+    .option('--all', 'all platforms')
     .action(async (_options, command: Command) => {
       const options = command.optsWithGlobals<ImageOptions & { input: string; name?: string }>();
       const choice = { wish: options.platform ?? {}, all: options.all ?? false };

@@ -35,7 +35,7 @@ Places to copy from and to:
 
 Examples:
   cimlet image ls
-  cimlet image copy docker://mcr.microsoft.com/windows/nanoserver:ltsc2025 oci:nano:v1
+  cimlet image copy docker://registry.example.com/windows/nano:v1 oci:nano:v1
   cimlet image save mcr.microsoft.com/windows/nanoserver:ltsc2025 -o nano.tar
   cimlet image load -i nano.tar
   cimlet image copy oci:nano:v1 docker://registry.example.com/windows/nano:v1`;

@@ -2,7 +2,8 @@
 
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { CimletError } from '../errors.ts';
+import { CimletError, isErrorCode } from '../errors.ts';
+import { parseDuration, parseSize } from '../manifests/quantities.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
 import type { ConcurrencyConfig } from '../manifests/types.gen.ts';
 import type { SourceKey } from '../state/records.ts';
@@ -119,4 +120,29 @@ export function parseSubject(text: string): ResourceKey | SourceKey {
   const key = source === undefined ? parseResourceKey(text) : (`Source/${source}` as const);
   if (key !== undefined) return key;
   throw new InvalidArgumentError('Name it as image/NAME, layerchain/NAME, mount/NAME or source/NAME.');
+}
+
+/** Milliseconds. */
+export function parseDurationOption(text: string): number {
+  return parsed(() => parseDuration(text), 'Name a duration such as 24h or 30m.');
+}
+
+/** For what is handed on as it was written. */
+export function checkDurationOption(text: string): string {
+  parseDurationOption(text);
+  return text;
+}
+
+/** Bytes. */
+export function parseSizeOption(text: string): number {
+  return parsed(() => parseSize(text), 'Name a size such as 512Mi or 20Gi.');
+}
+
+function parsed(parse: () => number, message: string): number {
+  try {
+    return parse();
+  } catch (error) {
+    if (isErrorCode(error, 'invalid-manifest')) throw new InvalidArgumentError(message);
+    throw error;
+  }
 }

@@ -1,7 +1,8 @@
 /** The command line as a whole: its commands, how they fail, and what the process exits with. */
 
+import { type Stats, statSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { isErrorCode } from '../errors.ts';
+import { CimletError, classify, isErrorCode } from '../errors.ts';
 import { addAgent } from './agent.ts';
 import { addApply } from './apply.ts';
 import { addCim } from './cim.ts';
@@ -15,9 +16,9 @@ import { addGet } from './get.ts';
 import { addImage } from './image.ts';
 import { addLayer } from './layer.ts';
 import { addObserve } from './observe.ts';
-import { addGlobalOptions } from './options.ts';
+import { addGlobalOptions, type GlobalOptions } from './options.ts';
 import { addPlan } from './plan.ts';
-import { renderError } from './render-error.ts';
+import { renderError, renderHint } from './render-error.ts';
 import { addService } from './service.ts';
 import { addSnapshot } from './snapshot.ts';
 import { addReconcile, addResume, addSuspend } from './steer.ts';
@@ -80,7 +81,11 @@ export async function runCli({ argv, env, version, services }: RunOptions): Prom
     return context.exitCode;
   } catch (error) {
     // Commander has printed its message by now.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : failed;
+    if (error instanceof CommanderError) {
+      const hint = error.code === 'commander.excessArguments' ? hintAtArguments(program, argv) : undefined;
+      if (hint !== undefined) terminal.printError(renderHint(hint, terminal.paintError));
+      return error.exitCode === 0 ? 0 : failed;
+    }
     terminal.printError(renderError(error, terminal.paintError, debug));
     return isErrorCode(error, 'cancelled') && context.exitCode !== 0 ? context.exitCode : failed;
   }
@@ -106,8 +111,32 @@ function createProgram(context: CliContext): Command {
     })
     .exitOverride();
   addGlobalOptions(program, services.defaultRoot);
+  program.hook('preAction', () => requireDirectory(program.opts<GlobalOptions>().root));
   for (const add of COMMANDS) add(program, context);
   return program;
+}
+
+/** A root that isn't there yet is made by what writes to it. */
+function requireDirectory(root: string): void {
+  let stats: Stats | undefined;
+  try {
+    stats = statSync(root, { throwIfNoEntry: false });
+  } catch (error) {
+    throw classify(error, `look at root ${root}`);
+  }
+  if (stats === undefined || stats.isDirectory()) return;
+  throw new CimletError('failed-precondition', `root ${root} is no directory`, {
+    hint: 'name another one with --root or CIMLET_ROOT',
+  });
+}
+
+/** Most often manifests, without the flag that names them. */
+function hintAtArguments(program: Command, argv: readonly string[]): string | undefined {
+  const command = program.commands.find((each) => argv.includes(each.name()));
+  const takesManifests = command?.options.some(({ long }) => long === '--filename');
+  return takesManifests
+    ? `manifests are named with -f, for example: cimlet ${command?.name()} -f manifests/`
+    : undefined;
 }
 
 /**

@@ -16,7 +16,7 @@ export async function readHostState(file: string): Promise<HostState> {
 
 /** What `plan --out` wrote. Whether it still fits is another question. */
 export async function readSavedPlan(file: string): Promise<SavedPlan> {
-  const hint = 'cimlet plan --out FILE writes such a file';
+  const hint = 'cimlet plan --out FILE writes such a file; manifests are named with -f';
   const data = await readJson(file, hint);
   if (!isObject(data) || data.formatVersion !== 1 || !isInputs(data.inputs)) {
     throw new CimletError('corrupt', `read ${file}: not a saved plan of format version 1`, { hint });

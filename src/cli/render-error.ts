@@ -13,15 +13,19 @@ export function renderError(error: unknown, paint: Paint, debug: boolean, subjec
   const prefix = subject === '' ? '' : `${subject}: `;
   const lines = [`${paint('red', 'error:')} ${printableLines(prefix + message)}`];
   if (error instanceof CimletError && error.hint !== undefined) {
-    lines.push(`${paint('cyan', 'hint:')} ${printableLines(error.hint)}`);
+    lines.push(renderHint(error.hint, paint));
   }
   const isBug = error instanceof Error && !(error instanceof CimletError);
   if (debug && error instanceof Error) {
     lines.push(...stackLines(error));
   } else if (isBug) {
-    lines.push(`${paint('cyan', 'hint:')} this looks like a bug in cimlet; CIMLET_DEBUG=1 shows where`);
+    lines.push(renderHint('this looks like a bug in cimlet; CIMLET_DEBUG=1 shows where', paint));
   }
   return lines;
+}
+
+export function renderHint(hint: string, paint: Paint): string {
+  return `${paint('cyan', 'hint:')} ${printableLines(hint)}`;
 }
 
 function stackLines(error: Error): string[] {

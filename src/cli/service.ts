@@ -8,7 +8,7 @@ import type { ServiceDefinition } from '../service/service-manager.ts';
 import type { Configuration } from './agent-settings.ts';
 import { applyConfig } from './configuration.ts';
 import type { AddCommand, CliContext, ServiceSupport } from './context.ts';
-import type { GlobalOptions } from './options.ts';
+import { checkDurationOption, type GlobalOptions } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
 import { interruptible } from './signals.ts';
 
@@ -55,7 +55,7 @@ function addInstall(service: Command, context: CliContext): void {
     .description('install the agent, or what is installed anew, and start it')
     .addOption(new Option('--config <file>', 'configuration, cimlet.yaml').env('CIMLET_CONFIG'))
     .addOption(new Option('-f, --filename <folder>', 'the folder with the manifests').conflicts('config'))
-    .option('--stop-timeout <duration>', 'how long it may take to stop', '30s')
+    .option('--stop-timeout <duration>', 'how long it may take to stop', checkDurationOption, '30s')
     .addOption(nameOption())
     .option('--dry-run', 'print what would be installed, and do nothing')
     .action(async (_options, command: Command) => {

@@ -3,11 +3,10 @@
 import { type Command, Option } from 'commander';
 import { CimletError } from '../errors.ts';
 import type { EffectContext, LayerFormat, ScratchOptions } from '../hosts/host.ts';
-import { parseSize } from '../manifests/quantities.ts';
 import { LAYER_FORMATS } from '../reconciler/import-layer.ts';
 import { type NamedSnapshot, Snapshotter } from '../snapshots/snapshotter.ts';
 import type { AddCommand, CliContext } from './context.ts';
-import type { GlobalOptions } from './options.ts';
+import { type GlobalOptions, parseSizeOption } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
 import { withReader, withWriter } from './session.ts';
 import { interruptible } from './signals.ts';
@@ -28,7 +27,7 @@ interface SnapshotOptions extends GlobalOptions {
   parent?: string;
   format?: LayerFormat;
   label: Record<string, string>;
-  size?: string;
+  size?: number;
   location?: string;
   shareWith?: string;
   unformatted?: boolean;
@@ -43,7 +42,7 @@ export const addSnapshot: AddCommand = (program, context) => {
     .description('make snapshots by hand: write to them, commit them to layers')
     .addHelpText('after', HELP);
   const labels = () =>
-    new Option('--label <key=value>', 'a label; may be repeated').argParser(addLabel).default({});
+    new Option('--label <key=value>', 'a label; may be repeated').argParser(addLabel).default({}, 'none');
 
   snapshot
     .command('prepare')
@@ -55,7 +54,7 @@ export const addSnapshot: AddCommand = (program, context) => {
         LAYER_FORMATS,
       ),
     )
-    .option('--size <size>', 'the most that can be written, for example 2Gi')
+    .option('--size <size>', 'the most that can be written, for example 2Gi', parseSizeOption)
     .option('--location <directory>', 'where that is kept, instead of the root')
     .option('--share-with <name>', 'active snapshot in whose scratch it is kept')
     .option('--unformatted', 'without a file system: a utility VM makes one; Windows only')
@@ -176,11 +175,13 @@ function addList(snapshot: Command, context: CliContext): void {
   snapshot
     .command('ls')
     .description('list the snapshots that have a name')
-    .option(
-      '--filter <filter>',
-      'as containerd writes them: name==x, kind!=view, labels.k~=^v; several joined by commas, any of several --filter',
-      (text: string, all: string[]) => [...all, text],
-      [] as string[],
+    .addOption(
+      new Option(
+        '--filter <filter>',
+        'as containerd writes them: name==x, kind!=view, labels.k~=^v; several joined by commas, any of several --filter',
+      )
+        .argParser((text, all: string[]) => [...all, text])
+        .default([], 'none'),
     )
     .action(async (_options, command: Command) => {
       const options = command.optsWithGlobals<SnapshotOptions>();
@@ -239,7 +240,7 @@ async function look<T>(
 
 function scratchOf({ size, location, shareWith, unformatted, utilityVm }: SnapshotOptions): ScratchOptions {
   return {
-    bytes: size === undefined ? undefined : parseSize(size),
+    bytes: size,
     location,
     shareWith,
     unformatted,

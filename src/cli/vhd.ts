@@ -1,15 +1,14 @@
 /** `cimlet vhd create|ls|cat|verify` */
 
 import { resolve } from 'node:path';
-import { type Command, InvalidArgumentError } from 'commander';
+import { Argument, type Command } from 'commander';
 import { CimletError } from '../errors.ts';
 import { Disk } from '../ext4/disk.ts';
 import type { Ext4File } from '../ext4/reader.ts';
 import { createLayerDisk } from '../hosts/layer-disk.ts';
 import { verifyDisk } from '../hosts/verify-disk.ts';
-import { parseSize } from '../manifests/quantities.ts';
 import type { AddCommand, CliContext } from './context.ts';
-import type { GlobalOptions } from './options.ts';
+import { type GlobalOptions, parseSizeOption } from './options.ts';
 import { formatData, isDataFormat } from './output.ts';
 import { dataOf, isDirectory, longLine, toBytes, toText } from './render-ext4.ts';
 import { interruptible } from './signals.ts';
@@ -48,7 +47,7 @@ function addCreate(vhd: Command, context: CliContext): void {
     .option('-o, --output <file>', 'the VHD to write; one that is there is replaced')
     .option('--verity', 'add dm-verity and print its root hash')
     .option('--inline-data', 'keep small files in their inodes')
-    .option('--max-size <size>', 'fail when the file system gets larger, default 16Gi', parseMaxSize)
+    .option('--max-size <size>', 'fail when the file system gets larger, default 16Gi', parseSizeOption)
     .action(async (layer: string, _options, command: Command) => {
       const options = command.optsWithGlobals<CreateOptions>();
       if (command.getOptionValueSourceWithGlobals('output') !== 'cli') {
@@ -75,20 +74,12 @@ function addCreate(vhd: Command, context: CliContext): void {
     });
 }
 
-function parseMaxSize(text: string): number {
-  try {
-    return parseSize(text);
-  } catch (error) {
-    throw new InvalidArgumentError((error as Error).message);
-  }
-}
-
 function addList(vhd: Command, context: CliContext): void {
   vhd
     .command('ls')
     .description('list a directory of a disk image')
     .argument('<file>', 'the image: raw, VHD or VHDX')
-    .argument('[path]', 'directory or file in it', '')
+    .addArgument(new Argument('[path]', 'directory or file in it').default('', 'its root'))
     .option('-l, --long', 'with mode, owner, size and time')
     .option('-R, --recursive', 'with all below')
     .action(async (file: string, path: string, _options, command: Command) => {

@@ -11,7 +11,7 @@ import type { ResourceRecord } from '../state/records.ts';
 import type { State } from '../state/state.ts';
 import { type AgentClient, agentOf } from './agent-client.ts';
 import type { AddCommand, CliContext } from './context.ts';
-import { type GlobalOptions, parseTarget } from './options.ts';
+import { checkDurationOption, type GlobalOptions, parseTarget } from './options.ts';
 import { withReader } from './session.ts';
 import { interruptible } from './signals.ts';
 
@@ -42,7 +42,7 @@ export const addWait: AddCommand = (program, context) => {
     .command('wait')
     .description('wait until a resource is ready')
     .addArgument(new Argument('<kind/name>', 'the resource').argParser(parseTarget))
-    .option('--timeout <duration>', 'how long', '5m')
+    .option('--timeout <duration>', 'how long', checkDurationOption, '5m')
     .option('--revision <revision>', 'as this revision declares it')
     .addHelpText('after', HELP)
     .action(async (key: ResourceKey, _options, command) => {

@@ -38,6 +38,7 @@ export class Ext4Reader {
   /** The file system at the beginning of `file`, which stays the caller's to close. */
   constructor(file: DiskImage) {
     this.#file = file;
+    if (file.size < SUPERBLOCK_AT + SUPERBLOCK_SIZE) this.#fail(0, 'too small for a file system of ext4');
     this.superblock = decodeSuperblock(
       file.read(SUPERBLOCK_AT, SUPERBLOCK_SIZE),
       (offset, message) => this.#fail(SUPERBLOCK_AT + offset, message),

@@ -13,7 +13,10 @@ export async function foreignStateOf(path: string, link = 'a symbolic link'): Pr
     const entries = await readdir(path);
     return entries.length === 0
       ? { kind: 'empty-directory' }
-      : { kind: 'directory', detail: `a directory holding ${entries.length} entries` };
+      : {
+          kind: 'directory',
+          detail: `a directory holding ${entries.length} ${entries.length === 1 ? 'entry' : 'entries'}`,
+        };
   } catch (error) {
     const classified = classify(error, `look at ${path}`);
     if (isErrorCode(classified, 'not-found')) return { kind: 'absent' };

@@ -53,7 +53,7 @@ export async function splitReference(text: string): Promise<{ path: string; ref?
     }
   }
   throw new CimletError('not-found', `open image ${text}: there is no such file or directory`, {
-    hint: 'a relative path starts at the folder of the manifest that names it',
+    hint: 'a path in a manifest starts at its folder, one on the command line at the working folder',
   });
 }
 

@@ -82,7 +82,7 @@ export function parseYaml(text: string): YamlStream {
   for (const document of parseOrRefuse(text, lines, refuse)) {
     // With warnings come tags that nobody resolves.
     const complaints = [...document.errors, ...document.warnings];
-    for (const { pos, message } of complaints) refuse(pos[0], message);
+    for (const { pos, message } of complaints) refuse(pos[0], inOtherWords(message));
     const contents = document.contents;
     if (complaints.length > 0 || contents === null || (isScalar(contents) && contents.value === null))
       continue;
@@ -103,6 +103,21 @@ export function parseYaml(text: string): YamlStream {
     }
   }
   return stream;
+}
+
+/** What the library says in the grammar's terms, for those who wrote something else than they meant. */
+const WORDS: Readonly<Record<string, string>> = {
+  'Nested mappings are not allowed in compact mappings':
+    'a key stands inside of a value; is a line indented too far, or should a text with `: ` be quoted?',
+  'Implicit map keys need to be followed by map values': 'a key without `:` after it',
+  'Implicit keys need to be on a single line': 'a key that goes on over lines; is `:` missing after it?',
+  'Tabs are not allowed as indentation': 'tabs are not allowed as indentation; use spaces',
+  'Missing closing "quote': 'the closing `"` is missing',
+  "Missing closing 'quote": "the closing `'` is missing",
+};
+
+function inOtherWords(message: string): string {
+  return WORDS[message] ?? message;
 }
 
 function parseOrRefuse(

@@ -75,7 +75,10 @@ function takeLock(root: string, ownerFile: string) {
         ? 'another cimlet'
         : `cimlet ${owner.command} (pid ${owner.pid} on ${owner.host}, since ${owner.since})`;
     throw new CimletError('busy', `lock root ${root}: in use by ${who}`, {
-      hint: 'wait until it has finished, or stop it; reading commands (plan, get, describe) work meanwhile',
+      hint:
+        owner?.command === 'agent'
+          ? 'the agent does what the manifests that it follows say: change those, or stop it; plan, get and describe work beside it'
+          : 'wait until it has finished, or stop it; reading commands (plan, get, describe) work meanwhile',
       cause: error,
     });
   }

@@ -131,6 +131,7 @@ describe('a mistake in one document', () => {
     expect([...(await mountPaths()).keys()]).toEqual(['b', 'c']);
     expect(stalled().map(([key]) => key)).toEqual(['Image/a']);
     expect(world.state.events('Image/a')).toMatchObject([{ type: 'Warning', reason: 'InvalidManifest' }]);
+    expect(world.state.events('Image/a')[0]?.message).toMatch(/unknown field "pathh" in spec/);
     expect(world.state.resource('Image/a')?.history).toMatchObject([{ result: 'Stalled', count: 1 }]);
     const record = world.state.resource('LayerChain/a');
     expect(record?.conditions.map(({ type, reason }) => `${type} ${reason}`)).toEqual([

@@ -107,6 +107,62 @@ describe('usage', () => {
     expect(stdout.split('\n').filter((line) => line.length > 80)).toEqual([]);
   });
 
+  test('every command of the overview has a help of its own, which says defaults in words', async () => {
+    const commandsOf = (help: string) =>
+      [...(help.split('\nCommands:\n')[1]?.split('\n\n')[0] ?? '').matchAll(/^ {2}(\w+)/gm)].map(
+        ([, name = '']) => name,
+      );
+    const { stdout } = await run(['--help']);
+    const commands = commandsOf(stdout).filter((name) => name !== 'help');
+    expect(commands.length).toBeGreaterThan(20);
+    const helps = await Promise.all(commands.map(async (name) => (await run([name, '--help'])).stdout));
+    const below = commands.flatMap((name, index) =>
+      commandsOf(helps[index] ?? '').map((each) => [name, each] as const),
+    );
+    helps.push(...(await Promise.all(below.map(async (path) => (await run([...path, '--help'])).stdout))));
+    for (const help of helps) {
+      expect(help).toMatch(/^Usage: cimlet /);
+      expect(help.split('\n').filter((line) => line.length > 80)).toEqual([]);
+      expect(help).not.toMatch(/default:\s+(false|""|\{\}|\[\]|\d{5,})/);
+    }
+  });
+
+  test.each<[string[], string]>([
+    [
+      ['plan', 'manifests.yaml'],
+      "error: too many arguments for 'plan'. Expected 0 arguments but got 1.\nhint: manifests are named with -f, for example: cimlet plan -f manifests/\n",
+    ],
+    [
+      ['wait', 'mount/app', '--timeout', '2x'],
+      "error: option '--timeout <duration>' argument '2x' is invalid. Name a duration such as 24h or 30m.\n",
+    ],
+    [
+      ['snapshot', 'prepare', 'work', '--size', '2GB'],
+      "error: option '--size <size>' argument '2GB' is invalid. Name a size such as 512Mi or 20Gi.\n",
+    ],
+    [
+      ['image', 'load', '-i', '/nowhere/image.tar'],
+      'error: open image /nowhere/image.tar: there is no such file or directory\nhint: a path in a manifest starts at its folder, one on the command line at the working folder\n',
+    ],
+  ])('a slip is told with what to write instead: %j', async (args, stderr) => {
+    expect(await run(args)).toEqual({ code: 1, stdout: '', stderr });
+  });
+
+  test('a root that is a file is told as what it is, by whatever command', async () => {
+    const file = join(work, 'file');
+    writeFileSync(file, '');
+    for (const args of [
+      ['get', 'all'],
+      ['plan', '-f', manifests],
+      ['apply', '-f', manifests, '--yes'],
+    ])
+      expect(await run([...args, '--root', file])).toEqual({
+        code: 1,
+        stdout: '',
+        stderr: `error: root ${file} is no directory\nhint: name another one with --root or CIMLET_ROOT\n`,
+      });
+  });
+
   test.each<[string[], string]>([
     [['plna'], "error: unknown command 'plna'\n(Did you mean plan?)\n"],
     [['plan', '--filenam', 'x'], "error: unknown option '--filenam'\n(Did you mean --filename?)\n"],
@@ -136,9 +192,21 @@ describe('usage', () => {
     expect(existsSync(file)).toBe(false);
   });
 
-  test('nothing to describe says so', async () => {
-    const nothing = { code: 0, stdout: '', stderr: `Nothing found in ${root}.\n` };
-    expect(await run(['describe', 'mounts'])).toEqual(nothing);
+  test('nothing to show says so, and whether the root is there at all', async () => {
+    const absent = join(work, 'absent');
+    for (const args of [
+      ['describe', 'mounts'],
+      ['get', 'all'],
+    ]) {
+      expect(await run([...args, '--root', work])).toEqual({
+        code: 0,
+        stdout: '',
+        stderr: `Nothing found in ${work}.\n`,
+      });
+      expect((await run([...args, '--root', absent])).stderr).toBe(
+        `Nothing found in ${absent}, which isn't there yet; --root names another.\n`,
+      );
+    }
   });
 
   test('a target of no known kind', async () => {
@@ -418,8 +486,10 @@ ${manifestOf('moved').replaceAll('../images', join(work, 'images'))}`;
   test('delete has nothing to do where no root is, and makes none', async () => {
     const none = join(work, 'none', 'root');
     const result = await run(['delete', 'mount/copy', '--yes', '--root', none]);
-    expect(result).toMatchObject({ code: 0, stderr: '' });
+    expect(result.code).toBe(1);
     expect(result.stdout).toContain('There is nothing to delete.');
+    expect(result.stderr).toMatch(/^error: delete: Mount\/copy is not on this host\nhint: /);
+    expect(await run(['delete', '-f', manifests, '--yes', '--root', none])).toMatchObject({ code: 0 });
     expect(existsSync(join(work, 'none'))).toBe(false);
   });
 

@@ -228,6 +228,15 @@ describe('tables', () => {
     expect(lines.filter((line) => line.length > 80)).toEqual([]);
   });
 
+  test('what is suspended is told', () => {
+    const suspension = { key: 'Mount/app' as const, by: 'ann', reason: 'maintenance', since };
+    const { resources } = itemsOf(mergeStatus(records, hostState(), since, [suspension]));
+    const mount = resources.find(({ kind }) => kind === 'Mount')!;
+    expect(itemTable([mount], 'Mount', layout)[1]).toMatch(/^app +True +Suspended /);
+    const lines = describeResource(mount, [], [], { width: 100, paint: createPaint(false), now });
+    expect(lines).toEqual(expect.arrayContaining(['Suspended by:  ann', 'Because:       maintenance']));
+  });
+
   test('nothing is no table', () => expect(itemTable([], 'Mount', layout)).toEqual([]));
 });
 

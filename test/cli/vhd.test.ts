@@ -77,7 +77,7 @@ it('says what is missing or impossible', async () => {
   const tar = join(directory, 'layer.tar');
   expect((await runCimlet(['vhd', 'create', tar])).stderr).toContain('no file named');
   expect((await runCimlet(['vhd', 'create', tar, '-o', vhd, '--max-size', 'much'])).stderr).toContain(
-    'no size such as',
+    'Name a size such as',
   );
   const small = await runCimlet(['vhd', 'create', tar, '-o', join(directory, 's.vhd'), '--max-size', '8Ki']);
   expect(small).toMatchObject({ code: 1, stderr: expect.stringContaining('--max-size') });

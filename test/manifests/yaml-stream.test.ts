@@ -41,13 +41,13 @@ describe('what is refused', () => {
     ['tags beyond the core schema', 'a: !!binary aGk=', '1:4 Unresolved tag: tag:yaml.org,2002:binary'],
     ['unknown aliases', 'a: *b', '1:4 the alias *b has no anchor &b before it'],
     ['an alias inside its anchor', 'a: &b [*b]', '1:8 the alias *b stands inside its own anchor'],
-    ['tabs as indentation', 'a:\n\tb: 1', '2:1 Tabs are not allowed as indentation'],
+    ['tabs as indentation', 'a:\n\tb: 1', '2:1 tabs are not allowed as indentation; use spaces'],
     [
       'an unfinished list',
       'a: [1,\n',
       '2:1 Flow sequence in block collection must be sufficiently indented and end with a ]',
     ],
-    ['an unfinished string', 'a: "x', '1:6 Missing closing "quote'],
+    ['an unfinished string', 'a: "x', '1:6 the closing `"` is missing'],
     ['maps as keys', '? {a: 1}\n: b', '1:3 With stringKeys, all keys must be strings'],
   ])('%s', (_name, text, expected) => {
     const { documents, faults } = parseYaml(text);

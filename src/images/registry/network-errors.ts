@@ -1,5 +1,6 @@
 /** What Node, OpenSSL and undici call failed connections -> the classes of cimlet's errors. */
 
+import { getSystemErrorMessage } from 'node:util';
 import { CimletError } from '../../errors.ts';
 
 /** Certificates that can't be trusted: no second try changes that. Source: OpenSSL's X509_V_ERR names. */
@@ -51,11 +52,12 @@ function innermost(error: Error): { code: string | undefined; reason: string } {
     else if (each.cause instanceof Error && errors.length < 10) errors.push(each.cause);
   }
   const found = errors.findLast((each) => (each as NodeJS.ErrnoException).code !== undefined) ?? error;
-  const code = (found as NodeJS.ErrnoException).code;
-  return {
-    code: typeof code === 'string' ? code : undefined,
-    reason: firstLine(found.message || error.message),
-  };
+  const { code, errno, syscall } = found as NodeJS.ErrnoException;
+  const reason = firstLine(found.message || error.message);
+  if (typeof code !== 'string') return { code: undefined, reason };
+  if (errno === undefined || !reason.startsWith(`${syscall} ${code}`)) return { code, reason };
+  // "connect ECONNREFUSED 127.0.0.1:5000", which says no more than the code.
+  return { code, reason: `${reason.replace(` ${code}`, '')}: ${getSystemErrorMessage(errno)}` };
 }
 
 function firstLine(text: string): string {
