@@ -10,12 +10,14 @@ interface JobInput {
   diffId: DiffId;
 }
 
-export function openJobTar({ blob, diffId }: JobInput, control: JobControl): AsyncIterable<Uint8Array> {
-  return openLayerStream(blob, {
-    diffId,
-    signal: control.signal,
-    onProgress: (done, total) => control.progress({ phase: 'unpacking', done, total }),
-  });
+export async function* openJobTar(
+  { blob, diffId }: JobInput,
+  { signal, progress }: JobControl,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const onProgress = (done: number, total: number) => progress({ phase: 'unpacking', done, total });
+  yield* openLayerStream(blob, { diffId, signal, onProgress });
+  // What is left takes a while as well: to end the image, to seal it, to have it on disk.
+  progress({ phase: 'committing', done: 0, total: 0 });
 }
 
 /** Faults of the tar don't say whose tar it is, and those of the layers below, in `cims`, not what to do about it. */

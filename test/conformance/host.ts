@@ -412,18 +412,22 @@ export const hostCases: readonly ConformanceCase[] = [
     },
   },
   {
-    name: 'unpacking reports its progress up to the whole',
+    name: 'unpacking reports its progress up to the whole, and committing that it has begun',
     needs: LAYERS,
     run: async (fixture) => {
       const request = first(await stack(fixture, BASE));
       const reports: Progress[] = [];
       await fixture.host.unpackLayer(request, { ...context, progress: (report) => reports.push(report) });
       assert(reports.length > 0);
-      assert.deepEqual(last(reports), {
-        phase: 'unpacking',
-        done: request.blob.size,
-        total: request.blob.size,
-      });
+      const unpacking = reports.filter(({ phase }) => phase === 'unpacking');
+      const { size } = request.blob;
+      assert.deepEqual(last(unpacking), { phase: 'unpacking', done: size, total: size });
+      const committed: Progress[] = [];
+      await fixture.host.commitLayer(request, { ...context, progress: (report) => committed.push(report) });
+      assert.deepEqual(
+        committed.map(({ phase }) => phase),
+        ['committing'],
+      );
     },
   },
   {

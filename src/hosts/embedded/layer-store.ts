@@ -231,6 +231,7 @@ export async function commitLayer(
     if (committed !== undefined) return committed.layer;
     throw new CimletError('failed-precondition', `commit layer ${chainId}: it was not unpacked`);
   }
+  context.progress?.({ phase: 'committing', done: 0, total: 0 });
   const folder = layerFolder(ref);
   const old = await setAside(layout, folder);
   if (format === 'ForkedCIM') publishCim(layout.cimLayers, layerName(chainId), layerRegionGuid(chainId));

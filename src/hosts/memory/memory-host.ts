@@ -217,6 +217,7 @@ export class MemoryHost implements Host {
   async commitLayer(ref: LayerRef, context: EffectContext): Promise<CommittedLayer> {
     return this.#log.run('commitLayer', ref.chainId, context.signal, () => {
       this.#require(`${ref.format}.write`, `commit layer ${ref.chainId}`);
+      context.progress?.({ phase: 'committing', done: 0, total: 0 });
       return this.#layers.commit(ref);
     });
   }

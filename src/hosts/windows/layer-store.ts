@@ -133,6 +133,7 @@ export async function commitLayer(
     if (committed !== undefined) return committed.layer;
     throw new CimletError('failed-precondition', `commit layer ${ref.chainId}: it was not unpacked`);
   }
+  context.progress?.({ phase: 'committing', done: 0, total: 0 });
   const old = await readLayerRecord(layout, ref);
   const folder = layerFolder(ref);
   await setAside(layout, folder);
