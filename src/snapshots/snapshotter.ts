@@ -20,7 +20,6 @@ import type {
   Host,
   HostState,
   LayerFormat,
-  LayerRef,
   ScratchOptions,
   SnapshotMount,
   SnapshotUsage,
@@ -31,8 +30,10 @@ import { namingLabels, scratchAskedFor } from './containerd-labels.ts';
 import { parseFilter } from './filters.ts';
 import { changeLabels } from './labels.ts';
 import { chainOfLayer, chainOfNamed, type ParentChain, preferredFormat } from './parents.ts';
+import { snapshotKeyOf, UnfinishedSnapshots } from './unfinished.ts';
 
 export type { NamedSnapshot } from '../state/named-snapshots.ts';
+export { snapshotKeyOf } from './unfinished.ts';
 
 export interface PrepareOptions {
   labels?: Record<string, string> | undefined;
@@ -43,20 +44,15 @@ export interface PrepareOptions {
 
 const LONGEST_NAME = 1024;
 
-/** The host's key of what somebody gave a name. */
-export function snapshotKeyOf(name: string): string {
-  return `snapshot/${name}`;
-}
-
 export class Snapshotter {
   readonly #host: Host;
-  readonly #state: State;
   readonly #names: NamedSnapshots;
+  readonly #unfinished: UnfinishedSnapshots;
 
   constructor(host: Host, state: State) {
     this.#host = host;
-    this.#state = state;
     this.#names = state.names;
+    this.#unfinished = new UnfinishedSnapshots(host, state);
   }
 
   /** Makes an active snapshot on a parent, or on nothing. Throws `already-exists`, `not-found`, `failed-precondition`. */
@@ -110,7 +106,8 @@ export class Snapshotter {
         { ...wanted, onChainId: intend },
         context,
       );
-      return this.#finishCommit(committing, active, [...source.chain, layer.chainId]);
+      this.#unfinished.finishCommit(committing, active, [...source.chain, layer.chainId]);
+      return this.#require(name, operation);
     } catch (error) {
       // Unless the failure came after the deed; whoever cancelled it wants its name to be free, too.
       if (await this.#isOnHost(active, { signal: new AbortController().signal })) this.#names.forget(name);
@@ -127,7 +124,7 @@ export class Snapshotter {
       throw new CimletError('failed-precondition', `${operation}: ${JSON.stringify(child)} is made of it`);
     this.#names.put({ ...snapshot, state: 'removing' });
     try {
-      await this.#finishRemoval(snapshot, context);
+      await this.#unfinished.finishRemoval(snapshot, context);
     } catch (error) {
       this.#names.put(snapshot);
       throw error;
@@ -207,28 +204,12 @@ export class Snapshotter {
       .filter((snapshot) => parsed.length === 0 || parsed.some((passes) => passes(snapshot)));
   }
 
-  /** Finishes or undoes what a crash left half done. */
+  /**
+   * Finishes or undoes what a crash left half done. What can't be repaired is warned of; it stays as it is, and whoever asks this snapshotter for
+   * it gets its error.
+   */
   async repair(context: EffectContext): Promise<void> {
-    const pending = this.#names.all().filter(({ state }) => state !== 'ready');
-    if (pending.length === 0) return;
-    const state = await this.#observe(context);
-    const isThere = (name: string) => state.snapshots.some(({ key }) => key === snapshotKeyOf(name));
-    for (const snapshot of pending) {
-      const { name, source = '', chain, format } = snapshot;
-      if (snapshot.state === 'removing') await this.#finishRemoval(snapshot, context);
-      else if (snapshot.state === 'preparing') {
-        if (isThere(name)) this.#names.put({ ...snapshot, state: 'ready' });
-        else this.#names.forget(name);
-      } else if (hasLayer(state, { chainId: chain.at(-1) as ChainId, format }, this.#chainBelow(source))) {
-        await this.#host.removeSnapshot(snapshotKeyOf(source), context);
-        this.#finishCommit(snapshot, source, chain);
-      } else this.#names.forget(name);
-    }
-  }
-
-  /** The chain below what is being committed, to tell whether the chain ID of its own layer was recorded. */
-  #chainBelow(source: string): readonly ChainId[] {
-    return this.#names.get(source)?.chain ?? [];
+    await this.#unfinished.repair(context);
   }
 
   async #make(
@@ -270,40 +251,15 @@ export class Snapshotter {
 
   /** The chain that a parent's name or chain ID stands for. */
   async #chainOf(parent: string, operation: string, context: EffectContext): Promise<ParentChain> {
+    this.#unfinished.refuse(parent);
     const named = this.#names.get(parent);
     return named === undefined
       ? chainOfLayer((await this.#observe(context)).layers, parent, operation)
       : chainOfNamed(named, operation);
   }
 
-  async #finishRemoval({ name, kind, chain, format }: NamedSnapshot, context: EffectContext): Promise<void> {
-    const chainId = chain.at(-1);
-    if (kind !== 'committed') await this.#host.removeSnapshot(snapshotKeyOf(name), context);
-    else if (chainId !== undefined && !this.#isOthers({ chainId, format }, name))
-      await this.#host.removeLayer({ chainId, format }, context);
-    this.#names.forget(name);
-  }
-
-  /** A layer with another name, or that manifests asked for, stays when this name goes. */
-  #isOthers({ chainId, format }: LayerRef, name: string): boolean {
-    const isIt = (each: LayerRef) => each.chainId === chainId && each.format === format;
-    return (
-      this.#state.records().snapshots.some(isIt) ||
-      this.#names
-        .all()
-        .some((other) => other.name !== name && other.format === format && other.chain.includes(chainId))
-    );
-  }
-
-  #finishCommit(snapshot: NamedSnapshot, source: string, chain: ChainId[]): NamedSnapshot {
-    return this.#state.transaction(() => {
-      this.#names.forget(source);
-      this.#names.put({ ...snapshot, chain, scratch: undefined, source: undefined, state: 'ready' });
-      return this.#require(snapshot.name, 'commit');
-    });
-  }
-
   #require(name: string, operation: string): NamedSnapshot {
+    this.#unfinished.refuse(name);
     const found = this.#names.get(name);
     if (found === undefined)
       throw new CimletError('not-found', `${operation}: there is no snapshot ${JSON.stringify(name)}`);
@@ -313,6 +269,7 @@ export class Snapshotter {
   #requireFree(name: string, operation: string): void {
     if (name === '' || name.includes('\0') || Buffer.byteLength(name) > LONGEST_NAME)
       throw new CimletError('invalid-manifest', `${operation}: ${JSON.stringify(name)} is no name`);
+    this.#unfinished.refuse(name);
     if (this.#names.get(name) !== undefined)
       throw new CimletError('already-exists', `${operation}: there is a snapshot ${JSON.stringify(name)}`);
   }
@@ -339,9 +296,4 @@ async function digestFile(file: string, signal: AbortSignal): Promise<{ diffId: 
     throw classify(error, `read ${file}`);
   }
   return { diffId: `sha256:${hash.digest('hex')}` as DiffId, bytes };
-}
-
-function hasLayer({ layers }: HostState, ref: LayerRef, below: readonly ChainId[]): boolean {
-  if (below.includes(ref.chainId)) return false;
-  return layers.some(({ chainId, format }) => chainId === ref.chainId && format === ref.format);
 }

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { CimletError } from '../../src/errors.ts';
 import { type EffectName, MemoryHost, SNAPSHOT_CAPABILITIES } from '../../src/hosts/memory/memory-host.ts';
 import { Snapshotter } from '../../src/snapshots/snapshotter.ts';
 import { openState, type State } from '../../src/state/state.ts';
@@ -99,6 +100,45 @@ describe('a snapshotter killed', () => {
     await killedAt('removeLayer', stage, () => snapshotter.remove('base', context));
     const next = await restart();
     expect([next.walk(), (await host.observe(context)).layers]).toEqual([[], []]);
+  });
+});
+
+describe('one snapshot that cannot be repaired', () => {
+  it('is warned of, and nobody gets it or its name; others are as before', async () => {
+    const snapshotter = new Snapshotter(host, state);
+    for (const name of ['a', 'b']) await snapshotter.prepare(name, undefined, { format }, context);
+    await killedAt('removeSnapshot', 'before', () => snapshotter.remove('a', context));
+    isDead = false;
+    state = openState(root, { readOnly: false });
+    host.failNext('removeSnapshot', new CimletError('busy', 'a is mounted somewhere'));
+    const next = new Snapshotter(host, state);
+    const warnings: string[] = [];
+    await next.repair({ ...context, warn: (message) => warnings.push(message) });
+    expect(warnings).toEqual([expect.stringMatching(/"a".*removing.*mounted somewhere/)]);
+    const busy = { code: 'busy' };
+    await expect(next.prepare('a', undefined, { format }, context)).rejects.toMatchObject(busy);
+    await expect(next.commit('base', 'a', {}, context)).rejects.toMatchObject(busy);
+    await expect(next.prepare('c', 'a', {}, context)).rejects.toMatchObject(busy);
+    await next.commit('base', 'b', {}, context);
+    await next.prepare('c', 'base', {}, context);
+
+    expect((await restart()).walk().map(({ name }) => name)).toEqual(['base', 'c']);
+  });
+
+  it('keeps the name of what it was committed from, too', async () => {
+    const snapshotter = new Snapshotter(host, state);
+    await snapshotter.prepare('a', undefined, { format }, context);
+    await killedAt('commitSnapshot', 'after', () => snapshotter.commit('base', 'a', {}, context));
+    isDead = false;
+    state = openState(root, { readOnly: false });
+    host.failNext('removeSnapshot', new CimletError('busy', 'a is mounted somewhere'));
+    const next = new Snapshotter(host, state);
+    await next.repair(context);
+    for (const name of ['a', 'base'])
+      await expect(next.prepare(name, undefined, { format }, context)).rejects.toMatchObject({
+        code: 'busy',
+      });
+    expect((await restart()).walk().map(({ name }) => name)).toEqual(['base']);
   });
 });
 
