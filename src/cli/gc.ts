@@ -98,7 +98,7 @@ function removedBy({ planned, garbage }: FoundGarbage): Removed[] {
   const blobs = garbage.blobs.map(
     ({ blob, reason }): Removed => ({
       kind: 'Blob',
-      name: blob.digest ?? blob.path,
+      name: (blob.kind === 'blob' ? blob.digest : undefined) ?? blob.path,
       bytes: blob.bytes,
       reason,
     }),

@@ -16,7 +16,7 @@ import { CimletError, classify } from '../errors.ts';
 import type { Digest } from '../hosts/host.ts';
 import { KeyedLock } from '../hosts/keyed-lock.ts';
 import { BlobIngest, syncDirectory } from './blob-store-ingest.ts';
-import { DigestCheck } from './digest.ts';
+import { DigestCheck, isDigest } from './digest.ts';
 import { parseIndex } from './documents.ts';
 import { fromEntry, type StoredImage, toEntry } from './index-entries.ts';
 import type { Descriptor } from './types.ts';
@@ -62,7 +62,8 @@ export interface BlobStore {
 
 export interface StoredBlob {
   path: string;
-  /** Of the whole blob, or of what the signatures are about; undefined for what is still beginning. */
+  kind: 'blob' | 'beginning' | 'signatures';
+  /** Of the whole blob, or of what the signatures are about; undefined for files that are called otherwise. */
   digest: Digest | undefined;
   bytes: number;
   changedAt: number;
@@ -160,21 +161,18 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
     },
     async listBlobs() {
       if (isEmpty) return [];
-      const found = await Promise.all(
-        ['sha256', 'sha512'].map((algorithm) =>
-          listFiles(join(directory, 'blobs', algorithm), (name) => `${algorithm}:${name}` as Digest),
-        ),
-      );
-      const signatures = await listFiles(join(directory, 'signatures'), (name) =>
-        /^\w+-\w+\.json$/.test(name) ? (name.slice(0, -5).replace('-', ':') as Digest) : undefined,
-      );
-      const beginnings = await listFiles(join(directory, 'ingest'), () => undefined);
-      return [...found.flat(), ...signatures, ...beginnings];
+      const list = (folder: string, kind: StoredBlob['kind'], digestOf: (name: string) => string) =>
+        listFiles(join(directory, folder), kind, digestOf);
+      const found = await Promise.all([
+        list('blobs/sha256', 'blob', (name) => `sha256:${name}`),
+        list('blobs/sha512', 'blob', (name) => `sha512:${name}`),
+        list('signatures', 'signatures', (name) => name.replace('-', ':').replace(/\.json$/, '')),
+        list('ingest', 'beginning', (name) => name.replace('-', ':').replace(/\.part$/, '')),
+      ]);
+      return found.flat();
     },
     async removeBlob({ path, digest }) {
-      // A beginning is locked by the digest it is to have.
-      const [, algorithm = '', hex = ''] = /([a-z0-9]+)-([0-9a-f]+)\.part$/.exec(path) ?? [];
-      await locks.run(digest ?? `${algorithm}:${hex}`, async () => {
+      await locks.run(digest ?? path, async () => {
         try {
           await rm(path, { force: true });
         } catch (error) {
@@ -220,7 +218,8 @@ function splitDigest(digest: Digest): [algorithm: string, hex: string] {
 
 async function listFiles(
   folder: string,
-  digestOf: (name: string) => Digest | undefined,
+  kind: StoredBlob['kind'],
+  digestOf: (name: string) => string,
 ): Promise<StoredBlob[]> {
   try {
     const files = (await readdir(folder, { withFileTypes: true })).filter((entry) => entry.isFile());
@@ -228,7 +227,8 @@ async function listFiles(
       files.map(async ({ name }) => {
         const path = join(folder, name);
         const { size, mtimeMs } = await stat(path);
-        return { path, digest: digestOf(name), bytes: size, changedAt: mtimeMs };
+        const digest = digestOf(name);
+        return { path, kind, digest: isDigest(digest) ? digest : undefined, bytes: size, changedAt: mtimeMs };
       }),
     );
   } catch (error) {

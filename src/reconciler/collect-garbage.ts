@@ -63,13 +63,16 @@ export async function collectGarbage(
   return result;
 }
 
-/** Images that resources were made of, and their layers: to build a damaged one again takes its blob. */
+/** Images that resources were made of, and layers, also those being fetched: to build a damaged one again takes its blob. */
 function imagesInUse({ resources }: StateRecords): ImagesInUse {
   const images = resources.flatMap(({ facts }) => facts.image ?? []);
   return {
     references: new Set(images.flatMap(({ reference }) => reference ?? [])),
     manifests: new Set(images.map(({ digest }) => digest)),
-    layers: new Set(images.flatMap(({ layers }) => layers.map(({ digest }) => digest))),
+    layers: new Set([
+      ...images.flatMap(({ layers }) => layers.map(({ digest }) => digest)),
+      ...resources.flatMap(({ facts }) => facts.fetching ?? []),
+    ]),
   };
 }
 

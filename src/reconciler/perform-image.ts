@@ -5,12 +5,14 @@ import { CimletError, classify } from '../errors.ts';
 import type { EffectContext, LayerBlob, Progress } from '../hosts/host.ts';
 import { sumProgress } from '../images/sum-progress.ts';
 import { createImageMachine } from '../machines/image-machine.ts';
+import type { ResourceKey } from '../manifests/resources.ts';
 import type { ResourceFacts } from '../state/records.ts';
 import { attempt, drive, type PerformContext, type WorkOf } from './perform-context.ts';
 import type { ResolvedImage } from './types.ts';
 
 export async function performImage(work: WorkOf<'resolveImage'>, context: PerformContext): Promise<void> {
   const { state } = context;
+  const key: ResourceKey = `Image/${work.image}`;
   let facts: ResourceFacts = {};
   const machine = createImageMachine({
     resolveImage: (name) =>
@@ -25,6 +27,9 @@ export async function performImage(work: WorkOf<'resolveImage'>, context: Perfor
           );
         }
         facts = { image: factsOf(image) };
+        // Layers that came stay for the next attempt, should one of them fail for long.
+        const fetching = image.layers.map(({ blob }) => blob.digest);
+        state.recordFacts(key, { ...state.resource(key)?.facts, fetching });
       }),
     fetchBlobs: (name) =>
       attempt(context, `fetch image ${name}`, async (effect) => {
@@ -32,7 +37,7 @@ export async function performImage(work: WorkOf<'resolveImage'>, context: Perfor
         await context.recordImage(name);
         if (bytes > 0)
           state.recordEvent({
-            key: `Image/${name}`,
+            key,
             type: 'Normal',
             reason: 'Fetched',
             message: `${work.digest}: ${bytes} bytes of layers`,
@@ -40,7 +45,7 @@ export async function performImage(work: WorkOf<'resolveImage'>, context: Perfor
       }),
   });
   await drive(machine, { image: work.image, retry: context.retry }, context);
-  state.recordApplied(`Image/${work.image}`, facts);
+  state.recordApplied(key, facts);
 }
 
 /**

@@ -71,6 +71,8 @@ export interface MountFacts {
 /** What became of a resource when it was last applied. A Mount has a chain too (its own, if it names an image). */
 export interface ResourceFacts {
   image?: ImageFacts;
+  /** Layers of what an Image resolved to last, until all of them were here. */
+  fetching?: Digest[];
   chain?: ChainFacts;
   mount?: MountFacts;
 }

@@ -8,7 +8,7 @@ import { watch } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { stall, startFaultProxy } from '../images/registry/fault-proxy.ts';
+import { cutAfter, stall, startFaultProxy, status, times } from '../images/registry/fault-proxy.ts';
 import {
   canRunRegistry,
   certsD,
@@ -243,9 +243,62 @@ describe.runIf(canRunRegistry)('images from a registry', () => {
     await cimlet(['apply', '--yes']);
     expect(readFileSync(join(world.mountPoint, 'dir/c.txt'), 'utf8')).toBe('gamma');
     await cimlet(['plan', '--detailed-exitcode']);
+    await registry.stop();
+    await cimlet(['plan', '--detailed-exitcode']);
+    await cimlet(['plan', '--offline']);
+    const other = generateKeyPairSync('ec', { namedCurve: 'prime256v1' }).publicKey;
+    world.write('manifests/cosign.pub', other.export({ type: 'spki', format: 'pem' }).toString());
     expect((await cimlet(['plan', '--offline'], 1)).stdout.replace(/\s+/g, ' ')).toContain(
-      'which is not to be asked',
+      'is not signed by anybody spec.verify trusts',
     );
+  });
+
+  it('keep the layers that came while another one is not to be had', async () => {
+    const big = layerItems({ big: noise(3 << 20, 'big').toString('latin1') });
+    const { world, proxy, cimlet } = await startWorld([BASE, big]);
+    const cut = times(1, ({ kind }) => kind === 'blob', cutAfter(2 << 20));
+    proxy.fault = (context) => {
+      if (context.asked.kind !== 'blob' || context.answer.body.length <= 1 << 20) return 'untouched';
+      return context.asked.range === undefined ? cut(context) : status(403)(context);
+    };
+    await cimlet(['apply', '--yes'], 1);
+    proxy.fault = undefined;
+    const kept = () =>
+      ['blobs/sha256', 'ingest'].map((name) => readdirSync(join(world.root, 'images', name)));
+    const [, beginnings] = kept();
+    expect(beginnings).toHaveLength(1);
+    await world.run(['gc', '--min-age', '0s']);
+    // Documents are asked for again; of layers nothing is.
+    expect(kept()).toEqual([[expect.any(String)], beginnings]);
+    proxy.asked.length = 0;
+    await cimlet(['apply', '--yes']);
+    const layers = proxy.asked.filter(({ kind, range }) => kind === 'blob' && range !== undefined);
+    expect(layers.length).toBeGreaterThan(0);
+    expect(statSync(join(world.mountPoint, 'big')).size).toBeGreaterThan(3 << 20);
+  });
+
+  it("are in nobody else's way while they are fetched: gc waits its turn", async () => {
+    const { world, proxy, cimlet } = await startWorld();
+    const asked = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<void>();
+    proxy.fault = async ({ asked: { kind, method } }) => {
+      if (kind === 'blob' && method === 'GET') {
+        asked.resolve();
+        await released.promise;
+      }
+      return 'untouched' as const;
+    };
+    const applying = cimlet(['apply', '--yes']);
+    await asked.promise;
+    const refused = await world.run(['gc', '--min-age', '0s'], 1);
+    expect(refused.stderr).toMatch(/in use by cimlet apply/);
+    await world.run(['gc', '--min-age', '0s', '--dry-run']);
+    released.resolve();
+    await applying;
+    expect(readFileSync(join(world.mountPoint, 'dir/c.txt'), 'utf8')).toBe('gamma');
+    const before = readdirSync(world.path('root/images/blobs/sha256'));
+    await world.run(['gc', '--min-age', '0s']);
+    expect(readdirSync(world.path('root/images/blobs/sha256'))).toEqual(before);
   });
 
   it('are taken up where a killed run left them', async () => {
