@@ -4,7 +4,7 @@ import type { Resource, ResourceKey } from '../manifests/resources.ts';
 import type { ResourceRecord } from '../state/records.ts';
 
 /** On a resource of the source: the revision that all that is pruned was last declared in. */
-export const PRUNE_CONFIRMED = 'cimlet.dev/prune-confirmed';
+const PRUNE_CONFIRMED = 'cimlet.dev/prune-confirmed';
 
 /** Below this many resources any share may go. */
 const ALWAYS_ALLOWED = 2;

@@ -8,7 +8,7 @@ import { descriptorFault } from './security-descriptor.ts';
 /** The descriptor of "no access control": revision 1, self-relative, a NULL DACL. Windows wants it instead of none. */
 export const NULL_DACL_DESCRIPTOR = Buffer.from('0100048000000000000000000000000000000000', 'hex');
 
-export const MAX_COUNTED_BLOB = 0xffff;
+const MAX_COUNTED_BLOB = 0xffff;
 
 /** Checks a self-relative SECURITY_DESCRIPTOR. */
 export function securityDescriptorFault(data: Uint8Array): string | undefined {

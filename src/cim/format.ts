@@ -29,7 +29,6 @@ export const REGION_TYPES = [RegionType.metadata, RegionType.data, RegionType.sm
 
 export const StreamType = { data: 0, linkTable: 1, peImage: 2 } as const;
 
-export const COMMON_HEADER_SIZE = 32;
 export const REGION_SET_SIZE = 24;
 export const IMAGE_HEADER_SIZE = 72;
 export const REGION_HEADER_SIZE = 40;

@@ -140,7 +140,7 @@ export function describeResource(
   ];
 }
 
-export function describeSnapshot(
+function describeSnapshot(
   { name, status }: SnapshotItem,
   events: readonly EventRecord[],
   layout: DescribeLayout,
@@ -165,7 +165,7 @@ export function describeSnapshot(
   return [...factLines(facts, layout), ...list('Faults', faults, layout), ...eventLines(events, layout)];
 }
 
-export function describeSource(
+function describeSource(
   { name, status }: SourceItem,
   events: readonly EventRecord[],
   layout: DescribeLayout,

@@ -40,7 +40,7 @@ export const addDoctor: AddCommand = (program, context) => {
     });
 };
 
-export function renderFindings(findings: readonly Finding[], width: number, paint: Paint): string[] {
+function renderFindings(findings: readonly Finding[], width: number, paint: Paint): string[] {
   const column = findings.reduce((most, { name }) => Math.max(most, name.length), 0);
   return findings.flatMap((finding) => {
     const answer = finding.ok

@@ -65,7 +65,7 @@ export function actionLabel({ kind, name }: PlannedAction): string {
 }
 
 /** True when the plan does nothing and nothing hinders it. */
-export function isEmptyPlan(plan: Plan): boolean {
+function isEmptyPlan(plan: Plan): boolean {
   return plan.actions.length === 0 && plan.blocked.length === 0;
 }
 
@@ -75,7 +75,7 @@ export function isHindered(plan: Plan): boolean {
 }
 
 /** `Plan: 4 to create, 1 blocked.` or `No changes. ...`: always exactly one line. */
-export function summaryLine(plan: Plan, layout: Pick<PlanLayout, 'paint'>): string {
+function summaryLine(plan: Plan, layout: Pick<PlanLayout, 'paint'>): string {
   if (isEmptyPlan(plan)) {
     const why = plan.mode === 'delete' ? 'There is nothing to delete.' : 'The host matches the manifests.';
     return layout.paint('green', `No changes. ${why}`);

@@ -30,10 +30,10 @@ import { type LowerLayers, NO_LAYERS } from './paths.ts';
 import { WHITEOUT } from './tree.ts';
 import { MAX_INLINE_REST } from './xattrs.ts';
 
-export const DEFAULT_MAX_SIZE = 16 * 2 ** 30;
+const DEFAULT_MAX_SIZE = 16 * 2 ** 30;
 /** What block numbers of 32 bits reach. */
 export const LARGEST_MAX_SIZE = 16 * 2 ** 40;
-export const MAX_FILE_SIZE = 128 * 2 ** 30;
+const MAX_FILE_SIZE = 128 * 2 ** 30;
 const MAX_INLINE = INODE_DATA + MAX_INLINE_REST;
 
 export interface Ext4Options {

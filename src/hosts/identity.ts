@@ -5,7 +5,7 @@ import { parse as parseUuid, v5 as uuidV5 } from 'uuid';
 import type { ChainId, DiffId, VolumeGuid } from './host.ts';
 
 /** Namespace of every UUIDv5 cimlet derives. */
-export const NAMESPACE = '3a1f3b57-5a3c-5f64-9c1e-1d6c4f0f7a11';
+const NAMESPACE = '3a1f3b57-5a3c-5f64-9c1e-1d6c4f0f7a11';
 
 /**
  * Chain IDs of a stack of layers, base first (OCI image-spec, config.md, "Layer ChainID"): the first is its diff ID,

@@ -109,10 +109,7 @@ export async function* readBlob(
 }
 
 /** The entry of an index that leads to an image by its reference. */
-export function namedEntry(
-  reference: string,
-  { mediaType, digest, size }: Descriptor,
-): Record<string, unknown> {
+function namedEntry(reference: string, { mediaType, digest, size }: Descriptor): Record<string, unknown> {
   return { mediaType, digest, size, annotations: { 'org.opencontainers.image.ref.name': reference } };
 }
 

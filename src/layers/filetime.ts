@@ -15,8 +15,3 @@ export function filetimeFromUnix(nanoseconds: bigint): bigint | undefined {
 export function unixFromFiletime(filetime: bigint): bigint {
   return (filetime - UNIX_EPOCH_FILETIME) * 100n;
 }
-
-/** The FILETIME of a date (milliseconds). */
-export function filetimeOfDate(date: Date): bigint {
-  return BigInt(date.getTime()) * 10_000n + UNIX_EPOCH_FILETIME;
-}

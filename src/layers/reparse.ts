@@ -3,8 +3,8 @@
  * Source: MS-FSCC 2.1.2.4 (symbolic link) and 2.1.2.5 (mount point); NT paths as go-winio makes them.
  */
 
-export const REPARSE_TAG_SYMLINK = 0xa000000c;
-export const REPARSE_TAG_MOUNT_POINT = 0xa0000003;
+const REPARSE_TAG_SYMLINK = 0xa000000c;
+const REPARSE_TAG_MOUNT_POINT = 0xa0000003;
 
 /** MAXIMUM_REPARSE_DATA_BUFFER_SIZE. */
 const MAX_REPARSE_DATA = 16_384;

@@ -22,12 +22,6 @@ interface ResourceOf<K extends Kind, Spec> {
   baseDirectory: string;
 }
 
-export interface FieldPosition {
-  /** Path in the document, e.g. `spec.source.registry` or `spec.layers[1].archive`. */
-  field: string;
-  position: SourcePosition;
-}
-
 export type ImageResource = ResourceOf<'Image', ImageSpec>;
 export type LayerChainResource = ResourceOf<'LayerChain', LayerChainSpec>;
 export type MountResource = ResourceOf<'Mount', MountSpec>;

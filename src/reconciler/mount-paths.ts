@@ -8,7 +8,7 @@ import { compareText } from './canonical.ts';
 export type HostKind = HostState['host']['kind'] | 'offline';
 
 /** The path in the one form that can be compared: normalised, without a trailing separator, on Windows without case. */
-export function comparablePath(path: string, host: HostKind): string {
+function comparablePath(path: string, host: HostKind): string {
   const windows = usesWindowsPaths(path, host);
   const normal = (windows ? win32 : posix).normalize(path);
   const bare = normal.length > 1 ? normal.replace(/[\\/]$/, '') : normal;

@@ -9,7 +9,7 @@ import type { Plan, PlannedAction, SavedPlan } from './types.ts';
 const NAMED = 5;
 
 /** `sha256:...` over what the plan's actions do, for which host; not over their wording. */
-export function fingerprintPlan(plan: Plan): string {
+function fingerprintPlan(plan: Plan): string {
   return digestOf({ mode: plan.mode, host: plan.host, actions: plan.actions.map(essenceOf) });
 }
 

@@ -7,11 +7,11 @@ import { CimletError, isErrorCode } from '../errors.ts';
 import type { ScratchOptions } from '../hosts/host.ts';
 
 const SNAPSHOT = 'containerd.io/snapshot/';
-export const SIZE_BYTES = `${SNAPSHOT}windows/rootfs.sizebytes`;
+const SIZE_BYTES = `${SNAPSHOT}windows/rootfs.sizebytes`;
 /** Older than the other, which goes before it. */
-export const SIZE_GB = `${SNAPSHOT}io.microsoft.container.storage.rootfs.size-gb`;
-export const LOCATION = `${SNAPSHOT}io.microsoft.container.storage.rootfs.location`;
-export const REUSE = `${SNAPSHOT}io.microsoft.container.storage.reuse-scratch`;
+const SIZE_GB = `${SNAPSHOT}io.microsoft.container.storage.rootfs.size-gb`;
+const LOCATION = `${SNAPSHOT}io.microsoft.container.storage.rootfs.location`;
+const REUSE = `${SNAPSHOT}io.microsoft.container.storage.reuse-scratch`;
 /** Part of the name of the snapshot whose scratch is used as well. */
 export const OWNER = `${SNAPSHOT}io.microsoft.owner.key`;
 /** Whatever its value. */

@@ -97,7 +97,7 @@ export async function withDisks<T>(
 }
 
 /** Takes away what a crash left of it. */
-export async function discardDisks(directory: string): Promise<void> {
+async function discardDisks(directory: string): Promise<void> {
   await unmountBelow(directory);
   await removeTree(directory);
 }

@@ -79,7 +79,7 @@ export async function removeSnapshot(layout: Layout, key: string): Promise<void>
 }
 
 /** Deletes a snapshot's folder, whatever it is called by now, and what it keeps elsewhere. */
-export async function discardSnapshot(layout: Layout, folder: string): Promise<void> {
+async function discardSnapshot(layout: Layout, folder: string): Promise<void> {
   await unmountBelow(folder);
   const record = await readSnapshotFolder(folder);
   if (record !== undefined) await removeForeignScratch(layout, record);
