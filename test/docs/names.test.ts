@@ -22,13 +22,7 @@ const program = [...filesOf('src', /\.ts$/), ...filesOf('schemas', /\.json$/)].m
 const aroundIt = [...filesOf('test', /\.ts$/), ...filesOf('bench', /\.ts$/)].map(textOf).join('\n');
 
 /** Of curl, git, kubectl, npm and other programs. */
-const FLAGS_OF_OTHERS = [
-  '--unix-socket',
-  '--from-literal',
-  '--hash-offset',
-  '--rounds',
-  '--seed',
-];
+const FLAGS_OF_OTHERS = ['--unix-socket', '--from-literal', '--hash-offset', '--rounds', '--seed'];
 
 /** Each match of `pattern` in a document, by its group or as a whole, that `isKnown` doesn't know. */
 function strangers(pattern: RegExp, isKnown: (name: string) => boolean): string[] {
@@ -67,4 +61,14 @@ test('commands', () => {
 test('files and folders of the repository', () => {
   const pattern = /`((?:src|test|schemas|docs|scripts|examples|bench|deploy|bin)\/[\w./-]+)`/g;
   expect(strangers(pattern, (path) => existsSync(join(REPOSITORY, path)))).toEqual([]);
+});
+
+test('the map of the code has every folder of it', () => {
+  const map = textOf('docs/architecture.md');
+  const folders = readdirSync(join(REPOSITORY, 'src'), { withFileTypes: true }).filter((each) =>
+    each.isDirectory(),
+  );
+  expect(folders.map(({ name }) => `src/${name}`).filter((path) => !map.includes(`| \`${path}\` |`))).toEqual(
+    [],
+  );
 });
