@@ -127,7 +127,7 @@ function draftResource(
   if (chain === undefined) throw new Error(`${key} has no chain although it isn't blocked`);
   if (resource.kind === 'LayerChain') return draftChain(resource, chain, context);
   const verdict = context.verdicts.get(key);
-  if (verdict?.kind === 'reported') context.draft.notes.push({ key, message: verdict.message });
+  if (verdict?.kind === 'reported') context.draft.notes.push({ key, message: verdict.message, drift: true });
   if (verdict?.kind !== 'change') return undefined;
   if (verdict.note !== undefined) context.draft.notes.push({ key, message: verdict.note });
   return draftMount(resource, verdict);

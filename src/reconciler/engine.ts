@@ -17,7 +17,7 @@ import { planApply, planDelete } from './plan.ts';
 import { selectTargets } from './resource-graph.ts';
 import type { Concurrency } from './schedule.ts';
 import { cutRecords, cutSources, focusOn, reachesBeyond, type Scope, widenScope } from './scope.ts';
-import { mergeStatus, type Status } from './status.ts';
+import { mergeStatus, type Status, type StatusOptions } from './status.ts';
 import { describeSuspension, obstaclesOfSources } from './suspension.ts';
 import type { DeclaredSource, Plan, ResolvedImage } from './types.ts';
 
@@ -74,7 +74,8 @@ export interface Engine {
   ): Promise<Planned>;
   /** Executes what was planned. Also with an empty plan: it cleans leftovers and settles conditions. */
   apply(planned: Planned, options: ExecuteOptions): Promise<Execution>;
-  status(signal: AbortSignal): Promise<Status>;
+  /** `isFollowed`: an agent is at work, and repairs what drifted. */
+  status(signal: AbortSignal, options?: Pick<StatusOptions, 'isFollowed'>): Promise<Status>;
 }
 
 export function createEngine(services: EngineServices): Engine {
@@ -155,8 +156,11 @@ export function createEngine(services: EngineServices): Engine {
       return { plan, sources: [], observed };
     },
     apply: (planned, options) => executePlan(planned, { ...services, locks }, options),
-    status: async (signal) =>
-      mergeStatus(state.records(), await observe([], signal), new Date().toISOString(), state.suspensions()),
+    status: async (signal, options) => {
+      const observed = await observe([], signal);
+      const suspensions = state.suspensions();
+      return mergeStatus(state.records(), observed, new Date().toISOString(), { ...options, suspensions });
+    },
   };
 }
 

@@ -99,7 +99,7 @@ export function planMerges(
     if (verdict.drift && !need.repairs) {
       const what = verdict.reasons.map(({ message }) => message).join('; ');
       const message = `drift in the merged CIM on ${top}, only reported (driftPolicy: Report): ${what}`;
-      plan.notes.push({ key: neededBy, message });
+      plan.notes.push({ key: neededBy, message, drift: true });
       continue;
     }
     const below = snapshots.readyAfter.get(snapshotId({ chainId: top, format: request.format }));

@@ -131,6 +131,7 @@ export function planSnapshots(
       plan.notes.push({
         key: need.neededBy,
         message: `drift in layer ${need.layer.chainId}, only reported (driftPolicy: Report): ${what}`,
+        drift: true,
       });
     }
     if (verdict === undefined || (verdict.drift && !need.repairs)) {

@@ -51,6 +51,12 @@ export function createStatusWriter(
   state: State,
 ): StatusWriter {
   const blocked = new Map(plan.blocked.map((entry) => [entry.key, entry]));
+  const drifts = new Map<ResourceKey, string>();
+  for (const { key, message, drift } of plan.notes) {
+    if (key === undefined || drift !== true) continue;
+    const known = drifts.get(key);
+    drifts.set(key, known === undefined ? message : `${known}; ${message}`);
+  }
   const acted = new Set<string>(plan.actions.map(({ id }) => id));
   /** Resources that have no action of their own but layers being built. */
   const borrowers = new Set<ResourceKey>();
@@ -102,7 +108,8 @@ export function createStatusWriter(
   const beginOne = (key: ResourceKey, resource: Resource, source: DeclaredSource) => {
     const obstacle = blocked.get(key);
     const isTouched = acted.has(key) || borrowers.has(key);
-    if (!isTouched && obstacle === undefined && isSettled(state.resource(key), resource, source.id)) {
+    const drift = isTouched ? undefined : drifts.get(key);
+    if (!isTouched && (obstacle ?? drift) === undefined && isSettled(state.resource(key), resource, source.id)) {
       unchanged.push(key);
       return;
     }
@@ -116,6 +123,8 @@ export function createStatusWriter(
       const { code, message, retryAt } = obstacle;
       const state = retryAt === undefined ? 'stalled' : 'reconciling';
       report(key, { state, reason: reasonOf(code), message });
+    } else if (drift !== undefined) {
+      report(key, { state: 'stalled', reason: 'Drifted', message: drift });
     } else if (isTouched) {
       set(key, { state: 'reconciling', reason: 'Progressing', message: 'being applied' });
     } else if (record.appliedDigest !== undefined) {

@@ -54,12 +54,18 @@ export interface Status {
   snapshots: SnapshotStatus[];
 }
 
+export interface StatusOptions {
+  suspensions?: readonly Suspension[] | undefined;
+  /** An agent is at work, and repairs what drifted. */
+  isFollowed?: boolean | undefined;
+}
+
 /** Pure. `now`: ISO 8601, for conditions that turned with what was observed. */
 export function mergeStatus(
   records: StateRecords,
   observed: HostState,
   now: string,
-  suspensions: readonly Suspension[] = [],
+  { suspensions = [], isFollowed = false }: StatusOptions = {},
 ): Status {
   const suspended = new Map<string, Suspension>(suspensions.map((each) => [each.key, each]));
   const layers = indexLayers(observed.layers);
@@ -75,7 +81,7 @@ export function mergeStatus(
       mounted,
       suspended: suspensionOf(record, suspended),
       vhdFooter: hasFooter(record, layers, merges) ? true : undefined,
-      conditions: withDrift(record, drift, now),
+      conditions: withDrift(record, drift, { now, isFollowed }),
     };
   });
   const recorded = new Set(records.snapshots.map(snapshotId));
@@ -143,15 +149,23 @@ function hasFooter(
   return shown?.vhdFooter === true;
 }
 
-function withDrift(record: ResourceRecord, drift: readonly string[], now: string): Condition[] {
+function withDrift(
+  record: ResourceRecord,
+  drift: readonly string[],
+  { now, isFollowed }: { now: string; isFollowed: boolean },
+): Condition[] {
   const isReady = record.conditions.some(({ type, status }) => type === 'Ready' && status === 'True');
   if (drift.length === 0 || !isReady) return record.conditions;
   const { driftPolicy } = record.spec as { driftPolicy?: unknown };
-  const remedy = driftPolicy === 'Report' ? 'only reported: driftPolicy is Report' : 'apply repairs it';
+  const isRepaired = isFollowed && driftPolicy !== 'Report';
+  const remedy =
+    driftPolicy === 'Report'
+      ? 'only reported: driftPolicy is Report'
+      : `${isFollowed ? 'the agent' : 'apply'} repairs it`;
   const message = `${drift.join('; ')} (${remedy})`;
   return nextConditions(
     record.conditions,
-    { state: 'stalled', reason: 'Drifted', message },
+    { state: isRepaired ? 'reconciling' : 'stalled', reason: 'Drifted', message },
     record.generation,
     now,
   );

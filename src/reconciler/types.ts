@@ -146,7 +146,12 @@ export interface Plan {
   actions: PlannedAction[];
   blocked: Blocked[];
   /** True but worth knowing: fallbacks taken, foreign things seen, resources kept. */
-  notes: { key?: ResourceKey | undefined; message: string }[];
+  notes: {
+    key?: ResourceKey | undefined;
+    message: string;
+    /** Present for drift that is only reported (`driftPolicy: Report`). */
+    drift?: true | undefined;
+  }[];
   summary: Record<Verb, number> & { drift: number; blocked: number; unchanged: number; bytes: number };
 }
 

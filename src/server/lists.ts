@@ -21,7 +21,7 @@ export function createLists(
   agent: Agent,
   signal: AbortSignal,
 ): Record<string, ApiList> {
-  const status = shareReads(async () => itemsOf(await engine.status(signal)));
+  const status = shareReads(async () => itemsOf(await engine.status(signal, { isFollowed: true })));
   const section = (kind: Section) =>
     list(async () => {
       const { resources, snapshots } = await status();

@@ -4,6 +4,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { Round } from '../agent/agent.ts';
 import type { Told } from '../agent/notifications/notifier.ts';
 import type { SourceStatus } from '../agent/source-status.ts';
+import type { Kind } from '../manifests/resources.ts';
 import type { ExecutionEvent } from '../reconciler/types.ts';
 import type { State } from '../state/state.ts';
 import type { HookResult } from './hooks.ts';
@@ -11,6 +12,8 @@ import { TransferredBytes } from './transferred-bytes.ts';
 
 /** How often the event loop's lag is sampled: by custom every 10 ms, which alone keeps an idle agent awake. */
 const LAG_SAMPLED_MS = 1000;
+
+const KINDS: readonly Kind[] = ['Image', 'LayerChain', 'Mount'];
 
 const SECONDS = [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800];
 
@@ -82,6 +85,18 @@ export function createMetrics(state: State, sources: () => SourceStatus[]): Metr
         const { type = 'Unknown' } = conditions.find(({ status }) => status === 'True') ?? {};
         this.inc({ kind, condition: type });
       }
+    },
+  });
+  new Gauge({
+    name: 'cimlet_drifted_resources',
+    help: 'Resources that drifted by the last look and are only reported (driftPolicy: Report).',
+    labelNames: ['kind'],
+    registers,
+    collect() {
+      this.reset();
+      for (const kind of KINDS) this.set({ kind }, 0);
+      for (const { kind, conditions } of state.records().resources)
+        if (conditions.some(({ reason }) => reason === 'Drifted')) this.inc({ kind });
     },
   });
   new Gauge({

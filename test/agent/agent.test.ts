@@ -171,6 +171,26 @@ describe('the agent', () => {
     expect(reasons('Mount/a')).toContain('Repaired');
   });
 
+  it('tells of drift that is only reported, once, and that it is over', async () => {
+    save('a.yaml', app('a', { mount: 'driftPolicy: Report' }));
+    running = start({ resyncMs: 20 });
+    await running.until(() => isReady('Mount/a'));
+    const volumeGuid = world.state.records().mounts[0]!.volumeGuid;
+    world.host.dropMount(volumeGuid);
+    let rounds = 0;
+    await running.until(() => reasons('Mount/a').includes('Drifted') && ++rounds > 5);
+    const [event] = world.state.events('Mount/a');
+    expect(event).toMatchObject({ type: 'Warning', reason: 'Drifted', count: 1 });
+    expect(world.state.resource('Mount/a')?.conditions).toMatchObject([
+      { type: 'Ready', status: 'False', reason: 'Drifted' },
+      { type: 'Stalled', status: 'True', reason: 'Drifted' },
+    ]);
+    expect(mounts()).toEqual(['a mounted']);
+    save('a.yaml', app('a'));
+    await running.until(() => isReady('Mount/a'));
+    expect(reasons('Mount/a')).toContain('Repaired');
+  });
+
   it('leaves mounts in place when it ends, and finds nothing to do when it starts again', async () => {
     save('a.yaml', app('a'));
     running = start();
@@ -326,6 +346,7 @@ describe('the agent', () => {
     running = start({ sources: ['one', 'two'] });
     await running.until(() => isReady('Mount/a') && reasons('Source/two').includes('Duplicate'));
     await running.stop();
+    const dismounts = countCalls('dismount');
     const { promise: until, resolve: arrive } = Promise.withResolvers<void>();
     const slow = { source: 'one', until, isRestoredLate: true };
     running = start({ sources: ['one', 'two'], resyncMs: 10, slow });
@@ -337,7 +358,7 @@ describe('the agent', () => {
     arrive();
     await running.until(() => isReady('Mount/b'));
     expect(world.state.resource('Mount/a')).toMatchObject({ sourceId: 'one' });
-    expect(countCalls('dismount')).toBe(0);
+    expect(countCalls('dismount')).toBe(dismounts);
   });
 
   it('has what may be declared by a source that was never read wait for it', async () => {

@@ -35,6 +35,10 @@ test('the summary is one line, the last, whatever the plan', () => {
 
 test('an empty plan says so and nothing else', () => {
   expect(render(planOf([]), 80)).toEqual(['No changes. The host matches the manifests.']);
+  const drifted = { ...planOf([]), notes: [{ message: 'drift, only reported', drift: true as const }] };
+  expect(render(drifted, 80).at(-1)).toBe(
+    'No changes. There is drift that is only reported (driftPolicy: Report).',
+  );
   expect(render(planOf([], { mode: 'delete' }), 80)).toEqual(['No changes. There is nothing to delete.']);
 });
 

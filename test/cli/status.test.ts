@@ -142,6 +142,17 @@ describe('what was applied, held against the host, in one word', () => {
     expect(mount.status.message).toContain('/mnt/app');
   });
 
+  test('drift that a running agent repairs is no stall', () => {
+    const observed = hostState({ mounts: [] });
+    const { resources } = itemsOf(mergeStatus(records, observed, since, { isFollowed: true }));
+    const mount = resources.find(({ kind }) => kind === 'Mount')!;
+    expect(mount.status.conditions.map(({ type, status }) => `${type} ${status}`)).toEqual([
+      'Ready False',
+      'Reconciling True',
+    ]);
+    expect(mount.status.message).toContain('the agent repairs it');
+  });
+
   test('what never became ready says its own reason', () => {
     const failed = { ...records, resources: [record('Mount', { mount: mountFacts }, false)] };
     expect(statusAt(failed, hostState({ mounts: [] })).resources[0]?.status).toMatchObject({
