@@ -78,7 +78,10 @@ export function isHindered(plan: Plan): boolean {
 function summaryLine(plan: Plan, layout: Pick<PlanLayout, 'paint'>): string {
   if (isEmptyPlan(plan)) {
     if (plan.notes.some(({ drift }) => drift === true))
-      return layout.paint('yellow', 'No changes. There is drift that is only reported (driftPolicy: Report).');
+      return layout.paint(
+        'yellow',
+        'No changes. There is drift that is only reported (driftPolicy: Report).',
+      );
     const why = plan.mode === 'delete' ? 'There is nothing to delete.' : 'The host matches the manifests.';
     return layout.paint('green', `No changes. ${why}`);
   }

@@ -29,7 +29,7 @@ import { listenForInterruption } from './signals.ts';
 import { formatBytes, plural } from './text.ts';
 
 const DEFAULT_RESYNC = '5m';
-const LARGEST_PRUNE = 0.5;
+const DEFAULT_PRUNE_LIMIT = 50;
 
 /** Follows what the command's options name until it is told to stop. `service`: what this process is to the system. */
 export async function runAgent(
@@ -123,7 +123,7 @@ async function serve(
     state,
     sources,
     resyncMs: timerMs(config.intervals?.resync ?? DEFAULT_RESYNC),
-    largestPrune: LARGEST_PRUNE,
+    largestPrune: (config.pruneLimit ?? DEFAULT_PRUNE_LIMIT) / 100,
     labels: options.labels,
     gc: garbageCollection(config.gc ?? {}, { state, store: images.store, root: options.root, log }),
     log,

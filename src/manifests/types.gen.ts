@@ -47,7 +47,7 @@ export interface Metadata {
      */
     'cimlet.dev/prune'?: 'enabled' | 'disabled';
     /**
-     * Confirms a large prune: the revision that is meant to cause it.
+     * On a resource that stays: confirms a large prune. The revision that what goes was last declared in, as the agent's event `PruneRefused` names it; several by commas.
      */
     'cimlet.dev/prune-confirmed'?: string;
     [k: string]: string | 'enabled' | 'disabled' | undefined;
@@ -478,6 +478,10 @@ export interface AgentConfig {
   concurrency?: ConcurrencyConfig;
   intervals?: IntervalsConfig;
   listen?: ListenConfig;
+  /**
+   * The largest share of a source's resources, in percent, that goes unconfirmed when the manifests no longer declare them.
+   */
+  pruneLimit?: number;
   /**
    * The least severity logged.
    */

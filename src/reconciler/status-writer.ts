@@ -109,7 +109,11 @@ export function createStatusWriter(
     const obstacle = blocked.get(key);
     const isTouched = acted.has(key) || borrowers.has(key);
     const drift = isTouched ? undefined : drifts.get(key);
-    if (!isTouched && (obstacle ?? drift) === undefined && isSettled(state.resource(key), resource, source.id)) {
+    if (
+      !isTouched &&
+      (obstacle ?? drift) === undefined &&
+      isSettled(state.resource(key), resource, source.id)
+    ) {
       unchanged.push(key);
       return;
     }

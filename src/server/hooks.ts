@@ -7,6 +7,32 @@ import type { GitRef } from '../manifests/types.gen.ts';
 import { isAuthenticWebhook, mayConcern, type WebhookProvider } from '../sources/webhooks.ts';
 import { readOperations } from './contract.ts';
 
+/** Refused webhooks are logged so often per source, in milliseconds: anybody can send one. */
+const TOLD_EVERY_MS = 60_000;
+
+class Refusals {
+  readonly #log: AgentLog;
+  readonly #toldAt = new Map<string, number>();
+  readonly #untold = new Map<string, number>();
+
+  constructor(log: AgentLog) {
+    this.#log = log;
+  }
+
+  note(source: string, from: string): void {
+    const now = performance.now();
+    const untold = this.#untold.get(source) ?? 0;
+    if (now - (this.#toldAt.get(source) ?? Number.NEGATIVE_INFINITY) < TOLD_EVERY_MS) {
+      this.#untold.set(source, untold + 1);
+      return;
+    }
+    this.#toldAt.set(source, now);
+    this.#untold.delete(source);
+    const more = untold === 0 ? {} : { before: untold };
+    this.#log.warn({ source, from, ...more }, 'webhook refused: it is not signed with the secret');
+  }
+}
+
 /** Who may tell of pushes to a source. */
 export interface Hook {
   provider: WebhookProvider;
@@ -43,6 +69,7 @@ export function addHooks(
   hooks: ReadonlyMap<string, Hook>,
   { look, log, onHook }: HookServices,
 ): void {
+  const refusals = new Refusals(log);
   const { url } = readOperations().find(({ needs }) => needs === 'signature') ?? { url: '' };
   server.register(async (scope) => {
     // The signature is of the bytes as they came.
@@ -63,7 +90,7 @@ export function addHooks(
       const webhook = { headers: request.headers, body: request.body ?? Buffer.alloc(0) };
       if (!isAuthenticWebhook(hook.provider, await readQuietly(hook.secret, 'the secret'), webhook)) {
         onHook(source, 'unsigned');
-        log.warn({ source, from: request.ip }, 'webhook refused: it is not signed with the secret');
+        refusals.note(source, request.ip);
         return reply.code(401).send({ code: 'access-denied', message: 'not accepted' });
       }
       const isHeeded = mayConcern(webhook, hook.ref);

@@ -36,6 +36,8 @@ export interface ServerOptions {
 
 /** For a request to come in whole. */
 const REQUEST_TIMEOUT_MS = 30_000;
+/** Over TCP at the same time: watchers, scrapers, probes and webhooks are fewer. */
+const MOST_CONNECTIONS = 256;
 
 export class AgentServer {
   readonly #options: ServerOptions;
@@ -147,6 +149,7 @@ export class AgentServer {
       if (token !== undefined) requireToken(scope, token);
       addOperations(scope, this.#handlers, 'token');
     });
+    if (token !== undefined) server.server.maxConnections = MOST_CONNECTIONS;
     await listen(server);
   }
 

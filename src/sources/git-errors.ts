@@ -83,13 +83,23 @@ export function describeGitFailure(operation: string, stderr: string): CimletErr
 
 /** The lines that gave it its meaning, else what git itself said, else all; in one line, without what a terminal would act on. */
 function detailOf(stderr: string, phrase: RegExp | undefined): string {
-  const lines = stderr.split('\n').map((line) => line.replace(/\p{Cc}+/gu, ' ').trim());
+  const lines = stderr.split('\n').map((line) => steady(line.replace(/\p{Cc}+/gu, ' ').trim()));
   const telling = lines.filter((line) => phrase?.test(line));
   const own = lines.filter((line) => /^(fatal|error):/.test(line));
   const told = telling.length > 0 ? telling : own.length > 0 ? own : lines.filter((line) => line !== '');
   const text = [...new Set(told)].join('; ');
   if (text === '') return 'git failed without a word';
   return text.length > LONGEST_DETAIL ? `${text.slice(0, LONGEST_DETAIL)}…` : text;
+}
+
+/** Without what is another each time, so that the same trouble is the same event: how long, how much, names made up for once. */
+function steady(line: string): string {
+  return line
+    .replace(/ after \d+ (ms|milliseconds|seconds)\b/g, '')
+    .replace(/\b\d+( out of \d+)? bytes\b/g, 'some bytes')
+    .replace(/\b(tmp|rm)-[0-9a-f]{8}[0-9a-f-]*/g, '$1-...')
+    .replace(/\brepository-[0-9a-f]{8}\b/g, 'repository-...')
+    .replace(/\btmp_(pack|idx|rev|obj)_\w+/g, 'tmp_$1_...');
 }
 
 /** Takes secrets out of a text, also in the forms that HTTP and addresses give them. */

@@ -59,8 +59,20 @@ async function writeInto(
     } finally {
       await file.close();
     }
-    for (const copy of copies) await copyFile(first, copy);
+    for (const copy of copies) {
+      await copyFile(first, copy);
+      await syncFile(copy);
+    }
   });
+}
+
+async function syncFile(path: string): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
 }
 
 /** Removes what is in `directory` besides what is kept; a folder that isn't there is empty. */

@@ -13,17 +13,26 @@ export interface WebhookRequest {
   body: Uint8Array;
 }
 
+/** What GitLab's signing tokens begin with. */
+const SIGNING_TOKEN = 'whsec_';
+const MOST_SIGNATURES = 8;
+
 /**
  * How each provider proves it.
  * - GitHub: `X-Hub-Signature-256: sha256=<hex>` (docs.github.com, "Validating webhook deliveries").
- * - GitLab: `X-Gitlab-Token: <secret>` itself (docs.gitlab.com, "Webhooks", secret token).
+ * - GitLab: with a signing token (`whsec_<base64 of the key>`) `webhook-signature: v1,<base64>` over id, timestamp and body, as
+ *   Standard Webhooks (standardwebhooks.com) has it; one that comes again is harmless here, and clocks may differ, so that its
+ *   age counts for nothing. With a secret token that itself, `X-Gitlab-Token` (docs.gitlab.com, "Webhooks").
  * - Gitea, Forgejo: `X-Gitea-Signature: <hex>` (docs.gitea.com, "Webhooks").
  * - Generic: `X-Signature: sha256=<hex>` or `sha512=<hex>`, as Flux's generic-hmac receiver.
  */
 const CHECKS: Record<WebhookProvider, (secret: string, request: WebhookRequest) => boolean> = {
   GitHub: (secret, { headers, body }) =>
     isHmac('sha256', secret, body, stripPrefix('sha256=', headerOf(headers, 'x-hub-signature-256'))),
-  GitLab: (secret, { headers }) => isSame(secret, headerOf(headers, 'x-gitlab-token')),
+  GitLab: (secret, request) =>
+    secret.startsWith(SIGNING_TOKEN)
+      ? isStandardWebhook(secret.slice(SIGNING_TOKEN.length), request)
+      : isSame(secret, headerOf(request.headers, 'x-gitlab-token')),
   Gitea: (secret, { headers, body }) =>
     isHmac('sha256', secret, body, headerOf(headers, 'x-gitea-signature')),
   Generic: (secret, { headers, body }) => {
@@ -31,6 +40,16 @@ const CHECKS: Record<WebhookProvider, (secret: string, request: WebhookRequest) 
     return algorithm !== undefined && isHmac(algorithm, secret, body, signature ?? '');
   },
 };
+
+/** Of several signatures, while a key is replaced, one is enough. */
+function isStandardWebhook(key: string, { headers, body }: WebhookRequest): boolean {
+  const id = headerOf(headers, 'webhook-id');
+  const timestamp = headerOf(headers, 'webhook-timestamp');
+  const claims = headerOf(headers, 'webhook-signature').split(' ').slice(0, MOST_SIGNATURES);
+  const signed = createHmac('sha256', Buffer.from(key, 'base64')).update(`${id}.${timestamp}.`).update(body);
+  const expected = `v1,${signed.digest('base64')}`;
+  return id !== '' && timestamp !== '' && claims.map((claim) => isSame(expected, claim)).includes(true);
+}
 
 /** True when the request carries the proof. Takes as long for a wrong one as for a right one. */
 export function isAuthenticWebhook(

@@ -57,3 +57,39 @@ it('what a suspended source declares is taken from it by nobody who comes after 
   expect(sources.map(({ resources }) => resources.length)).toEqual([1, 0]);
   expect(warnings).toMatchObject([{ source: 'two', reason: 'Duplicate' }]);
 });
+
+/** What is said when a source that had all of these declares only those that stay, in a revision with these annotations. */
+function refusal(
+  had: readonly Partial<ResourceRecord>[],
+  stay: readonly string[],
+  annotations: Record<string, string> = {},
+): string | undefined {
+  const records = had.map((more, index) => ({ ...recorded(names[index] ?? '', 'one'), ...more }));
+  const resources = stay.map((name) => ({ ...image(name), metadata: { name, annotations } }));
+  const declared = new Map([['one', { revision: 'third', resources, invalid: [] }]]);
+  const { sources, warnings } = collectSources([followed('one')], declared, records as ResourceRecord[], 0.5);
+  expect(sources[0]?.prune).toBe(warnings.length === 0);
+  return warnings[0]?.message;
+}
+
+it('half may go, more than half may not, however few they are', () => {
+  expect(refusal([{}, {}], ['a'])).toBeUndefined();
+  expect(refusal([{}, {}, {}], ['a'])).toContain('2 of 3 resources of one (67%) would go');
+});
+
+it('what is never pruned makes no share smaller', () => {
+  expect(refusal([{}, {}, { prune: false }, { prune: false }], ['a'])).toBeUndefined();
+  expect(refusal([{}, {}, {}, { prune: false }, { prune: false }], ['a'])).toContain('2 of 3');
+});
+
+it('a source that declares nothing any more loses nothing, whatever the limit', () => {
+  expect(refusal([{}], [])).toContain('it declares nothing for this host any more');
+});
+
+it('resources of several revisions are confirmed by all of these', () => {
+  const had = [{}, { revision: 'zeroth' }, {}];
+  const confirm = 'cimlet.dev/prune-confirmed';
+  expect(refusal(had, ['a'])).toContain(`${confirm}: first,zeroth`);
+  expect(refusal(had, ['a'], { [confirm]: 'first' })).toBeDefined();
+  expect(refusal(had, ['a'], { [confirm]: 'first, zeroth' })).toBeUndefined();
+});

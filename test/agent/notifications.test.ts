@@ -162,7 +162,10 @@ describe('a receiver', () => {
       message: 'the receiver refused a notification',
       fields: { why: 'it answered 404' },
     });
-    expect(counted[0]).toEqual({ receiver: 'someone', result: 'refused', events: 1 });
+    expect(logged[1]).toMatchObject({ fields: { why: 'it answered 302' } });
+    expect(counted.slice(0, 2)).toEqual(
+      [1, 2].map(() => ({ receiver: 'someone', result: 'refused', events: 1 })),
+    );
   });
 
   it('is told after a restart what it was not told before, and nothing else', async () => {

@@ -349,6 +349,28 @@ it('takes a secret out of any text', () => {
   );
 });
 
+it.each([
+  [
+    "fatal: unable to access 'https://x/': Failed to connect to x port 443 after 21 ms: Couldn't connect to server",
+    "fatal: unable to access 'https://x/': Failed to connect to x port 443 after 3007 ms: Couldn't connect to server",
+  ],
+  [
+    'error: RPC failed; curl 28 Operation timed out after 30001 milliseconds with 12 out of 99 bytes received',
+    'error: RPC failed; curl 28 Operation timed out after 30004 milliseconds with 0 bytes received',
+  ],
+  [
+    'fatal: cannot create /r/tmp-0f8fad5b-d9cb-469f-a165-70867728950e/x: No space left on device',
+    'fatal: cannot create /r/tmp-7c9e6679-7425-40de-944b-e07fc1f90ae7/x: No space left on device',
+  ],
+  [
+    'fatal: write error in /r/repository-0f8fad5b/objects/pack/tmp_pack_Ab3: No space left on device',
+    'fatal: write error in /r/repository-7c9e6679/objects/pack/tmp_pack_Zz9: No space left on device',
+  ],
+])('what git says of the same trouble is the same each time: %s', (first, second) => {
+  const told = (stderr: string) => describeGitFailure('fetch x', stderr).message;
+  expect(told(second)).toBe(told(first));
+});
+
 it('makes one line of whatever git says', () => {
   fc.assert(
     fc.property(fc.string({ unit: 'binary', maxLength: 300 }), (stderr) => {

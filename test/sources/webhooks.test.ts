@@ -34,6 +34,43 @@ describe.runIf(requireOrSkip('openssl', hasTool('openssl')))('signatures that op
   });
 });
 
+it('GitLab: a signing token signs id, time and body, as openssl does, and is never taken for a secret token', () => {
+  const key = Buffer.alloc(32, 7);
+  const token = `whsec_${key.toString('base64')}`;
+  const input = Buffer.concat([Buffer.from('msg_1.1674087231.'), body]);
+  const mac = ['dgst', '-sha256', '-mac', 'HMAC', '-macopt', `hexkey:${key.toString('hex')}`, '-binary'];
+  const signature = `v1,${execFileSync('openssl', mac, { input }).toString('base64')}`;
+  const headers = {
+    'webhook-id': 'msg_1',
+    'webhook-timestamp': '1674087231',
+    'webhook-signature': signature,
+  };
+  const accepts = (more: object, secretText = token) =>
+    isAuthenticWebhook('GitLab', secretText, { headers: { ...headers, ...more }, body });
+  expect(accepts({})).toBe(true);
+  expect(accepts({ 'webhook-signature': `v1,AAAA ${signature}` })).toBe(true);
+  for (const more of [
+    { 'webhook-id': 'msg_2' },
+    { 'webhook-timestamp': '1674087232' },
+    { 'webhook-signature': signature.slice(3) },
+    { 'webhook-signature': undefined, 'x-gitlab-token': token },
+  ])
+    expect(accepts(more)).toBe(false);
+  expect(accepts({}, `whsec_${Buffer.alloc(32, 8).toString('base64')}`)).toBe(false);
+});
+
+it("agrees with Standard Webhooks' published example", () => {
+  const request = {
+    headers: {
+      'webhook-id': 'msg_p5jXN8AQM9LWM0D4loKWxJek',
+      'webhook-timestamp': '1614265330',
+      'webhook-signature': 'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=',
+    },
+    body: Buffer.from('{"test": 2432232314}'),
+  };
+  expect(isAuthenticWebhook('GitLab', 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', request)).toBe(true);
+});
+
 it("agrees with GitHub's published example", () => {
   const headers = {
     'x-hub-signature-256': 'sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17',

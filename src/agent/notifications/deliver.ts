@@ -40,7 +40,7 @@ export async function deliver(
       method: 'POST',
       body,
       headers: { 'content-type': 'application/json', ...(key === undefined ? {} : sign(key, body)) },
-      redirect: 'error',
+      redirect: 'manual',
       signal: attempt.signal,
     });
     await response.body?.cancel();
