@@ -241,7 +241,7 @@ describe('tables', () => {
 
   test('what is suspended is told', () => {
     const suspension = { key: 'Mount/app' as const, by: 'ann', reason: 'maintenance', since };
-    const { resources } = itemsOf(mergeStatus(records, hostState(), since, [suspension]));
+    const { resources } = itemsOf(mergeStatus(records, hostState(), since, { suspensions: [suspension] }));
     const mount = resources.find(({ kind }) => kind === 'Mount')!;
     expect(itemTable([mount], 'Mount', layout)[1]).toMatch(/^app +True +Suspended /);
     const lines = describeResource(mount, [], [], { width: 100, paint: createPaint(false), now });
