@@ -58,7 +58,7 @@ function fact(name: string, message: string): Finding {
 }
 
 /** What else runs and is mounted here, on hosts that have such. */
-function examineNeighbours({ computeSystems, cimVolumes }: HostState): Finding[] {
+function examineNeighbours({ computeSystems, cimVolumes, cimVolumesUnknown }: HostState): Finding[] {
   const findings: Finding[] = [];
   if (computeSystems !== undefined) {
     const { running, unknown } = computeSystems;
@@ -72,6 +72,13 @@ function examineNeighbours({ computeSystems, cimVolumes }: HostState): Finding[]
         hint: 'run as an administrator, with the Containers feature enabled',
       });
   }
+  if (cimVolumesUnknown !== undefined)
+    findings.push({
+      name: 'mounted CIMs',
+      ok: false,
+      needed: false,
+      message: `unknown: ${cimVolumesUnknown}`,
+    });
   const foreign = cimVolumes?.filter(({ ours }) => ours === undefined).map(({ path }) => path) ?? [];
   if (cimVolumes !== undefined) {
     const others = foreign.length === 0 ? '' : `; not of this root, and left alone: ${foreign.join(', ')}`;

@@ -77,7 +77,10 @@ export function renderHostState(state: HostState, paint: Paint): string[] {
 }
 
 /** What else is on the machine that layers are for: compute systems, and mounted CIMs. */
-function renderNeighbours({ computeSystems, cimVolumes = [] }: HostState, paint: Paint): string[] {
+function renderNeighbours(
+  { computeSystems, cimVolumes = [], cimVolumesUnknown }: HostState,
+  paint: Paint,
+): string[] {
   const systems = computeSystems?.running ?? [];
   return [
     ...(systems.length === 0 ? [] : [`Systems: ${systems.length}`]),
@@ -93,6 +96,9 @@ function renderNeighbours({ computeSystems, cimVolumes = [] }: HostState, paint:
     ...(computeSystems?.unknown === undefined
       ? []
       : [paint('yellow', printable(`Systems: unknown: ${computeSystems.unknown}`))]),
+    ...(cimVolumesUnknown === undefined
+      ? []
+      : [paint('yellow', printable(`Volumes: unknown: ${cimVolumesUnknown}`))]),
     ...cimVolumes.map(({ path, ours }) => printable(`Volume:  ${path}: ${ours ?? 'a CIM of somebody else'}`)),
   ];
 }

@@ -124,6 +124,8 @@ export interface HostState {
   computeSystems?: { running: ObservedComputeSystem[]; unknown?: string | undefined } | undefined;
   /** Of hosts that have such. */
   cimVolumes?: ObservedCimVolume[] | undefined;
+  /** Why there are no `cimVolumes`, on a host that should have them. */
+  cimVolumesUnknown?: string | undefined;
   /** One entry for each path asked for. */
   paths: Record<string, PathState>;
   leftovers: Leftover[];

@@ -45,6 +45,7 @@ async function observed(): Promise<HostState> {
       { path: `\\\\?\\Volume{${volumeGuid}}\\`, ours: 'mount at C:\\x' },
       { path: '\\\\?\\Volume{11111111-2222-4333-8444-555555555555}\\' },
     ],
+    cimVolumesUnknown: 'the mount manager is away',
   };
 }
 
@@ -58,6 +59,7 @@ test('compute systems and mounted CIMs are part of the host state, and are shown
     '  Container web of docker, uses 2 layers and 1 mount and 1 snapshot',
     '  VirtualMachine vm',
     'Systems: unknown: access is denied',
+    'Volumes: unknown: the mount manager is away',
     'Volume:  \\\\?\\Volume{6d3e1f5c-0a4b-5c6d-8e7f-0123456789ab}\\: mount at C:\\x',
     'Volume:  \\\\?\\Volume{11111111-2222-4333-8444-555555555555}\\: a CIM of somebody else',
   ]);

@@ -7,6 +7,7 @@
 import { rm } from 'node:fs/promises';
 import { uptime } from 'node:os';
 import { dirname } from 'node:path';
+import { describeError } from '../../errors.ts';
 import { ensureDirectory } from '../directories.ts';
 import type { CapabilityState } from '../host.ts';
 import { readRecord, writeRecord } from '../record-file.ts';
@@ -28,14 +29,20 @@ interface WorkRecord {
 export class CimfsGuard {
   readonly #file: string;
   readonly #boot: number;
+  readonly #warn: (message: string) => void;
   #tasks = 0;
   /** The record is written by one at a time, in the order in which work begins and ends. */
   #writing: Promise<void> = Promise.resolve();
 
-  /** `boot`: when this machine started. */
-  constructor(file: string, boot: number = Date.now() - uptime() * 1000) {
+  /** `boot`: when this machine started. `warn` is told of what could not be noted, and need not be. */
+  constructor(
+    file: string,
+    boot: number = Date.now() - uptime() * 1000,
+    warn: (message: string) => void = () => undefined,
+  ) {
     this.#file = file;
     this.#boot = boot;
+    this.#warn = warn;
   }
 
   /** Why CimFS isn't used any more; undefined while it is. */
@@ -49,21 +56,38 @@ export class CimfsGuard {
     };
   }
 
-  /** Runs a task that makes CimFS work. */
+  /** Runs a task that makes CimFS work. It isn't begun when that can't be noted. */
   async during<T>(task: () => Promise<T>): Promise<T> {
-    this.#tasks += 1;
-    try {
-      await this.#note();
-      return await task();
-    } finally {
-      this.#tasks -= 1;
-      await this.#note();
-    }
+    return this.#noted(() => this.#note(), task);
+  }
+
+  /** Runs a task that ends what CimFS does, which no disk that is full or read-only may keep going. */
+  async duringEnd<T>(task: () => Promise<T>): Promise<T> {
+    return this.#noted(() => this.#tryNote(), task);
   }
 
   /** Forgets the work of a process that was killed: the machine itself stayed up. */
   async settle(): Promise<void> {
     if ((await this.#read()) !== undefined) await this.#note();
+  }
+
+  async #noted<T>(note: () => Promise<void>, task: () => Promise<T>): Promise<T> {
+    this.#tasks += 1;
+    try {
+      await note();
+      return await task();
+    } finally {
+      this.#tasks -= 1;
+      await this.#tryNote();
+    }
+  }
+
+  async #tryNote(): Promise<void> {
+    try {
+      await this.#note();
+    } catch (error) {
+      this.#warn(`note when CimFS is at work: ${describeError(error)}`);
+    }
   }
 
   async #note(): Promise<void> {

@@ -14,9 +14,10 @@ import { exactStream } from './exact-stream.ts';
 import { ImageNames } from './image-names.ts';
 
 /** What both kinds of image have in common. */
-class ImageWriter implements LayerWriter {
+export abstract class ImageWriter implements LayerWriter {
   protected readonly calls: CimWriteCalls;
   protected readonly image: CimImageHandle;
+  readonly #open = new Set<CimStreamHandle>();
 
   constructor(calls: CimWriteCalls, image: CimImageHandle) {
     this.calls = calls;
@@ -42,12 +43,23 @@ class ImageWriter implements LayerWriter {
     this.calls.createHardLink(this.image, nativePath(path), nativePath(existing));
   }
 
+  /** Closes what is open of a file that was never finished: an image is closed after its streams. */
+  abandon(): void {
+    for (const stream of this.#open) this.#close(stream);
+  }
+
   /** Cimfs itself notices too few bytes only later, and names no file then. */
   #stream(name: string, size: number, stream: CimStreamHandle): CimStream {
+    this.#open.add(stream);
     return exactStream(name, size, {
       write: (data) => this.calls.writeStream(stream, data),
-      close: () => this.calls.closeStream(stream),
+      close: () => this.#close(stream),
     });
+  }
+
+  #close(stream: CimStreamHandle): void {
+    this.#open.delete(stream);
+    this.calls.closeStream(stream);
   }
 }
 

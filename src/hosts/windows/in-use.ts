@@ -1,14 +1,10 @@
-/** What of a root, and what else of CimFS, running compute systems use: seen by observation, and kept from change. */
+/** What of a root running compute systems use: seen by observation, and kept from change. */
 
 import { join, resolve } from 'node:path';
-import { CimletError } from '../../errors.ts';
 import type { ComputeCore } from '../../native/windows/computecore.ts';
 import { volumePath } from '../../native/windows/guid.ts';
-import type { Kernel32 } from '../../native/windows/kernel32.ts';
-import { listDirectory } from '../directories.ts';
-import type { ChainId, HostState, LayerRef, ObservedCimVolume } from '../host.ts';
-import { lowerVolumeGuid } from '../identity.ts';
-import { type Layout, layerFolder, mergeFolder, parseFolderName, snapshotPath } from '../layout.ts';
+import type { ChainId, HostState, LayerRef } from '../host.ts';
+import { type Layout, layerFolder, mergeFolder, snapshotPath } from '../layout.ts';
 import type { MountRecord } from '../mount-records.ts';
 import { readLayerRecord, readLayerRecords } from '../records.ts';
 import { readSnapshotRecords } from '../snapshot-records.ts';
@@ -51,31 +47,6 @@ interface Placed<T> {
   places: Places;
 }
 
-/** CIMs that are mounted, ours among them; only those that the mount manager lists. */
-export async function observeCimVolumes(
-  kernel32: Kernel32,
-  layout: Layout,
-  mounts: readonly MountRecord[],
-): Promise<ObservedCimVolume[]> {
-  const ours = new Map<string, string>();
-  for (const name of await listDirectory(layout.snapshots)) {
-    const folder = parseFolderName(name);
-    if (folder !== undefined)
-      ours.set(
-        volumePath(lowerVolumeGuid(layout.root, name.slice(folder.prefix.length))),
-        `layers below ${folder.chainId}`,
-      );
-  }
-  for (const record of mounts) ours.set(volumePath(shownAs(record)), `mount at ${record.request.path}`);
-  const found: ObservedCimVolume[] = [];
-  for (const path of await kernel32.findVolumes()) {
-    if (!(await isCim(kernel32, path))) continue;
-    const use = ours.get(path.toLowerCase()) ?? ours.get(path);
-    found.push({ path, ...(use === undefined ? {} : { ours: use }) });
-  }
-  return found;
-}
-
 /** A layer's folder, the merged CIM's on it, and a forked layer's files. */
 export async function placesOfLayer(layout: Layout, ref: LayerRef): Promise<Places> {
   const folder = snapshotPath(layout, layerFolder(ref));
@@ -94,14 +65,4 @@ export function placesOfMount(record: ViewRecord): Places {
   const { request, scratch } = record;
   const places = [volumePath(shownAs(record)), ...(scratch === undefined ? [] : [scratch])];
   return request.utilityVM === undefined ? [resolve(request.path), ...places] : places;
-}
-
-/** A volume that goes away, or that won't say what it is, is none. */
-async function isCim(kernel32: Kernel32, path: string): Promise<boolean> {
-  try {
-    return (await kernel32.volumeInformation(path)).fileSystem.toLowerCase() === 'cimfs';
-  } catch (error) {
-    if (error instanceof CimletError) return false;
-    throw error;
-  }
 }

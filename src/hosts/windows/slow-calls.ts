@@ -28,6 +28,12 @@ export class SlowCalls {
     return this.#asked.run({ operation, context }, effect);
   }
 
+  /** A warning to whoever asked for the effect that this is called in. */
+  readonly tell = (message: string): void => {
+    const asked = this.#asked.getStore();
+    asked?.context.warn?.(`${asked.operation}: ${message}`);
+  };
+
   readonly watch: CallWatch = ({ dll, name, operation: what }) => {
     const asked = this.#asked.getStore();
     if (asked?.context.warn === undefined) return () => undefined;

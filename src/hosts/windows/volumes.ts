@@ -26,6 +26,7 @@ export class Volumes {
   readonly #limiter: Limiter;
   readonly #guard: CimfsGuard;
 
+  /** `limiter` lets few through at a time: CimFS has crashed hosts that mounted many at once. */
   constructor(cimfs: CimFs, limiter: Limiter, guard: CimfsGuard) {
     this.#cimfs = cimfs;
     this.#limiter = limiter;
@@ -41,14 +42,14 @@ export class Volumes {
   }
 
   async mount(shown: ShownImage, guid: string): Promise<void> {
-    await this.#work(() => this.#mount(shown, guid));
+    await this.#limiter.run(() => this.#guard.during(() => this.#mount(shown, guid)));
   }
 
   /** Not mounted is fine. `busy` when something on it is open. */
   async dismount(guid: string): Promise<void> {
     if (!(await isMounted(guid))) return;
     try {
-      await this.#work(() => this.#cimfs.dismountImage(guid));
+      await this.#limiter.run(() => this.#guard.duringEnd(() => this.#cimfs.dismountImage(guid)));
     } catch (error) {
       if (isErrorCode(error, 'not-found')) return;
       if (isWin32Error(error, Win32Error.ACCESS_DENIED, Win32Error.SHARING_VIOLATION))
@@ -58,11 +59,6 @@ export class Volumes {
         });
       throw error;
     }
-  }
-
-  /** Few at a time: CimFS has crashed hosts that mounted many at once. */
-  async #work<T>(task: () => Promise<T>): Promise<T> {
-    return this.#limiter.run(() => this.#guard.during(task));
   }
 
   async #mount({ image, sources, kind, rootHash }: ShownImage, guid: string): Promise<void> {

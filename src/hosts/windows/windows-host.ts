@@ -42,18 +42,13 @@ import { readMountRecord, readMountRecords } from '../mount-records.ts';
 import { readLayerRecord, readLayerRecords } from '../records.ts';
 import { readSnapshotRecords } from '../snapshot-records.ts';
 import { probeCapabilities, type WindowsCapabilities } from './capabilities.ts';
+import { observeCimVolumes } from './cim-volumes.ts';
 import { CimfsGuard } from './cimfs-guard.ts';
 import { type Places, refuseInUse, seeComputeSystems } from './compute-systems.ts';
 import { Effects } from './effects.ts';
 import { explain } from './explain.ts';
 import { exportLayerTar } from './export-layers.ts';
-import {
-  observeCimVolumes,
-  observeComputeSystems,
-  placesOfLayer,
-  placesOfMerge,
-  placesOfMount,
-} from './in-use.ts';
+import { observeComputeSystems, placesOfLayer, placesOfMerge, placesOfMount } from './in-use.ts';
 import { bearableLayerCalls } from './layer-calls.ts';
 import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
 import { removeLeftover } from './leftovers.ts';
@@ -116,7 +111,7 @@ class WindowsHost implements Host {
     const explained = async (error: unknown) =>
       explain(error, { ...this.#api, version: (await this.#probe()).version });
     this.#effects = new Effects(this.#locks, slowCalls, explained, patience);
-    this.#guard = new CimfsGuard(join(this.root, 'cimfs-work.json'), boot);
+    this.#guard = new CimfsGuard(join(this.root, 'cimfs-work.json'), boot, slowCalls.tell);
     this.#volumes = new Volumes(this.#api.cimfs, new Limiter(VOLUME_CALLS), this.#guard);
     this.#vms = new VmAttachments(this.#api, this.#layout, this.#locks);
     this.#scratches = new Scratches(this.root, this.#layers, this.#locks);
@@ -156,7 +151,7 @@ class WindowsHost implements Host {
       mounts: await observeMounts(store, mounts),
       snapshots: await observeSnapshots(store),
       computeSystems: await observeComputeSystems(this.#api.computecore, this.#layout, mounts, signal),
-      cimVolumes: await observeCimVolumes(this.#api.kernel32, this.#layout, mounts),
+      ...(await observeCimVolumes(this.#api.kernel32, this.#layout, mounts)),
       paths: states,
       leftovers: (await findLeftovers(store, this.#effects.running)).map(withoutGuid),
       freeBytes: await freeBytesAt(this.root),

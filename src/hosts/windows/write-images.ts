@@ -17,8 +17,9 @@ import type { CimImagePath } from '../../native/windows/cimfs.ts';
 import type { JobControl } from '../job-thread.ts';
 import type { StoredFile } from '../records.ts';
 import { nameCulprit, openJobTar } from '../unpack-input.ts';
+import { afterFailure } from './acquire.ts';
 import { sourcePath } from './cim-paths.ts';
-import { BlockImageWriter, ForkedImageWriter } from './image-writers.ts';
+import { BlockImageWriter, ForkedImageWriter, type ImageWriter } from './image-writers.ts';
 import type { MergeJob, UnpackBlockJob, UnpackForkedJob, WrittenImage } from './jobs.ts';
 import { MountedLayers } from './mounted-layers.ts';
 import { hiveMerger } from './offline-hives.ts';
@@ -35,8 +36,9 @@ export async function unpackForked(job: UnpackForkedJob, control: JobControl): P
     native.calls,
     () => native.calls.createImage(directory, parent, image),
     async (handle) => {
-      const { files, warnings } = await named(job, () =>
-        importLayer(openJobTar(job, control), new ForkedImageWriter(native.calls, handle, lower), {
+      const writer = new ForkedImageWriter(native.calls, handle, lower);
+      const { files, warnings } = await imported(job, writer, () =>
+        importLayer(openJobTar(job, control), writer, {
           isBase: lower === undefined,
           lower,
           ...meanwhile(job, native, control),
@@ -58,8 +60,9 @@ export async function unpackBlock(job: UnpackBlockJob, control: JobControl): Pro
     native.calls,
     () => createBlock(native.calls, image, job.seal),
     async (handle) => {
-      const { files, warnings } = await named(job, () =>
-        importBlockLayer(openJobTar(job, control), new BlockImageWriter(native.calls, handle), {
+      const writer = new BlockImageWriter(native.calls, handle);
+      const { files, warnings } = await imported(job, writer, () =>
+        importBlockLayer(openJobTar(job, control), writer, {
           lower,
           ...meanwhile(job, native, control),
         }),
@@ -169,11 +172,16 @@ function lowerOf({ lower }: { lower?: string | undefined }, native: WritingCalls
 }
 
 /** Faults of the tar say whose tar it is. */
-async function named<T>(job: UnpackForkedJob | UnpackBlockJob, work: () => Promise<T>): Promise<T> {
+async function imported<T>(
+  job: UnpackForkedJob | UnpackBlockJob,
+  writer: ImageWriter,
+  work: () => Promise<T>,
+): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    throw nameCulprit(error, job, []);
+    const told = await afterFailure(error, async () => writer.abandon());
+    throw nameCulprit(told, job, []);
   }
 }
 

@@ -1,6 +1,6 @@
 /** A machine that CimFS takes down again and again is left alone. */
 
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -59,6 +59,18 @@ it('counts no agent that was killed while the machine stayed up, nor a restart a
   }
   expect(await guardAfter(FIRST_BOOT + HOUR).refusal()).toBeUndefined();
   expect(await readdir(root)).toEqual([]);
+});
+
+it('begins nothing that it cannot note, but what ends work goes on, and is told of', async () => {
+  const said: string[] = [];
+  const file = join(root, 'file', 'cimfs-work.json');
+  await writeFile(join(root, 'file'), '');
+  const guard = new CimfsGuard(file, FIRST_BOOT, (message) => said.push(message));
+  let begun = false;
+  await expect(guard.during(async () => (begun = true))).rejects.toThrow();
+  expect(begun).toBe(false);
+  expect(await guard.duringEnd(async () => 'ended')).toBe('ended');
+  expect(said.join()).toContain('note when CimFS is at work');
 });
 
 it('notes work that overlaps once, and leaves nothing behind', async () => {

@@ -3,7 +3,13 @@
 import assert from 'node:assert/strict';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import type { LayerRef, MountRequest } from '../../../src/hosts/host.ts';
-import { hexOf, mountVolumeGuid, shownVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
+import {
+  exportVolumeGuids,
+  hexOf,
+  mountVolumeGuid,
+  shownVolumeGuid,
+  snapshotGuid,
+} from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
 import { CimMountFlag } from '../../../src/native/windows/cimfs.ts';
 import { openWindowsApi } from '../../../src/native/windows/windows.ts';
@@ -71,18 +77,25 @@ await stop('web');
 
 // CIMs that are mounted: ours, and one of somebody else, which stays.
 const { cimfs, kernel32 } = openWindowsApi();
-await cimfs.mountImage(
-  { container: `C:\\store\\snapshots\\${hexOf(base.chainId)}.block\\layer.bcim`, name: 'layer.cim' },
-  CimMountFlag.singleFile,
-  FOREIGN,
-);
+const image = {
+  container: `C:\\store\\snapshots\\${hexOf(base.chainId)}.block\\layer.bcim`,
+  name: 'layer.cim',
+};
+const [exported] = exportVolumeGuids(host.root, `${hexOf(base.chainId)}.block`);
+for (const guid of [FOREIGN, exported]) await cimfs.mountImage(image, CimMountFlag.singleFile, guid);
 assert.deepEqual(
   (await look(host)).cimVolumes,
   [
     { path: `\\\\?\\Volume{${FOREIGN}}\\` },
+    { path: `\\\\?\\Volume{${exported}}\\`, ours: `export of ${base.chainId}` },
     { path: `\\\\?\\Volume{${volume}}\\`, ours: 'mount at C:\\shown' },
   ].sort((a, b) => (a.path < b.path ? -1 : 1)),
 );
+await cimfs.dismountImage(exported);
+await plan('FindFirstVolumeW 1 fail 5\n');
+const { cimVolumes, cimVolumesUnknown, mounts: stillSeen } = await look(host);
+assert.deepEqual([cimVolumes, stillSeen.length], [undefined, 1]);
+assert.match(cimVolumesUnknown ?? '', /FindFirstVolumeW/);
 await host.cleanLeftovers(context);
 await host.dismount(volumeGuid, context);
 assert.deepEqual((await kernel32.findVolumes()).filter((path) => path.includes('-')).length, 3);

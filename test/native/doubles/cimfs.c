@@ -131,10 +131,15 @@ void WINAPI CimCloseImage(uint64_t image) {
   arg_number(&call, "image", image);
   enter(&call);
   Handle *handle = find_handle(image, false);
+  HRESULT result = handle == NULL ? E_HANDLE : S_OK;
   if (handle != NULL) handle->number = 0;
   for (Handle *stream = handles; stream < handles + MAX_HANDLES; stream++)
-    if (stream->number != 0 && stream->owner == image) stream->number = 0;
-  leave(&call, handle == NULL ? E_HANDLE : S_OK);
+    if (stream->number != 0 && stream->owner == image) {
+      stream->number = 0;
+      /* Its streams are to be closed first. Nobody is told, so that tests look into the log. */
+      result = INVALID;
+    }
+  leave(&call, result);
 }
 
 static HRESULT commit_image(uint64_t number) {
