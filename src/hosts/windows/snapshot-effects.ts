@@ -9,6 +9,7 @@ import type {
   DiffId,
   EffectContext,
   Host,
+  LayerFormat,
   SnapshotMount,
   SnapshotRequest,
   SnapshotUsage,
@@ -31,6 +32,8 @@ export interface SnapshotHost {
   capabilities(): Promise<Capabilities>;
   gallery(): Promise<Gallery>;
   layers: Pick<Host, 'unpackLayer' | 'commitLayer'>;
+  /** Throws `unsupported-host` unless scratches over layers of the format can be had here. */
+  requireScratch(format: LayerFormat, operation: string): Promise<void>;
   /** Throws `busy` while a running compute system uses one of the places. */
   refuseInUse(places: readonly string[], operation: string, context: EffectContext): Promise<void>;
 }
@@ -47,6 +50,7 @@ export class SnapshotEffects {
     checkSnapshotRequest(request);
     await this.#require('active', operation);
     await this.#require(`${request.format}.mount`, operation);
+    await this.#host.requireScratch(request.format, operation);
     const prepare = async () => prepareSnapshot(await this.#host.gallery(), request, context);
     const chainId = request.chain.at(-1);
     await this.#on(request.key, context, operation, () =>
@@ -85,6 +89,7 @@ export class SnapshotEffects {
     const operation = nameOf('commit', key);
     await this.#require('commit', operation);
     return this.#onKnown(key, context, operation, async (request, gallery) => {
+      await this.#host.requireScratch(request.format, operation);
       await refuseUsed(gallery.layout, key, operation);
       await this.#refuseRunning(gallery, request, operation, context);
       const layer = await withUnpackRequest(gallery, request, options, context, async (unpack) => {

@@ -21,6 +21,7 @@ import type {
   EffectContext,
   Host,
   HostState,
+  LayerFormat,
   LayerRef,
   Leftover,
   MergedChain,
@@ -120,6 +121,7 @@ class WindowsHost implements Host {
       capabilities: async () => (await this.#probe()).capabilities,
       gallery: () => this.#gallery(),
       layers: this,
+      requireScratch: (format, operation) => this.#requireScratch(format, operation),
       refuseInUse: (places, operation, context) => this.#refuseInUse(places, operation, context),
     });
   }
@@ -255,7 +257,7 @@ class WindowsHost implements Host {
       await this.#require(`view.${request.view}`, operation);
       await checkMountPath(request.path, this.root);
     }
-    if (request.access === 'ReadWrite') await this.#require('active', operation);
+    if (request.access === 'ReadWrite') await this.#requireScratch(request.format, operation);
     const show = async () => showView(await this.#gallery(), request, context);
     const { access, snapshot } = request;
     return this.#effects.onMount(request, context, operation, () =>
@@ -331,12 +333,21 @@ class WindowsHost implements Host {
   }
 
   async #probe(): Promise<WindowsCapabilities> {
-    this.#probed ??= probeCapabilities(this.#api, this.root, this.#guard);
+    this.#probed ??= probeCapabilities(this.#api, this.root, this.#guard).catch((error: unknown) => {
+      // The next one who asks may be told.
+      this.#probed = undefined;
+      throw error;
+    });
     return this.#probed;
   }
 
   async #require(capability: Capability, operation: string): Promise<void> {
     requireCapability(capability, (await this.#probe()).capabilities[capability], operation);
+  }
+
+  async #requireScratch(format: LayerFormat, operation: string): Promise<void> {
+    const { scratches } = await this.#probe();
+    requireCapability('active', scratches[format], `${operation} (${format})`);
   }
 
   async #refuseInUse(places: Places, operation: string, context: EffectContext): Promise<void> {

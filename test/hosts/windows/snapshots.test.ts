@@ -67,3 +67,18 @@ describe.runIf(canRunWindows())('snapshots by key on Windows', () => {
     expect(devices.filter((name) => name.startsWith('volume{'))).toEqual([]);
   });
 });
+
+it.runIf(canRunWindows())(
+  'snapshots of WCIFS layers are prepared, mounted and committed on a build without CimFS',
+  async () => {
+    const world = await openWindowsWorld({ build: 17763, revision: 1 });
+    try {
+      const script = join(import.meta.dirname, 'old-build.ts');
+      const { stdout, stderr } = await runWindowsProcess(world, { script });
+      expect({ stdout, stderr }).toEqual({ stdout: 'done\n', stderr: '' });
+    } finally {
+      await world.close();
+    }
+  },
+  240_000,
+);
