@@ -3,12 +3,15 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { CimletError } from '../errors.ts';
+import type { EffectContext } from '../hosts/host.ts';
 import { openBundle } from '../images/bundle.ts';
 import { contentBytes } from '../images/content.ts';
 import { copyImage, countExported, readImage } from '../images/copy-image.ts';
+import { listArchiveNames } from '../images/docker-archive.ts';
 import { writeImageArchive } from '../images/image-archive.ts';
 import { describePlace, type ImagePlace, parseImagePlace } from '../images/image-place.ts';
 import { splitReference } from '../images/image-source.ts';
+import { listLayoutNames } from '../images/oci-layout.ts';
 import { parseReference } from '../images/registry/reference.ts';
 import type { CliContext } from './context.ts';
 import { type ImageOptions, platformOption, working } from './image-session.ts';
@@ -75,38 +78,57 @@ export function addSave(image: Command, context: CliContext): void {
 export function addLoad(image: Command, context: CliContext): void {
   image
     .command('load')
-    .description('take an image from an OCI layout or a docker archive into this root')
+    .description('take images from an OCI layout or a docker archive into this root')
     .requiredOption(
       '-i, --input <path>',
-      'a layout, or a tar of one, or of docker save; with :tag when it has several',
+      'a layout, or a tar of one, or of docker save; with :tag for one of several images',
     )
-    .option('--name <reference>', 'what to call it; default: as it is called there')
+    .option('--name <reference>', 'what to call the one image; default: as each is called there')
     .addOption(platformOption())
     .option('--all', 'all platforms')
     .action(async (_options, command: Command) => {
       const options = command.optsWithGlobals<ImageOptions & { input: string; name?: string }>();
       const choice = { wish: options.platform ?? {}, all: options.all ?? false };
       const loaded = await working(context, options, 'write', async (services, effect) => {
-        const from = await detectPlace(options.input, effect.signal);
-        const named = options.name ?? (await readImage(from, choice, services, effect)).reference;
-        if (named === undefined) throw unnamed(options.input);
-        const to: ImagePlace = { kind: 'store', reference: parseReference(named).canonical };
-        return copyImage({ from, to, ...choice }, services, effect);
+        const copied = [];
+        for (const { from, name } of await imagesToLoad(options, effect)) {
+          const to: ImagePlace = { kind: 'store', reference: parseReference(name).canonical };
+          copied.push(await copyImage({ from, to, ...choice }, services, effect));
+        }
+        return copied;
       });
-      const size = `${shortenDigests(loaded.top.digest)}, ${formatBytes(loaded.bytes)}`;
-      context.terminal.print(printable(`Loaded ${loaded.reference}: ${size}.`));
+      for (const { reference, top, bytes } of loaded)
+        context.terminal.print(
+          printable(`Loaded ${reference}: ${shortenDigests(top.digest)}, ${formatBytes(bytes)}.`),
+        );
     });
 }
 
-/** What a path holds: a layout where it has that file, else an archive of docker's. */
-async function detectPlace(text: string, signal: AbortSignal): Promise<ImagePlace> {
-  const { path, ref: tag } = await splitReference(resolve(text));
-  const bundle = await openBundle(path, signal);
-  const isLayout = (await bundle.find('oci-layout')) !== undefined;
-  return isLayout ? { kind: 'layout', path, tag } : { kind: 'archive', path, tag, isDocker: true };
+interface ImageToLoad {
+  from: Extract<ImagePlace, { kind: 'layout' | 'archive' }>;
+  name: string;
 }
 
-function unnamed(input: string): CimletError {
+/** The one that is named, or all that have names there. */
+async function imagesToLoad(
+  { input, name }: { input: string; name?: string },
+  { signal, warn }: EffectContext,
+): Promise<ImageToLoad[]> {
+  const { path, ref: tag } = await splitReference(resolve(input));
+  const bundle = await openBundle(path, signal);
+  // A layout where it has that file, else an archive of docker's.
+  const isLayout = (await bundle.find('oci-layout')) !== undefined;
+  const place = (named: string | undefined): ImageToLoad['from'] =>
+    isLayout ? { kind: 'layout', path, tag: named } : { kind: 'archive', path, tag: named, isDocker: true };
+  if (name !== undefined) return [{ from: place(tag), name }];
+  if (tag !== undefined) return [{ from: place(tag), name: tag }];
+  const { names, unnamed } = await (isLayout ? listLayoutNames(bundle) : listArchiveNames(bundle));
+  if (names.length === 0) throw nameless(input);
+  if (unnamed > 0) warn?.(`${plural(unnamed, 'image')} in ${input} without a name: not loaded`);
+  return names.map((each) => ({ from: place(each), name: each }));
+}
+
+function nameless(input: string): CimletError {
   return new CimletError('invalid-manifest', `image load: the image in ${input} has no name`, {
     hint: 'give it one with --name, for example --name example.com/app:v1',
   });

@@ -21,9 +21,7 @@ export function dockerArchiveSource(bundle: Bundle, ref: string | undefined): Im
   return {
     name,
     async list() {
-      const bytes = await readMember(bundle, 'manifest.json');
-      const entries = parseDockerManifest(bytes, `${bundle.path}/manifest.json`);
-      const chosen = choose(entries, ref, name);
+      const chosen = choose(await readEntries(bundle), ref, name);
       return Promise.all(chosen.map((entry) => readOffer(bundle, entry)));
     },
   };
@@ -38,9 +36,7 @@ export async function dockerArchiveContent(
   ref: string | undefined,
   signal: AbortSignal,
 ): Promise<ImageContent & { tag: string | undefined }> {
-  const bytes = await readMember(bundle, 'manifest.json');
-  const entries = parseDockerManifest(bytes, `${bundle.path}/manifest.json`);
-  const [entry] = choose(entries, ref, `docker archive ${bundle.path}`);
+  const [entry] = choose(await readEntries(bundle), ref, `docker archive ${bundle.path}`);
   if (entry === undefined) throw new CimletError('not-found', `docker archive ${bundle.path} holds no image`);
   const offer = await readOffer(bundle, entry);
   const { layers } = await offer.load(signal);
@@ -74,6 +70,20 @@ export async function dockerArchiveContent(
     blobs: [...unique.values()],
     tag: entry.repoTags[0],
   };
+}
+
+/** What its images are called, each name once; `unnamed` counts images that have none. */
+export async function listArchiveNames(bundle: Bundle): Promise<{ names: string[]; unnamed: number }> {
+  const entries = await readEntries(bundle);
+  return {
+    names: [...new Set(entries.flatMap(({ repoTags }) => repoTags))],
+    unnamed: entries.filter(({ repoTags }) => repoTags.length === 0).length,
+  };
+}
+
+async function readEntries(bundle: Bundle): Promise<DockerArchiveEntry[]> {
+  const bytes = await readMember(bundle, 'manifest.json');
+  return parseDockerManifest(bytes, `${bundle.path}/manifest.json`);
 }
 
 function describe(mediaType: string, digest: Digest, size: number): Descriptor {

@@ -29,11 +29,22 @@ export function ociLayoutSource(bundle: Bundle, ref: string | undefined): ImageS
   };
 }
 
+/** What its images are called, each name once; `unnamed` counts entries that have none. */
+export async function listLayoutNames(bundle: Bundle): Promise<{ names: string[]; unnamed: number }> {
+  const refs = (await readIndex(bundle)).map(refOf);
+  const names = refs.filter((ref) => ref !== undefined);
+  return { names: [...new Set(names)], unnamed: refs.length - names.length };
+}
+
 /** The entries of index.json that are one image. */
 async function readEntries(bundle: Bundle, ref: string | undefined, name: string): Promise<Descriptor[]> {
-  parseLayoutVersion(await readFile(bundle, 'oci-layout'), `${bundle.path}/oci-layout`);
-  const { manifests } = parseIndex(await readFile(bundle, 'index.json'), `${bundle.path}/index.json`);
+  const manifests = await readIndex(bundle);
   return ref === undefined ? onlyImage(manifests, name) : imagesNamed(manifests, ref, name);
+}
+
+async function readIndex(bundle: Bundle): Promise<Descriptor[]> {
+  parseLayoutVersion(await readFile(bundle, 'oci-layout'), `${bundle.path}/oci-layout`);
+  return parseIndex(await readFile(bundle, 'index.json'), `${bundle.path}/index.json`).manifests;
 }
 
 async function readFile(bundle: Bundle, file: string): Promise<Buffer> {

@@ -198,6 +198,36 @@ describe.runIf(canRunRegistry && hasSkopeo)('images of a root', () => {
     expect(await list(renamed)).toMatchObject([{ reference: 'other.example.com/app:v9' }]);
   });
 
+  it('are all taken from an archive of several, or the one that is named', async () => {
+    const { cimlet } = newRoot();
+    await makeImage(directory, 'other');
+    const names = ['example.com/app:v1', 'example.com/same:v1', 'example.com/other:v1'];
+    for (const [name, layout] of names.map((each) => [each, each.includes('other') ? 'other' : 'app']))
+      await cimlet(['image', 'copy', `oci:layout-${layout}:v1`, String(name)]);
+    await cimlet(['image', 'save', ...names, '-o', 'several.tar']);
+    const dockers = join(directory, 'several-docker.tar');
+    // The other kind that such a tar is.
+    const members = join(directory, 'several');
+    mkdirSync(members);
+    await run('tar', ['-xf', join(directory, 'several.tar'), '-C', members]);
+    await run('tar', ['-cf', dockers, '-C', members, 'manifest.json', 'blobs']);
+    for (const archive of ['several.tar', dockers]) {
+      const all = newRoot();
+      const { stdout } = await all.cimlet(['image', 'load', '-i', archive]);
+      expect(stdout.match(/^Loaded \S+(?=:)/gm)).toEqual(names.map((name) => `Loaded ${name}`));
+      const listed = JSON.parse((await all.cimlet(['image', 'ls', '-o', 'json'])).stdout).items;
+      expect(listed.map(({ reference }: { reference: string }) => reference).sort()).toEqual(
+        [...names].sort(),
+      );
+      expectNoPartialBlobs(all.root);
+      const one = newRoot();
+      await one.cimlet(['image', 'load', '-i', `${archive}:${names[2]}`]);
+      expect((await one.cimlet(['image', 'ls'])).stdout).not.toContain('example.com/app');
+      const refused = await one.cimlet(['image', 'load', '-i', archive, '--name', 'example.com/x:v1'], 1);
+      expect(refused.stderr).toContain('holds several images');
+    }
+  });
+
   it('go into a layout of somebody else, whose own entries stay as they are', async () => {
     const { cimlet } = newRoot();
     const theirs = join(directory, 'theirs');
