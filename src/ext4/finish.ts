@@ -81,14 +81,16 @@ function writeDirectories(tree: Tree, output: BlockOutput): number {
   for (let inode = 0; inode < tree.end; inode++) {
     if (!tree.isDirectory(inode)) continue;
     const entries = tree.entriesOf(inode);
+    const { bytes, starts } = tree.names.gather(entries);
+    const startOf = (index: number) => starts[index] as number;
     const first = output.next;
     const content = {
       inode,
       parent: tree.parentOf(inode),
       count: entries.length,
-      nameLength: (index: number) => tree.names.lengthOf(entries[index] as number),
+      nameLength: (index: number) => startOf(index + 1) - startOf(index),
       copyName: (index: number, target: Buffer, at: number) =>
-        tree.names.copyName(entries[index] as number, target, at),
+        void bytes.copy(target, at, startOf(index), startOf(index + 1)),
       target: (index: number) => tree.names.inodeOf(entries[index] as number),
       type: (index: number) => tree.entryTypeOf(tree.names.inodeOf(entries[index] as number)),
     };

@@ -58,7 +58,7 @@ export function directoryInode(): InodeContent {
 }
 
 export class InodeBuilder {
-  readonly tree = new Tree();
+  readonly tree: Tree;
   readonly spool: InodeSpool;
   readonly freed = new FreedBlocks();
   readonly #output: BlockOutput;
@@ -66,12 +66,15 @@ export class InodeBuilder {
 
   constructor(output: BlockOutput, lower: LowerLayers) {
     this.#output = output;
-    this.spool = new InodeSpool(dirname(output.path));
+    const folder = dirname(output.path);
+    this.tree = new Tree(folder);
+    this.spool = new InodeSpool(folder);
     this.#paths = new PathResolver(this, lower);
   }
 
   close(): void {
     this.spool.close();
+    this.tree.names.close();
   }
 
   /** The directory that a path's last name is in, which is made if need be, and that name. */

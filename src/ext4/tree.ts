@@ -1,4 +1,4 @@
-/** The names and inodes of an image that is being written, as far as they are needed before its end: about 50 bytes a file. */
+/** The names and inodes of an image that is being written, as far as they are needed before its end: about 30 bytes of memory a file. */
 
 import { Column } from './columns.ts';
 import { EntryType, FIRST_INODE, ROOT_INODE } from './format.ts';
@@ -8,7 +8,7 @@ import { NameTable, NO_ENTRY } from './name-table.ts';
 export const WHITEOUT = 8;
 
 export class Tree {
-  readonly names = new NameTable();
+  readonly names: NameTable;
   readonly #kind = new Column(1);
   readonly #links = new Column(2);
   /** Of a directory: its row below. */
@@ -19,7 +19,9 @@ export class Tree {
   readonly #firstBlock = new Column(4);
   readonly #blockCount = new Column(4);
 
-  constructor() {
+  /** `folder` is where names go that are too many for memory. */
+  constructor(folder: string) {
+    this.names = new NameTable(folder);
     for (let inode = 0; inode < FIRST_INODE; inode++) this.#addInode(EntryType.free);
     this.makeDirectory(ROOT_INODE, ROOT_INODE);
     // It is linked to itself as a child is to its parent.

@@ -1,6 +1,6 @@
 /**
  * Writes compact ext4 images: data first, in the order they come; directories, inode tables and bitmaps behind them. One pass over the data,
- * bounded memory whatever their size, and about 50 bytes for each file. The same calls give the same bytes.
+ * bounded memory whatever their size, and about 30 bytes for each file. The same calls give the same bytes.
  *
  * There is no journal, no reserved space and one copy of the metadata: such an image is only ever mounted read-only, which it says itself.
  * Names, link targets and names of extended attributes are byte strings: each character is one byte.

@@ -83,6 +83,35 @@ describe.runIf(hasE2fsprogs && canMount)('an image of a tar', () => {
     expect(readFileSync(`${shop.mount(image)}/zeros`).equals(content)).toBe(true);
   });
 
+  it('knows names again that came long before: what comes twice, links, and directories that were left', async () => {
+    // More than a MiB of names, which is what is kept in memory of them.
+    const [folders, each] = [90, 100];
+    const nameOf = (index: number) => `${String(index).padStart(5, '0')}-${'n'.repeat(120)}`;
+    const expected = new Map<string, string>();
+    const tar = makeTar((out) => {
+      const file = (path: string, content: string) => {
+        out.file({ name: path, mode: 0o644 }, Buffer.from(content));
+        expected.set(path, content);
+      };
+      for (let index = 0; index < folders * each; index++)
+        file(`folder-${Math.floor(index / each)}/${nameOf(index)}`, `${index}`);
+      for (let index = 0; index < folders * each; index += 61) {
+        const path = `folder-${Math.floor(index / each)}/${nameOf(index)}`;
+        file(path, 'again');
+        const name = `folder-${(index * 7) % folders}/link-${index}`;
+        out.entry({ name, type: 'hard-link', linkName: path });
+        expected.set(name, 'again');
+      }
+    });
+    const image = shop.at('image');
+    await makeImage(inChunks(tar, 1 << 20), image);
+    e2fsck(image);
+    const mounted = shop.mount(image);
+    const found = run('find', [mounted, '-type', 'f', '-printf', '%P\\n']).toString().trim().split('\n');
+    expect(found.sort()).toEqual([...expected.keys()].sort());
+    for (const [path, content] of expected) expect(readFileSync(`${mounted}/${path}`, 'utf8')).toBe(content);
+  });
+
   it('finds every name of a directory of 100,000', async () => {
     const count = 100_000;
     const nameOf = (number: number) => `${number}-${'n'.repeat(number % 50)}`;
