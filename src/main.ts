@@ -13,6 +13,7 @@ import type { ServiceSupport, Services } from './cli/context.ts';
 import { runCli } from './cli/program.ts';
 import { CimletError, classify } from './errors.ts';
 import { areEffectsHung } from './hosts/windows/hung-effects.ts';
+import { windowsFeatures } from './hosts/windows/os-features.ts';
 import { architectureName } from './images/platform.ts';
 import type { HostPlatform } from './images/types.ts';
 import { agentPipe, agentSocket } from './server/address.ts';
@@ -88,7 +89,9 @@ function nativeHost(): 'windows' | 'embedded' {
 /** Windows images come first everywhere; nothing runs them on the embedded host, so that any version will do there. */
 function nativePlatform(): HostPlatform {
   const platform = { os: 'windows', architecture: process.arch };
-  return process.platform === 'win32' ? { ...platform, osVersion: release() } : platform;
+  if (process.platform !== 'win32') return platform;
+  const osFeatures = windowsFeatures(process.env.SystemRoot ?? 'C:\\Windows');
+  return { ...platform, osVersion: release(), osFeatures };
 }
 
 function defaultRoot(): string {

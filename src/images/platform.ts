@@ -8,6 +8,7 @@ import type { HostPlatform, Platform, PlatformWish } from './types.ts';
 /** Server 2022: from this build on, a host runs images of older builds, down to this one. */
 const FIRST_COMPATIBLE_BUILD = 20348;
 
+/** Of a host that isn't this one, and of none: all that still run containers have it. */
 const DEFAULT_WINDOWS_FEATURES = ['win32k'];
 
 export interface Choice<T> {
@@ -120,13 +121,17 @@ function rankRevision(revision: number, aboveHost: boolean): number[] {
   return aboveHost ? [0, -revision] : [1, revision];
 }
 
-/** Same build as the host's, but a later revision. */
+/** Same build as the host's, but a later revision; of a host whose revision isn't known that can't be said. */
 function isAboveHost(platform: Platform, host: HostPlatform): boolean {
-  if (platform.os !== 'windows' || host.os !== 'windows') return false;
+  if (platform.os !== 'windows' || host.os !== 'windows' || !hasRevision(host.osVersion)) return false;
   const own = parseVersion(host.osVersion ?? '');
   const image = parseVersion(platform.osVersion ?? '');
   if (own === undefined || image === undefined) return false;
   return own.slice(0, 3).every((component, index) => component === image[index]) && image[3] > own[3];
+}
+
+function hasRevision(version = ''): boolean {
+  return version.split('.').length === 4;
 }
 
 function warningAbout(platform: Platform, host: HostPlatform): string | undefined {

@@ -20,7 +20,7 @@ export interface HostPlatform {
   os: string;
   architecture: string;
   osVersion?: string | undefined;
-  /** Default: everything a full Windows has (win32k). */
+  /** Default: all that a full Windows has. */
   osFeatures?: string[] | undefined;
 }
 

@@ -1,6 +1,10 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { windowsFeatures } from '../../src/hosts/windows/os-features.ts';
 import { choosePlatform, describePlatform } from '../../src/images/platform.ts';
 import type { HostPlatform, Platform, PlatformWish } from '../../src/images/types.ts';
+import { makeTemporaryDirectory } from '../support/stored-blob.ts';
 
 function windowsHost(osVersion: string | undefined, extra: Partial<HostPlatform> = {}): HostPlatform {
   return { os: 'windows', architecture: 'amd64', osVersion, ...extra };
@@ -127,7 +131,22 @@ describe('a wish', () => {
   });
 });
 
+it('a host whose revision is not known is not said to be behind an image', () => {
+  const offers = ['10.0.26100.1', '10.0.26100.4000'].map((version) => windows(version));
+  const choice = choosePlatform(offers, {}, windowsHost('10.0.26100'));
+  expect(choice?.offer.platform.osVersion).toBe('10.0.26100.4000');
+  expect(choice?.warning).toBeUndefined();
+});
+
 describe('win32k', () => {
+  it('is told by its driver', () => {
+    const folder = makeTemporaryDirectory();
+    expect(windowsFeatures(folder)).toEqual([]);
+    mkdirSync(join(folder, 'System32'));
+    writeFileSync(join(folder, 'System32', 'win32k.sys'), '');
+    expect(windowsFeatures(folder)).toEqual(['win32k']);
+  });
+
   const withWin32k = windows('10.0.26100.1', { osFeatures: ['win32k'] });
   const withOther = windows('10.0.26100.1', { osFeatures: ['win32k', 'hololens'] });
 
