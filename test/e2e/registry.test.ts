@@ -22,6 +22,7 @@ import {
 } from '../images/registry/registry-fixture.ts';
 import { pushArtifact } from '../images/signatures/artifacts.ts';
 import { layerItems } from '../support/host-layers.ts';
+import { makeTemporaryDirectory } from '../support/stored-blob.ts';
 import { BASE, flip, PATCH, tarOf, World } from './world.ts';
 
 const AUTHORIZATION = Buffer.from(`${USER}:${PASSWORD}`).toString('base64');
@@ -130,7 +131,10 @@ describe.runIf(canRunRegistry)('images from a registry', () => {
     writeFileSync(world.manifest, manifest.replace('windows/app:v1', 'windows/app:v2'));
     const missing = await cimlet(['plan'], 1);
     expect(missing.stdout).toContain(`${proxy.host}/windows/app:v2`);
-    expect(missing.stdout).toContain('HTTP 404');
+    expect(missing.stdout).toMatch(/HTTP 404\s.*hint: check repository and tag/s);
+    writeFileSync(world.manifest, manifest);
+    const plain = await cimlet(['plan', '--registry-config', makeTemporaryDirectory()], 1);
+    expect(plain.stdout.replace(/\n +/g, ' ')).toMatch(/speaks no TLS .*hint: .*server = "http:\/\/\.\.\."/);
     writeFileSync(world.manifest, manifest.replace('windows/app:v1', 'Windows/app:v1'));
     expect((await cimlet(['plan'], 1)).stdout).toContain('capital letters');
     world.write('docker/config.json', '{"auths": {}}');

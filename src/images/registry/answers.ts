@@ -52,6 +52,11 @@ export function tooLong(operation: string, limit: number): CimletError {
   return new CimletError('corrupt', `${operation}: more than the ${limit} bytes such a document may have`);
 }
 
+const HINTS: Partial<Record<ErrorCode, string>> = {
+  'access-denied': SIGN_IN_HINT,
+  'not-found': 'check repository and tag, or digest; some registries hide what one has to be signed in for',
+};
+
 /** The error that an answer amounts to, in the registry's own words where it has some. */
 export async function refuse(answer: Answer, operation: string, signal: AbortSignal): Promise<CimletError> {
   const { status, headers, url } = answer;
@@ -67,7 +72,7 @@ export async function refuse(answer: Answer, operation: string, signal: AbortSig
     return new TransientError(message + wait, { retryAfterMs, hint });
   }
   const code = codeOf(status);
-  return new CimletError(code, message, { hint: code === 'access-denied' ? SIGN_IN_HINT : undefined });
+  return new CimletError(code, message, { hint: HINTS[code] });
 }
 
 function codeOf(status: number): ErrorCode {

@@ -40,6 +40,7 @@ const CAPABILITIES = ['pull', 'resolve', 'push', 'referrers'];
  */
 export async function findEndpoints(registry: string, directory: string | undefined): Promise<Endpoint[]> {
   const folder = directory === undefined ? undefined : await findFolder(directory, registry);
+  if (folder === undefined && directory !== undefined) await requireFolder(directory);
   if (folder === undefined) return [upstream(registry, NO_TLS_SETTINGS)];
   const file = join(folder, 'hosts.toml');
   const text = await readIfThere(file);
@@ -78,6 +79,19 @@ async function findFolder(directory: string, registry: string): Promise<string |
     }
   }
   return undefined;
+}
+
+/** Who names a folder that isn't there would wonder why its settings do nothing. */
+async function requireFolder(directory: string): Promise<void> {
+  try {
+    await stat(directory);
+  } catch (error) {
+    throw classify(
+      error,
+      `read registry configuration ${directory}`,
+      '--registry-config, CIMLET_REGISTRY_CONFIG or registry.configPath names it',
+    );
+  }
 }
 
 async function readIfThere(file: string): Promise<string | undefined> {

@@ -33,8 +33,8 @@ export function explainNetworkError(error: unknown, operation: string, signal: A
     );
   }
   if (NOT_TLS.includes(code)) {
-    return new CimletError('access-denied', `${operation}: no TLS there: ${reason} (${code})`, {
-      hint: 'for a registry without TLS, name it with http:// in hosts.toml (docs/registries.md)',
+    return new CimletError('access-denied', `${operation}: what listens there speaks no TLS (${code})`, {
+      hint: 'for a registry without TLS, write server = "http://..." into its hosts.toml (docs/registries.md)',
       cause: error,
     });
   }

@@ -26,6 +26,14 @@ describe('where a registry is reached', () => {
     expect(await basesOf('r.example:5000', makeTemporaryDirectory())).toEqual(['https://r.example:5000/v2']);
   });
 
+  it('not at all by a configuration that is not there', async () => {
+    const directory = join(makeTemporaryDirectory(), 'certs.d');
+    await expect(findEndpoints('r.example', directory)).rejects.toMatchObject({
+      code: 'not-found',
+      message: expect.stringContaining(`read registry configuration ${directory}: no such file`),
+    });
+  });
+
   it('mirrors first, in the order of the file, the registry last', async () => {
     const toml = `
 server = "https://registry-1.docker.io"
