@@ -3,6 +3,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { CimletError, type ErrorCode } from '../errors.ts';
+import { type FailedCall, NativeError } from '../native/windows/native-error.ts';
 import { throwIfAborted } from './abort.ts';
 import type { EffectContext, Progress } from './host.ts';
 
@@ -24,6 +25,8 @@ export interface SerializedError {
   message: string;
   hint: string | undefined;
   cause: string | undefined;
+  /** The call of Windows that failed, if one did. */
+  call: FailedCall | undefined;
   stack: string | undefined;
 }
 
@@ -86,7 +89,8 @@ export async function runInThread<Job extends { kind: string }, Result>(
 }
 
 function restoreError(error: SerializedError): Error {
-  const cause = error.cause === undefined ? undefined : new Error(error.cause);
+  const text = error.cause === undefined ? undefined : new Error(error.cause);
+  const cause = error.call === undefined ? text : new NativeError(error.call);
   if (error.code !== undefined)
     return new CimletError(error.code, error.message, { hint: error.hint, cause });
   const bug = new Error(error.message, { cause });

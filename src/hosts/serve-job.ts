@@ -2,6 +2,7 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { CimletError, classify } from '../errors.ts';
+import { nativeErrorIn } from '../native/windows/native-error.ts';
 import type { Progress } from './host.ts';
 import type { JobControl, JobMessage, JobStart, SerializedError } from './job-thread.ts';
 
@@ -46,8 +47,12 @@ function createControl(aborted: Int32Array, report: (progress: Progress) => void
 function serializeError(thrown: unknown, operation: string): SerializedError {
   const error = classify(thrown, operation);
   if (!(error instanceof Error))
-    return { code: undefined, message: String(error), hint: undefined, cause: undefined, stack: undefined };
+    return {
+      ...{ code: undefined, message: String(error), hint: undefined },
+      ...{ cause: undefined, call: undefined, stack: undefined },
+    };
   const known = error instanceof CimletError ? error : undefined;
   const cause = error.cause instanceof Error ? error.cause.message : undefined;
-  return { code: known?.code, message: error.message, hint: known?.hint, cause, stack: error.stack };
+  const call = nativeErrorIn(error)?.call;
+  return { code: known?.code, message: error.message, hint: known?.hint, cause, call, stack: error.stack };
 }

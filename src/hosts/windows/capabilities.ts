@@ -8,6 +8,8 @@ import {
   type WindowsFeatures,
   windowsFeatures,
 } from '../../native/windows/capabilities.ts';
+import { Dlls } from '../../native/windows/dll.ts';
+import { fileFacts } from '../../native/windows/file-info.ts';
 import type { WindowsApi } from '../../native/windows/windows.ts';
 import { capabilityTable } from '../capability.ts';
 import type { Capabilities, Capability, CapabilityState, LayerFormat } from '../host.ts';
@@ -53,7 +55,10 @@ export async function probeCapabilities(
   guard: CimfsGuard,
 ): Promise<WindowsCapabilities> {
   const facts = probeWindows(api);
-  const refusals = { cim: await guard.refusal(), store: await examineStore(api.kernel32, root) };
+  const refusals = {
+    cim: await guard.refusal(),
+    store: await examineStore({ kernel32: api.kernel32, facts: fileFacts(new Dlls()) }, root),
+  };
   return { ...windowsCapabilities(facts, refusals), build: facts.build, version: buildText(facts) };
 }
 

@@ -23,6 +23,7 @@ import { BlockImageWriter, ForkedImageWriter, type ImageWriter } from './image-w
 import type { MergeJob, UnpackBlockJob, UnpackForkedJob, WrittenImage } from './jobs.ts';
 import { MountedLayers } from './mounted-layers.ts';
 import { hiveMerger } from './offline-hives.ts';
+import { sealImage } from './seal-image.ts';
 import { openWriting, type WritingCalls } from './windows-calls.ts';
 
 /** A disk is whole sectors. */
@@ -116,7 +117,7 @@ async function complete(
   { image: { container }, seal, vhdFooter }: { image: CimImagePath; seal: boolean; vhdFooter: boolean },
   checksumName: string,
 ): Promise<Pick<WrittenImage, 'cimFiles' | 'bytes' | 'rootHash'>> {
-  const hash = seal ? Buffer.from(await calls.sealImage(container)).toString('hex') : undefined;
+  const hash = seal ? await sealImage(calls, container) : undefined;
   if (vhdFooter) appendVhdFooter(container);
   const names = [basename(container)];
   if (hash !== undefined) {

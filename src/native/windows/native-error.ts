@@ -22,6 +22,8 @@ export interface FailedCall {
  * SDK's headers.
  */
 export class NativeError extends CimletError {
+  /** What it was made of. */
+  readonly call: FailedCall;
   readonly dll: string;
   readonly function: string;
   readonly kind: StatusKind;
@@ -36,6 +38,7 @@ export class NativeError extends CimletError {
     super(code, `${call.operation}: ${said.replace(/\.$/, '')} (${call.function} in ${call.dll}: ${name})`, {
       hint,
     });
+    this.call = call;
     this.dll = call.dll;
     this.function = call.function;
     this.kind = call.kind;
@@ -44,6 +47,12 @@ export class NativeError extends CimletError {
     this.win32 = win32;
     this.args = call.args;
   }
+}
+
+/** The first failed call in an error and its causes. */
+export function nativeErrorIn(error: unknown): NativeError | undefined {
+  if (error instanceof NativeError) return error;
+  return error instanceof Error ? nativeErrorIn(error.cause) : undefined;
 }
 
 /** Whether an error is a Windows call's with one of these Win32 numbers. */

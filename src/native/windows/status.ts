@@ -174,7 +174,7 @@ const NT_BIT = 0x10000000;
 /** What a returned number means. An HRESULT may carry a Win32 error or an NTSTATUS. `status` is unsigned. */
 export function describeStatus(kind: StatusKind, status: number): Status {
   const win32 = win32In(kind, status);
-  const known = win32 === undefined ? lookUp(kind, status) : WIN32[win32];
+  const known = lookUp(kind, status) ?? (win32 === undefined ? undefined : WIN32[win32]);
   const [name, code, hint] = known ?? [undefined, 'native' as const];
   const number = kind === 'WIN32_ERROR' ? String(status) : `0x${status.toString(16).padStart(8, '0')}`;
   return { name: name === undefined ? number : `${name}, ${number}`, code, hint, win32 };
@@ -188,13 +188,25 @@ export function ntstatusIn(kind: StatusKind, status: number): number | undefined
   return plain >>> 28 === SEVERITY_ERROR_NT ? plain : undefined;
 }
 
+/** Drivers say in these what the Win32 errors say that callers look for. */
+const WIN32_OF_NTSTATUS: ReadonlyMap<number, number> = new Map([
+  [0xc0000022, Win32Error.ACCESS_DENIED],
+  [0xc0000034, Win32Error.FILE_NOT_FOUND],
+  [0xc000003a, Win32Error.PATH_NOT_FOUND],
+  [0xc0000043, Win32Error.SHARING_VIOLATION],
+  [0xc00000a3, Win32Error.NOT_READY],
+]);
+
 function win32In(kind: StatusKind, status: number): number | undefined {
   if (kind === 'WIN32_ERROR') return status;
+  const ntstatus = ntstatusIn(kind, status);
+  if (ntstatus !== undefined) return WIN32_OF_NTSTATUS.get(ntstatus);
   const carries = kind === 'HRESULT' && (status & FACILITY_MASK) >>> 0 === FACILITY_WIN32;
   return carries ? status & 0xffff : undefined;
 }
 
 function lookUp(kind: StatusKind, status: number): Known | undefined {
+  if (kind === 'WIN32_ERROR') return WIN32[status];
   const ntstatus = ntstatusIn(kind, status);
   if (ntstatus !== undefined) return NTSTATUSES.get(ntstatus);
   return HRESULTS.get(isHcs(status) ? (FACILITY_HCS | (status & 0xffff)) >>> 0 : status);

@@ -36,7 +36,7 @@ const FAULTS = 'C:\\doubles\\faults.txt';
 const LOG = 'C:\\doubles\\calls.jsonl';
 /** They look, or can't fail. */
 const HARMLESS =
-  /^(CimCloseImage|CimGetVerificationInformation|GetLayerMountPath|NameToGuid|BfGetMappings)$|^(Find|GetVolume)|^Hcs.*(Operation|ComputeSystem)/;
+  /^(CimCloseImage|GetLayerMountPath|NameToGuid|BfGetMappings)$|^(Find|GetVolume)|^Hcs.*(Operation|ComputeSystem)/;
 
 /** Throws at the first call that leaves something, or after which the effect can't be done. Returns what was met. */
 export async function meetEachCall(

@@ -28,6 +28,7 @@ describe.runIf(canRunWindows())('the Windows host', () => {
       'unpack ForkedCIM: CimDeletePath',
       'unpack BlockCIM: CimTombstoneFile',
       'unpack sealed BlockCIM: CimSealImage',
+      'unpack sealed BlockCIM: CimGetVerificationInformation',
       'merge BlockCIM: CimAddFsToMergedImage2',
       'mount sealed BlockCIM: CimMergeMountVerifiedImage',
       'dismount BlockCIM: BfRemoveMapping',

@@ -1,13 +1,16 @@
 import { expect, it } from 'vitest';
 import { CimletError, classify } from '../../../src/errors.ts';
 import { explain } from '../../../src/hosts/windows/explain.ts';
-import { NativeError } from '../../../src/native/windows/native-error.ts';
+import { type FailedCall, NativeError } from '../../../src/native/windows/native-error.ts';
 
-const HRESULT_OF = { notFound: 0x80070003, denied: 0x80070005, inUse: 0x80070020, invalid: 0x80070057 };
+const HRESULT_OF = {
+  ...{ notFound: 0x80070003, denied: 0x80070005, inUse: 0x80070020, invalid: 0x80070057 },
+  ...{ deniedByDriver: 0xc0000022, inUseOfDriver: 0xd0000043 },
+};
 
-function failure(status: number): NativeError {
+function failure(status: number, more: Partial<FailedCall> = {}): NativeError {
   const call = { operation: 'activate layer C:\\x', dll: 'vmcompute.dll', function: 'ActivateLayer' };
-  return new NativeError({ ...call, kind: 'HRESULT', status, text: undefined, args: [] });
+  return new NativeError({ ...call, kind: 'HRESULT', status, text: undefined, args: [], ...more });
 }
 
 const ask = async () => {
@@ -18,7 +21,7 @@ const filters = {
   minifilters: async () => [{ name: 'WdFilter' }, { name: 'wcifs' }] as never,
 };
 
-it.each(['denied', 'inUse'] as const)(
+it.each(['denied', 'inUse', 'deniedByDriver', 'inUseOfDriver'] as const)(
   'says which Windows it was and what filters are loaded: %s',
   async (what) => {
     const error = failure(HRESULT_OF[what]);
@@ -46,10 +49,32 @@ it('sees through what the error was wrapped in', async () => {
   });
 });
 
-it('leaves every other error as it is, and tells one whose circumstances are unknown', async () => {
+it.each([
+  ['vmcompute.dll', ['[object]', '"C:\\\\snapshots\\\\a"'], 'C:\\snapshots\\a\\sandbox.vhdx'],
+  ['virtdisk.dll', ['"C:\\\\blank.vhdx"', '0'], 'C:\\blank.vhdx'],
+  ['cimfs.dll', ['"C:\\\\a\\\\layer.bcim"', '"layer.cim"'], 'C:\\a\\layer.bcim'],
+  ['cimfs.dll', ['"C:\\\\cim-layers"', '"a.cim"'], 'C:\\cim-layers\\a.cim'],
+])('asks who holds the file that a call of %s was about', async (dll, args, file) => {
+  const asked: string[] = [];
+  const processesHolding = async (files: readonly string[]) => {
+    asked.push(...files);
+    return [];
+  };
+  await explain(failure(HRESULT_OF.inUse, { dll, args }), {
+    filters,
+    restartManager: { processesHolding },
+    version: '26100.1',
+  });
+  expect(asked).toEqual([file]);
+});
+
+it('leaves errors of others as they are, and tells one whose circumstances are unknown', async () => {
   const invalid = failure(HRESULT_OF.invalid);
   const bug = new Error('bug');
-  expect(await explain(invalid, { filters, restartManager, version: '26100.1' })).toBe(invalid);
+  expect(await explain(invalid, { filters, restartManager, version: '26100.1' })).toMatchObject({
+    code: invalid.code,
+    hint: 'this is Windows 26100.1',
+  });
   expect(await explain(bug, { filters, restartManager, version: '26100.1' })).toBe(bug);
   const refusing = { minifilters: ask };
   const explained = await explain(failure(HRESULT_OF.denied), {

@@ -49,14 +49,17 @@ async function undeletable(): Promise<void> {
 async function refusedLayerCalls(): Promise<void> {
   const { vmcompute, computestorage } = bearableLayerCalls(api);
   const layer = 'C:\\layers\\a';
-  for (const code of ['80070005', '80070020']) {
+  for (const code of ['80070005', '80070020', 'c0000022', 'd0000043']) {
     await mkdir(layer, { recursive: true });
     await plan(`DestroyLayer 1 fail ${code}\n`);
     await vmcompute.destroyLayer(layer);
     assert.deepEqual(await readdir('C:\\layers'), []);
     await mkdir(layer);
     await plan(`DestroyLayer 1 fail ${code}\nDestroyLayer 2 fail ${code}\n`);
-    await rejects(vmcompute.destroyLayer(layer), code === '80070005' ? 'access-denied' : 'busy');
+    await rejects(
+      vmcompute.destroyLayer(layer),
+      code.endsWith('2') || code.endsWith('5') ? 'access-denied' : 'busy',
+    );
     await plan('DestroyLayer 1 fail 80070003\n');
     await rejects(vmcompute.destroyLayer(layer), 'not-found');
     await vmcompute.destroyLayer(layer);

@@ -1,40 +1,54 @@
-import { mkdir, mkdtemp, realpath, rm, symlink } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+/** Roots where Windows keeps no layers. (The calls that look are Wine's in every other test of the host.) */
+
+import { expect, it } from 'vitest';
 import { CimletError } from '../../../src/errors.ts';
-import { examineStore } from '../../../src/hosts/windows/preflight.ts';
-import type { Kernel32 } from '../../../src/native/windows/kernel32.ts';
+import { examineStore, type StoreSight } from '../../../src/hosts/windows/preflight.ts';
 
-let directory: string;
-beforeEach(async () => {
-  directory = await realpath(await mkdtemp(join(tmpdir(), 'cimlet-preflight-')));
-});
-afterEach(() => rm(directory, { recursive: true, force: true }));
+const CLOUD = 0x9000001a;
+const MOUNT_POINT = 0xa0000003;
 
-/** A machine whose every volume has this file system; none: it can't be asked. */
-function machine(fileSystem?: string): Kernel32 {
-  const volumeInformation = async () => {
+/** A machine with these directories, each with a reparse tag or 0, and these volumes with their file systems. */
+function machine(
+  directories: Record<string, number>,
+  volumes: Record<string, string | undefined> = { '/': 'NTFS' },
+): StoreSight {
+  const volumeRoot = async (path: string) => {
+    const holding = Object.keys(volumes).filter((root) => path === root || path.startsWith(root));
+    return holding.sort((a, b) => b.length - a.length)[0] ?? '/';
+  };
+  const volumeInformation = async (root: string) => {
+    const fileSystem = volumes[root];
     if (fileSystem === undefined) throw new CimletError('unavailable', 'ask what volume it is: not ready');
     return { fileSystem };
   };
-  return { volumeInformation } as unknown as Kernel32;
+  const info = (path: string) =>
+    directories[path] === undefined ? undefined : { reparseTag: directories[path] };
+  return { kernel32: { volumeRoot, volumeInformation }, facts: { info } } as unknown as StoreSight;
 }
 
 it('takes a root on NTFS, whether it is there or not', async () => {
-  await mkdir(join(directory, 'there'));
-  for (const root of ['there', 'not/there/yet'])
-    expect(await examineStore(machine('NTFS'), join(directory, root))).toBeUndefined();
+  const directories = { '/': 0, '/there': 0 };
+  for (const root of ['/there', '/not/there/yet'])
+    expect(await examineStore(machine(directories), root)).toBeUndefined();
 });
 
-it('refuses a root behind a link, and names the link', async () => {
-  await mkdir(join(directory, 'real'));
-  await symlink('real', join(directory, 'link'));
-  for (const root of ['link', 'link/store'])
-    expect(await examineStore(machine('NTFS'), join(directory, root))).toMatchObject({
+it.each([
+  ['mount point', MOUNT_POINT],
+  ['placeholder of a cloud', CLOUD],
+])('refuses a root behind a %s, and names it', async (_, tag) => {
+  for (const root of ['/link', '/link/store'])
+    expect(await examineStore(machine({ '/': 0, '/link': tag, '/link/store': 0 }), root)).toMatchObject({
       available: false,
-      reason: expect.stringContaining(`${join(directory, 'link')} is a link`),
+      reason: expect.stringContaining(`/link is a link or mount point (reparse tag 0x${tag.toString(16)})`),
     });
+});
+
+it('asks the volume that the root itself is on', async () => {
+  const volumes = { '/': 'NTFS', '/data': 'ReFS' };
+  const directories = { '/': 0, '/data': 0 };
+  expect(await examineStore(machine(directories, volumes), '/data/store')).toMatchObject({
+    reason: '/data is ReFS; layers are kept on NTFS',
+  });
 });
 
 it.each([
@@ -42,7 +56,7 @@ it.each([
   ['ReFS', /is ReFS/],
   [undefined, /not ready/],
 ])('refuses a volume of %s, and says why', async (fileSystem, reason) => {
-  const refusal = await examineStore(machine(fileSystem), join(directory, 'store'));
+  const refusal = await examineStore(machine({ '/': 0 }, { '/': fileSystem }), '/store');
   expect(refusal).toMatchObject({ available: false, hint: 'choose another --root' });
   expect(refusal?.reason).toMatch(reason);
 });

@@ -27,7 +27,9 @@ describe('what error numbers mean', () => {
 
   it('finds the Win32 error and the NTSTATUS in an HRESULT', () => {
     expect(describeStatus('HRESULT', 0x8007048f).win32).toBe(1167);
-    expect(describeStatus('HRESULT', 0xd0000043).win32).toBeUndefined();
+    expect(describeStatus('HRESULT', 0xd0000043).win32).toBe(32);
+    expect(describeStatus('HRESULT', 0xc0000022).win32).toBe(5);
+    expect(describeStatus('HRESULT', 0xc0000420).win32).toBeUndefined();
     expect(ntstatusIn('HRESULT', 0xd0000043)).toBe(0xc0000043);
     expect(ntstatusIn('HRESULT', 0x80070005)).toBeUndefined();
     expect(ntstatusIn('HRESULT', 0xc037010e)).toBeUndefined();
