@@ -9,6 +9,7 @@ import { writeOciLayout } from '../images/layout-writer.ts';
 import type { Platform } from '../images/types.ts';
 import type { Status } from '../reconciler/status.ts';
 import type { CliContext } from './context.ts';
+import { configOfImage } from './image-config.ts';
 import { carryOut, findLayer } from './layer.ts';
 import type { GlobalOptions } from './options.ts';
 import { withReader } from './session.ts';
@@ -22,7 +23,7 @@ export function addExport(image: Command, context: CliContext): void {
   image
     .command('export')
     .description('write a chain of layers as an image: an OCI layout, made of what is on this host')
-    .argument('<chain>', 'chain/NAME, mount/NAME, or snapshot/CHAIN-ID')
+    .argument('<image>', 'image/NAME, chain/NAME, mount/NAME, or snapshot/CHAIN-ID')
     .option('-o, --output <directory>', 'the layout to write; what its index listed is replaced')
     .option('--tag <tag>', 'of the image in the layout', 'latest')
     .action(async (name: string, _options, command: Command) => {
@@ -32,13 +33,14 @@ export function addExport(image: Command, context: CliContext): void {
           hint: `name the layout with -o, for example: cimlet image export ${name} -o layout`,
         });
       const directory = resolve(options.output);
-      await withReader(context, options, async ({ engine }) => {
+      await withReader(context, options, async ({ engine, state }) => {
         const host = await context.services.openHost(options.host, options.root);
         const { digest, layers } = await carryOut(context, async (effect) => {
           const status = await engine.status(effect.signal);
           const top = findLayer(status, name, undefined);
+          const configOf = (chain: readonly ObservedLayer[]) => configOfImage(chain, status, state);
           const platform = (base: ObservedLayer) => platformOf(base, status);
-          return exportImage(host, top, { directory, tag: options.tag, platform }, effect);
+          return exportImage(host, top, { directory, tag: options.tag, configOf, platform }, effect);
         });
         context.terminal.print(
           printable(`Wrote ${directory}: ${digest}, ${plural(layers.length, 'layer')}.`),
@@ -57,6 +59,8 @@ function platformOf({ format, diffId }: ObservedLayer, { resources, host }: Stat
 interface ImageTarget {
   directory: string;
   tag: string;
+  /** The configuration that a chain has from its image. */
+  configOf(chain: readonly ObservedLayer[]): Record<string, unknown> | undefined;
   /** Of an image with this base layer. */
   platform(base: ObservedLayer): Platform;
 }
@@ -65,7 +69,7 @@ interface ImageTarget {
 async function exportImage(
   host: Host,
   top: LayerRef,
-  { directory, tag, platform }: ImageTarget,
+  { directory, tag, configOf, platform }: ImageTarget,
   context: EffectContext,
 ) {
   const { layers } = await host.observe({ signal: context.signal });
@@ -88,6 +92,7 @@ async function exportImage(
     const [written] = await writeOciLayout(directory, {
       layers: tars.map((tar) => ({ tar, compression: 'gzip' as const })),
       platform: platform(chain[0] as ObservedLayer),
+      origin: configOf(chain),
       ref: tag,
     });
     if (written === undefined) throw new Error('no image was written');

@@ -4,9 +4,11 @@ import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { CimletError } from '../errors.ts';
 import type { EffectContext, LayerFormat, LayerRef } from '../hosts/host.ts';
+import { chainIds } from '../hosts/identity.ts';
 import { importLayer, LAYER_FORMATS } from '../reconciler/import-layer.ts';
 import type { Status } from '../reconciler/status.ts';
 import { itemsOf } from '../server/items.ts';
+import type { ImageFacts } from '../state/records.ts';
 import type { AddCommand, CliContext } from './context.ts';
 import { parseWanted, selectItems } from './find-status.ts';
 import { addDiff } from './layer-diff.ts';
@@ -143,12 +145,35 @@ function refuseUsed({ chainId, format }: LayerRef, { snapshots }: Status): void 
   });
 }
 
+/** The topmost layer of an image, in the first format that it is there in: they all hold the same. */
+function layerOfImage(
+  { snapshots }: Status,
+  { name, layers }: ImageFacts & { name: string },
+  format: LayerFormat | undefined,
+): LayerRef {
+  const chainId = chainIds(layers.map(({ diffId }) => diffId)).at(-1);
+  const found = LAYER_FORMATS.filter((each) => format === undefined || each === format).find((each) =>
+    snapshots.some(
+      (layer) => layer.chainId === chainId && layer.format === each && layer.state !== 'missing',
+    ),
+  );
+  if (chainId !== undefined && found !== undefined) return { chainId, format: found };
+  throw new CimletError(
+    'not-found',
+    `no layers were made of image/${name}${format === undefined ? '' : ` in ${format}`}`,
+    {
+      hint: 'apply a LayerChain or a Mount of it first; cimlet image save copies images as they came',
+    },
+  );
+}
+
 /** The layer that a name stands for. Throws `not-found`, and `failed-precondition` when there are several. */
 export function findLayer(status: Status, name: string, format: LayerFormat | undefined): LayerRef {
   const wanted = name.includes('/') ? parseWanted(name, undefined) : parseWanted('snapshot', name);
   const { resources, snapshots } = selectItems(itemsOf(status), wanted);
   const refs = [
-    ...resources.flatMap(({ status: { chain } }): LayerRef[] => {
+    ...resources.flatMap(({ name: image, status: { chain, image: found } }): LayerRef[] => {
+      if (found !== undefined) return [layerOfImage(status, { name: image, ...found }, format)];
       const chainId = chain?.chainIds.at(-1);
       return chain === undefined || chainId === undefined ? [] : [{ chainId, format: chain.format }];
     }),

@@ -152,6 +152,7 @@ async function loadImage(
     platform: { os: platform.os, architecture: platform.architecture, osVersion: platform.osVersion },
     layers,
     bytes: layers.reduce((total, { blob }) => total + blob.size, 0),
+    readConfig: () => readMember(bundle, entry.config),
   };
 }
 

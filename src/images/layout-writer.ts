@@ -26,6 +26,8 @@ export interface ImageToWrite {
   platform: Platform;
   /** The configuration's member `config`: what a container of this image starts with. */
   config?: Record<string, unknown> | undefined;
+  /** The configuration of the image that this one is made of; all of it but its layers and platform stays. */
+  origin?: Record<string, unknown> | undefined;
   /** Tag. */
   ref?: string | undefined;
 }
@@ -69,14 +71,15 @@ export async function writeOciLayout(
 
 async function writeImage(
   directory: string,
-  { layers: wanted, platform, config, ref }: ImageToWrite,
+  { layers: wanted, platform, config, origin, ref }: ImageToWrite,
 ): Promise<WrittenImage & { entry: unknown }> {
   const layers: (WrittenBlob & { diffId: DiffId })[] = [];
   for (const layer of wanted) layers.push(await writeLayer(directory, layer));
   const platformMembers = toPlatform(platform);
   const configBlob = await writeDocument(directory, MEDIA_TYPES.config, {
+    ...origin,
     ...platformMembers,
-    config,
+    config: config ?? origin?.config,
     rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) },
   });
   const manifest = await writeDocument(directory, MEDIA_TYPES.manifest, {

@@ -121,6 +121,7 @@ async function loadImage(
     platform: { os: platform.os, architecture: platform.architecture, osVersion: platform.osVersion },
     layers,
     bytes: layers.reduce((total, { blob }) => total + blob.size, 0),
+    readConfig: async (later) => (await readVerified(store, 'configuration', manifest.config, later)).bytes,
   };
 }
 

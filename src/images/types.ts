@@ -96,6 +96,8 @@ export interface ResolvedImage {
   indexes?: Digest[] | undefined;
   /** What led to it, where a registry did: `docker.io/library/app:1.4.2`. */
   reference?: string | undefined;
+  /** Its whole configuration, which is JSON, from where it came. */
+  readConfig?: ((signal: AbortSignal) => Promise<Buffer>) | undefined;
   /** True but worth knowing about the choice, as sentences without a full stop. */
   warnings?: string[] | undefined;
 }

@@ -14,6 +14,7 @@ export async function performImage(work: WorkOf<'resolveImage'>, context: Perfor
   const { state } = context;
   const key: ResourceKey = `Image/${work.image}`;
   let facts: ResourceFacts = {};
+  let config: Buffer | undefined;
   const machine = createImageMachine({
     resolveImage: (name) =>
       attempt(context, `resolve image ${name}`, async ({ signal, progress }) => {
@@ -27,6 +28,7 @@ export async function performImage(work: WorkOf<'resolveImage'>, context: Perfor
           );
         }
         facts = { image: factsOf(image) };
+        config = await image.readConfig?.(signal);
         // Layers that came stay for the next attempt, should one of them fail for long.
         const fetching = image.layers.map(({ blob }) => blob.digest);
         state.recordFacts(key, { ...state.resource(key)?.facts, fetching });
@@ -45,7 +47,10 @@ export async function performImage(work: WorkOf<'resolveImage'>, context: Perfor
       }),
   });
   await drive(machine, { image: work.image, retry: context.retry }, context);
-  state.recordApplied(key, facts);
+  state.transaction(() => {
+    state.recordApplied(key, facts);
+    if (config !== undefined) state.keepImageConfig(work.image, config.toString());
+  });
 }
 
 /**

@@ -95,4 +95,12 @@ export const MIGRATIONS: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX named_snapshots_by_parent ON named_snapshots (parent);
   `,
+  `
+  CREATE TABLE image_configs (
+    name TEXT NOT NULL PRIMARY KEY,
+    config TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TRIGGER image_config_forgotten AFTER DELETE ON resources WHEN OLD.kind = 'Image'
+    BEGIN DELETE FROM image_configs WHERE name = OLD.name; END;
+  `,
 ];

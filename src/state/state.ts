@@ -39,6 +39,10 @@ export interface State extends Events {
   /** Records that a revision declares these again as they were applied, however many they are. */
   recordUnchanged(keys: readonly ResourceKey[], revision: string): void;
   forgetResource(key: ResourceKey): void;
+  /** Keeps the configuration that an Image was applied with, a JSON document, for as long as the resource is known. */
+  keepImageConfig(name: string, config: string): void;
+  /** Undefined where none was kept. */
+  imageConfig(name: string): string | undefined;
 
   intendSnapshot(intent: SnapshotIntent): void;
   recordSnapshot(layer: CommittedLayer): void;
@@ -172,6 +176,12 @@ function createState(db: Database): State {
       ),
     forgetResource: (key) =>
       writeResource(key, 'DELETE FROM resources WHERE kind = ? AND name = ?', ...splitKey(key)),
+    keepImageConfig: (name, config) =>
+      write('other', 'INSERT OR REPLACE INTO image_configs (name, config) VALUES (?, ?)', name, config),
+    imageConfig: (name) => {
+      const [row] = db.all('SELECT config FROM image_configs WHERE name = ?', name);
+      return row === undefined ? undefined : String(row.config);
+    },
 
     intendSnapshot: (intent) =>
       writeSnapshot(

@@ -198,3 +198,68 @@ spec: {image: again, path: ${world.path('again-view')}}
     execFileSync('diff', ['-r', world.mountPoint, world.path('again-view')]);
   });
 });
+
+describe.runIf(hasSkopeo && hasUmoci)('image export', () => {
+  test("keeps an image's configuration, and says what was added to it", async () => {
+    const world = new World();
+    const umoci = (...args: string[]) => execFileSync('umoci', args, { cwd: world.directory });
+    umoci('init', '--layout', 'layout');
+    umoci('new', '--image', 'layout:v1');
+    for (const name of ['one', 'two']) {
+      mkdirSync(world.path(`tree-${name}`));
+      writeFileSync(world.path(`tree-${name}/${name}`), name);
+      umoci('insert', '--image', 'layout:v1', `tree-${name}`, `/srv/${name}`);
+    }
+    const settings = ['--os=linux', '--architecture=amd64', '--config.env=A=b=c', '--config.cmd=run'];
+    settings.push('--config.entrypoint=/bin/app', '--config.user=1:2', '--config.workingdir=/srv');
+    settings.push('--config.label=team=web', '--config.exposedports=80/tcp', '--author=somebody');
+    umoci('config', '--image', 'layout:v1', ...settings);
+    const configOf = (layout: string) => {
+      const { rootfs, ...config } = JSON.parse(
+        execFileSync('skopeo', ['inspect', '--config', '--raw', `oci:${layout}`], { encoding: 'utf8' }),
+      );
+      return { layers: rootfs.diff_ids.length, config };
+    };
+    const original = configOf(world.path('layout:v1'));
+    expect(original.config).toMatchObject({ author: 'somebody', config: { Entrypoint: ['/bin/app'] } });
+
+    world.write(
+      'manifests/app.yaml',
+      `apiVersion: cimlet.dev/v1alpha1
+kind: Image
+metadata: {name: app}
+spec: {source: {ociLayout: "../layout:v1"}, platform: {os: linux, architecture: amd64}}
+`,
+    );
+    await world.run(['apply', '-f', world.manifest, '--yes']);
+    const none = await world.run(['image', 'export', 'image/app', '-o', world.path('none')], 1);
+    expect(none.stderr).toContain('no layers were made of image/app');
+    world.write(
+      'manifests/chain.yaml',
+      `apiVersion: cimlet.dev/v1alpha1
+kind: LayerChain
+metadata: {name: app}
+spec: {layers: [{image: app}]}
+`,
+    );
+    await world.run(['apply', '-f', world.path('manifests'), '--yes']);
+    for (const name of ['image/app', 'chain/app']) {
+      const layout = world.path(name.replace('/', '-'));
+      await world.run(['image', 'export', name, '-o', layout, '--tag', 'v1']);
+      expect(configOf(`${layout}:v1`)).toEqual(original);
+      umoci('stat', '--image', `${layout}:v1`);
+    }
+
+    const added = world.path('added.tar');
+    execFileSync('tar', ['-cf', added, '-C', world.path('tree-one'), '.']);
+    const imported = await world.run(['layer', 'import', added, '--parent', 'chain/app', '-o', 'json']);
+    const { chainId } = JSON.parse(imported.stdout);
+    await world.run(['image', 'export', `snapshot/${chainId}`, '-o', world.path('more'), '--tag', 'v1']);
+    const { config, layers } = configOf(world.path('more:v1'));
+    expect(layers).toBe(original.layers + 1);
+    expect(config).toEqual({
+      ...original.config,
+      history: [...original.config.history, { created_by: 'cimlet image export' }],
+    });
+  });
+});
