@@ -157,11 +157,15 @@ async function timeConverter(
 function measureMemory(layer: Layer, directory: string, modules: string): void {
   const tar = join(directory, 'layer.tar');
   writeLayer(tar, layer);
-  const child = measureNode(CHILD, [modules, tar, join(directory, 'image')]);
-  const { seconds } = JSON.parse(child.stdout) as { seconds: number };
-  const what = `ext4: ${layer.what}, ${layer.files} files`;
-  report({ case: what, value: layer.files / seconds, unit: 'files/s' });
-  report({ case: `${what}, peak memory`, value: child.peakMiB, unit: 'MiB' });
+  const image = join(directory, 'image');
+  for (const verity of [false, true]) {
+    rmSync(image, { force: true });
+    const child = measureNode(CHILD, [modules, tar, image, ...(verity ? ['verity'] : [])]);
+    const { seconds } = JSON.parse(child.stdout) as { seconds: number };
+    const what = `ext4: ${layer.what}, ${layer.files} files${verity ? ', dm-verity' : ''}`;
+    report({ case: what, value: layer.files / seconds, unit: 'files/s' });
+    report({ case: `${what}, peak memory`, value: child.peakMiB, unit: 'MiB' });
+  }
 }
 
 /** The sources as JavaScript: an installed program doesn't carry the compiler that takes types off. */
