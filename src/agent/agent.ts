@@ -3,10 +3,10 @@
  * time to look for drift. Level, not edge: each round plans from what is declared, recorded and observed now.
  */
 
-import { CimletError } from '../errors.ts';
+import { CimletError, isErrorCode } from '../errors.ts';
 import type { ResourceKey } from '../manifests/resources.ts';
 import { Backoffs } from '../reconciler/backoff.ts';
-import type { Engine, PlanRequest } from '../reconciler/engine.ts';
+import type { Engine, Planned, PlanRequest } from '../reconciler/engine.ts';
 import type { Unfinished } from '../reconciler/execute.ts';
 import type { HostLabels } from '../reconciler/host-labels.ts';
 import { abandon } from '../reconciler/schedule.ts';
@@ -15,9 +15,9 @@ import type { SourceKey } from '../state/records.ts';
 import type { State } from '../state/state.ts';
 import type { FollowedSource, SourceWarning } from './declared-sources.ts';
 import { type AgentLog, logEvent } from './log.ts';
-import { resyncMsFor } from './resync.ts';
 import { RoundScopes } from './round-scopes.ts';
 import { recordIfRoom, SourcesInForce } from './sources-in-force.ts';
+import { TagIntervals } from './tag-intervals.ts';
 import { Wakeup } from './wakeup.ts';
 
 export interface AgentOptions {
@@ -32,8 +32,12 @@ export interface AgentOptions {
   labels?: HostLabels | undefined;
   /** What is looked for when, beside reconciling. */
   gc?: { intervalMs: number; collect(signal: AbortSignal): Promise<void> } | undefined;
+  /** Found so before: what nobody needs goes after the first round. */
+  isDiskFull?: boolean | undefined;
   log: AgentLog;
   onEvent?: ((event: ExecutionEvent) => void) | undefined;
+  /** Called before what a round planned is done; `running`: IDs of actions that go on from the one before. */
+  onPlanned?: ((planned: Planned, running: readonly string[]) => void) | undefined;
   /** Called after each round; without an error it is through, unless it left something to build. */
   onRound?: ((round: Round) => void) | undefined;
 }
@@ -54,18 +58,20 @@ export class Agent {
   readonly #backoffs = new Backoffs();
   readonly #wakeup = new Wakeup();
   readonly #scopes = new RoundScopes();
+  readonly #tags = new TagIntervals();
   #told = new Set<string>();
   #unfinished: Unfinished | undefined;
-  #resyncMs: number;
   #collectedAt = performance.now();
+  /** Something failed for it: what nobody needs goes at once. */
+  #isDiskFull: boolean;
   #failures = 0;
   #rounds = 0;
 
   constructor(options: AgentOptions) {
     this.#options = options;
+    this.#isDiskFull = options.isDiskFull ?? false;
     const { sources, state, log } = options;
     this.sources = new SourcesInForce({ sources, state, log, onChanged: () => this.#wakeup.wake() });
-    this.#resyncMs = options.resyncMs;
   }
 
   /**
@@ -140,12 +146,16 @@ export class Agent {
         await this.#collectGarbage(signal);
       } catch (error) {
         if (signal.aborted) return;
-        if (!(error instanceof CimletError)) throw error;
+        // Every round would fail the same way; the next process sets it aside.
+        if (!(error instanceof CimletError) || this.#options.state.isDamaged) throw error;
         this.#failures++;
         this.#scopes.requireWhole();
         this.#warn('Host', 'RoundFailed', error.message);
         log.error({ code: error.code, hint: error.hint }, error.message);
         onRound?.({ durationMs: performance.now() - started, error });
+        if (error.code !== 'no-space') continue;
+        this.#isDiskFull = true;
+        await this.#collectGarbage(signal);
       }
     }
   }
@@ -154,7 +164,10 @@ export class Agent {
   async #collectGarbage(signal: AbortSignal): Promise<void> {
     const { gc, log } = this.#options;
     const isBusy = (this.#unfinished?.running.length ?? 0) > 0;
-    if (gc === undefined || isBusy || performance.now() - this.#collectedAt < gc.intervalMs) return;
+    if (gc === undefined || isBusy) return;
+    const isDue = performance.now() - this.#collectedAt >= gc.intervalMs;
+    if (!isDue && !this.#isDiskFull) return;
+    this.#isDiskFull = false;
     this.#collectedAt = performance.now();
     try {
       await gc.collect(signal);
@@ -166,31 +179,37 @@ export class Agent {
   }
 
   #nextInMs(): number {
-    if (this.#failures > 0) return Math.min(this.#resyncMs, ROUND_RETRY_MS * 2 ** (this.#failures - 1));
-    const untilWholeMs = this.#scopes.untilWholeMs(this.#resyncMs);
-    return Math.min(untilWholeMs, this.#backoffs.nextInMs() ?? untilWholeMs);
+    const { resyncMs } = this.#options;
+    if (this.#failures > 0) return Math.min(resyncMs, ROUND_RETRY_MS * 2 ** (this.#failures - 1));
+    return this.#nextDueInMs();
+  }
+
+  /** Until there is something to look at again: everything, what failed, or a tag. */
+  #nextDueInMs(): number {
+    const untilWholeMs = this.#scopes.untilWholeMs(this.#options.resyncMs);
+    const others = [this.#backoffs.nextInMs(), this.#tags.nextInMs()];
+    return Math.min(untilWholeMs, ...others.filter((each) => each !== undefined));
   }
 
   async #round(signal: AbortSignal): Promise<Plan> {
-    const { engine, state, log } = this.#options;
+    const { engine, state, log, resyncMs } = this.#options;
     const { sources, warnings } = this.#collect();
     const resources = sources.flatMap((source) => source.resources);
-    const resyncMs = resyncMsFor(resources, this.#options.resyncMs);
-    this.#resyncMs = resyncMs;
     this.#tellNew(warnings);
+    for (const key of this.#tags.due(resources)) this.#scopes.ask(key);
     this.#backoffs.letThrough(resources);
     const records = state.records().resources;
     const isComplete = this.sources.wereLookedAt;
     const unsettled = this.#scopes.next(sources, { records, troubled: this.#backoffs.troubled(), resyncMs });
     const planned = await engine.plan({ ...this.#requestOf(sources), unsettled }, signal);
     if (planned.scope === undefined) this.#scopes.lookedAtAll();
+    this.#tags.lookedAt(planned.scope);
+    this.#options.onPlanned?.(planned, this.#unfinished?.running.map(({ action }) => action.id) ?? []);
     let alarm: NodeJS.Timeout | undefined;
     // A build may take long: what is due meanwhile, drift or a retry, doesn't wait for it.
     const setAlarm = () => {
       clearTimeout(alarm);
-      const untilWholeMs = this.#scopes.untilWholeMs(resyncMs);
-      const next = Math.min(untilWholeMs, this.#backoffs.nextInMs() ?? untilWholeMs);
-      alarm = setTimeout(() => this.#wakeup.wake(), next);
+      alarm = setTimeout(() => this.#wakeup.wake(), this.#nextDueInMs());
     };
     setAlarm();
     try {
@@ -202,7 +221,9 @@ export class Agent {
         onEvent: (event) => {
           logEvent(event, log);
           this.#options.onEvent?.(event);
-          if (event.type === 'action.failed') setAlarm();
+          if (event.type !== 'action.failed') return;
+          if (isErrorCode(event.error, 'no-space')) this.#isDiskFull = true;
+          setAlarm();
         },
       });
       this.#unfinished = execution.unfinished;

@@ -19,6 +19,7 @@ import { timerMs } from '../reconciler/retry-policy.ts';
 import { AgentServer } from '../server/server.ts';
 import type { ServiceProcess } from '../service/service-manager.ts';
 import { openOrRecoverState } from '../state/recover.ts';
+import { keepReserve, useReserve } from '../state/reserve.ts';
 import type { State } from '../state/state.ts';
 import type { AgentCommandOptions } from './agent.ts';
 import { type AgentSettings, type Configuration, openConfiguration, openSettings } from './agent-settings.ts';
@@ -118,6 +119,7 @@ async function serve(
   const socket = context.services.agentAddress(options.root);
   const { version } = context;
   const server = new AgentServer({ engine, state, version, socket, tcp, hooks, log });
+  const isDiskFull = !keepReserve(options.root);
   const agent = new Agent({
     engine,
     state,
@@ -125,9 +127,11 @@ async function serve(
     resyncMs: timerMs(config.intervals?.resync ?? DEFAULT_RESYNC),
     largestPrune: (config.pruneLimit ?? DEFAULT_PRUNE_LIMIT) / 100,
     labels: options.labels,
+    isDiskFull,
     gc: garbageCollection(config.gc ?? {}, { state, store: images.store, root: options.root, log }),
     log,
     onEvent: (event) => server.onEvent(event),
+    onPlanned: (planned, running) => server.onPlanned(planned, running),
     onRound: (round) => server.onRound(round),
   });
   await server.open(agent);
@@ -151,6 +155,7 @@ async function serve(
 }
 
 function openOwnState(root: string, log: Logger): State {
+  useReserve(root);
   const { state, setAside } = openOrRecoverState(root);
   if (setAside !== undefined) {
     const message = `the state database was damaged; it is ${setAside} now, and what is declared is found again on the host`;
@@ -179,6 +184,7 @@ function garbageCollection(
     collect: async (signal) => {
       const garbage = await lookForImageGarbage({ state, store, root, policy });
       await removeGarbage(store, garbage, { now: Date.now(), signal });
+      keepReserve(root);
       const { images, blobs, bytes } = garbage;
       if (images.length + blobs.length === 0) return;
       const message = `removed ${plural(images.length, 'image')} and ${plural(blobs.length, 'blob')} that nothing needs, ${formatBytes(bytes)}`;

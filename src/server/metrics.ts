@@ -5,8 +5,10 @@ import type { Round } from '../agent/agent.ts';
 import type { Told } from '../agent/notifications/notifier.ts';
 import type { SourceStatus } from '../agent/source-status.ts';
 import type { Kind } from '../manifests/resources.ts';
+import type { Planned } from '../reconciler/engine.ts';
 import type { ExecutionEvent } from '../reconciler/types.ts';
 import type { State } from '../state/state.ts';
+import { ActionQueue } from './action-queue.ts';
 import type { HookResult } from './hooks.ts';
 import { TransferredBytes } from './transferred-bytes.ts';
 
@@ -19,6 +21,7 @@ const SECONDS = [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800];
 
 export interface Metrics {
   onEvent(event: ExecutionEvent): void;
+  onPlanned(planned: Planned, running: readonly string[]): void;
   onRound(round: Round): void;
   onHook(source: string, result: HookResult): void;
   onTold(told: Told): void;
@@ -55,6 +58,30 @@ export function createMetrics(state: State, sources: () => SourceStatus[]): Metr
     name: 'cimlet_drift_repaired_total',
     help: 'Actions that put right what had moved away on the host.',
     labelNames: ['kind'],
+    registers,
+  });
+  const queue = new ActionQueue();
+  new Gauge({
+    name: 'cimlet_actions',
+    help: 'Actions of the round that goes on, running and waiting.',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      this.set({ state: 'running' }, queue.running.size);
+      this.set({ state: 'waiting' }, queue.waiting.size);
+    },
+  });
+  const pulls = new Counter({
+    name: 'cimlet_pulls_total',
+    help: 'Actions that downloaded from a registry, by how they ended: done, failed.',
+    labelNames: ['result'],
+    registers,
+  });
+  const pulling = new Set<string>();
+  const mounts = new Gauge({
+    name: 'cimlet_mounts',
+    help: 'Mounts of cimlet by what the host showed at the last look at everything: mounted, covered, missing.',
+    labelNames: ['state'],
     registers,
   });
   const transferred = new Counter({
@@ -144,8 +171,19 @@ export function createMetrics(state: State, sources: () => SourceStatus[]): Metr
       if (result === 'failed') notificationFailures.inc({ receiver });
       else notifications.inc({ receiver, result }, events);
     },
+    onPlanned: ({ plan, observed, scope }, running) => {
+      queue.begin(plan, running);
+      if (scope !== undefined) return;
+      for (const state of ['mounted', 'covered', 'missing'] as const)
+        mounts.set({ state }, observed.mounts.filter((each) => each.state === state).length);
+    },
     onEvent: (event) => {
-      const { kind, verb, drift: isDrift } = event.action;
+      const { id, kind, verb, drift: isDrift } = event.action;
+      queue.note(event);
+      if (event.type === 'action.progressed' && event.phase === 'downloading') pulling.add(id);
+      const hasEnded = event.type === 'action.failed' || event.type === 'action.succeeded';
+      if (hasEnded && pulling.delete(id))
+        pulls.inc({ result: event.type === 'action.succeeded' ? 'done' : 'failed' });
       if (event.type === 'action.progressed') {
         const { phase } = event;
         if (phase === 'downloading' || phase === 'unpacking') transferred.inc({ phase }, bytes.since(event));
@@ -157,6 +195,7 @@ export function createMetrics(state: State, sources: () => SourceStatus[]): Metr
       if (isDrift) drift.inc({ kind });
     },
     onRound: ({ durationMs, plan, error }) => {
+      queue.end();
       rounds.observe({ result: error === undefined ? 'done' : 'failed' }, durationMs / 1000);
       if (plan === undefined) return;
       planned.set(plan.actions.length);

@@ -12,7 +12,7 @@ import type { AgentLog } from '../agent/log.ts';
 import type { Told } from '../agent/notifications/notifier.ts';
 import { CimletError, classify, describeError, disposition } from '../errors.ts';
 import { readQuietly, type Secret } from '../manifests/secrets.ts';
-import type { Engine } from '../reconciler/engine.ts';
+import type { Engine, Planned } from '../reconciler/engine.ts';
 import type { ExecutionEvent } from '../reconciler/types.ts';
 import type { State } from '../state/state.ts';
 import { addHooks, type Hook } from './hooks.ts';
@@ -57,6 +57,11 @@ export class AgentServer {
   onEvent(event: ExecutionEvent): void {
     this.#metrics.onEvent(event);
     if (event.type !== 'action.progressed') this.#refresher?.changed();
+  }
+
+  /** Given to the agent as its `onPlanned`. */
+  onPlanned(planned: Planned, running: readonly string[]): void {
+    this.#metrics.onPlanned(planned, running);
   }
 
   /** Given to the agent as its `onRound`. */

@@ -20,6 +20,8 @@ export interface Database {
   transaction<T>(body: () => T): T;
   /** Grows whenever a row changes: what was read at the same count is what is there. */
   changes(): number;
+  /** Whether SQLite found it damaged since it was opened. */
+  readonly isDamaged: boolean;
   /** Whether a transaction is under way, which may still be taken back, though not its count. */
   readonly isTransaction: boolean;
   close(): void;
@@ -212,16 +214,25 @@ function wrap(sqlite: DatabaseSync, file: string): Database {
     return known;
   };
   let depth = 0;
+  let isDamaged = false;
+  const watched = <T>(operation: string, body: () => T): T => {
+    try {
+      return guarded(file, operation, body);
+    } catch (error) {
+      isDamaged ||= isErrorCode(error, 'corrupt');
+      throw error;
+    }
+  };
   return {
-    run: (sql, ...values) => guarded(file, 'write', () => void statement(sql).run(...values)),
-    all: (sql, ...values) => guarded(file, 'read', () => statement(sql).all(...values) as Row[]),
+    run: (sql, ...values) => watched('write', () => void statement(sql).run(...values)),
+    all: (sql, ...values) => watched('read', () => statement(sql).all(...values) as Row[]),
     transaction: (body) => {
       if (depth > 0) return body();
-      guarded(file, 'write', () => sqlite.exec('BEGIN IMMEDIATE'));
+      watched('write', () => sqlite.exec('BEGIN IMMEDIATE'));
       depth++;
       try {
         const result = body();
-        guarded(file, 'write', () => sqlite.exec('COMMIT'));
+        watched('write', () => sqlite.exec('COMMIT'));
         return result;
       } catch (error) {
         if (sqlite.isTransaction) sqlite.exec('ROLLBACK');
@@ -231,6 +242,9 @@ function wrap(sqlite: DatabaseSync, file: string): Database {
       }
     },
     changes: () => Number(statement('SELECT total_changes() AS changes').get()?.changes),
+    get isDamaged() {
+      return isDamaged;
+    },
     get isTransaction() {
       return depth > 0;
     },

@@ -38,9 +38,13 @@ export function acquireRootLock(root: string, command: string): RootLock {
   const owner: LockOwner = { pid: process.pid, host: hostname(), since: new Date().toISOString(), command };
   try {
     writeFileSync(ownerFile, `${JSON.stringify(owner)}\n`);
-  } catch (error) {
-    database.close();
-    throw classify(error, `write ${ownerFile}`, WRITE_HINT);
+  } catch (cause) {
+    const error = classify(cause, `write ${ownerFile}`, WRITE_HINT);
+    // Only who is refused wants to know it; a full disk must not keep out whoever would make room.
+    if (!isErrorCode(error, 'no-space')) {
+      database.close();
+      throw error;
+    }
   }
   held.add(database);
   return {

@@ -63,6 +63,8 @@ export interface State extends Events {
   /** Returns whether it was suspended; then that is an event. */
   resume(key: Suspension['key'], by: string): boolean;
 
+  /** Whether the database was found damaged since it was opened: nothing more can be recorded. */
+  readonly isDamaged: boolean;
   /** Runs `body` as one transaction; nested ones join the outer. */
   transaction<T>(body: () => T): T;
   close(): void;
@@ -292,6 +294,9 @@ function createState(db: Database): State {
 
     ...events,
 
+    get isDamaged() {
+      return db.isDamaged;
+    },
     transaction: db.transaction,
     close: db.close,
   };

@@ -275,6 +275,58 @@ describe('the agent', () => {
     expect(effects.indexOf('mount')).toBeLessThan(effects.indexOf('removeLayer'));
   });
 
+  it('looks at nothing else when the interval of a tag is over', async () => {
+    save('a.yaml', app('a').replace('ociLayout: ./a}', 'registry: "example.com/a:v1"}, interval: 1s'));
+    save('b.yaml', app('b'));
+    running = start();
+    await running.until(() => isReady('Mount/a') && isReady('Mount/b'));
+    const { agent } = running;
+    await running.until(() => agent.isReady);
+    const seen: string[][] = [];
+    const observe = world.host.observe.bind(world.host);
+    world.host.observe = async (options) => {
+      const state = await observe(options);
+      seen.push(state.mounts.map(({ path }) => path));
+      return state;
+    };
+    await running.until(() => seen.length > 1);
+    expect(new Set(seen.flat())).toEqual(new Set(['/mnt/a']));
+  });
+
+  it('collects garbage at once when the disk is full', async () => {
+    world.close();
+    let isFull = true;
+    open({
+      onCall: ({ method }, stage) => {
+        if (method === 'mount' && stage === 'before' && isFull)
+          throw new CimletError('no-space', 'mount /mnt/a: no space left');
+      },
+    });
+    save('a.yaml', app('a', { mount: 'retry: {backoff: 10ms}' }));
+    const collect = async () => {
+      isFull = false;
+    };
+    running = start({ gc: { intervalMs: 3_600_000, collect } });
+    await running.until(() => isReady('Mount/a'));
+  });
+
+  it('ends when its state turns out to be damaged, for the next start to set it aside', async () => {
+    save('a.yaml', app('a'));
+    const nothing = () => undefined;
+    const damaged = () => {
+      throw new CimletError('corrupt', 'open state database: it is malformed');
+    };
+    const agent = new Agent({
+      engine: { ...world.engine, plan: damaged },
+      state: Object.defineProperty(world.state, 'isDamaged', { value: true }),
+      sources: [],
+      resyncMs: 10,
+      largestPrune: 0.5,
+      log: { debug: nothing, info: nothing, warn: nothing, error: nothing },
+    });
+    await expect(agent.run(new AbortController().signal)).rejects.toMatchObject({ code: 'corrupt' });
+  });
+
   it('collects garbage between rounds, and goes on when that fails', async () => {
     save('a.yaml', app('a'));
     let collections = 0;

@@ -1,8 +1,18 @@
 /** The agent as a process of its own: follows a folder, repairs, survives, and leaves its mounts when it goes. */
 
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { afterEach, describe, expect, test } from 'vitest';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { createEmbeddedHost } from '../../src/hosts/embedded/embedded-host.ts';
 import { mountsBelow } from '../support/mounts.ts';
 import { runProgram } from '../support/program.ts';
@@ -111,6 +121,32 @@ describe('as a process', () => {
     const described = await runProgram(['plan', '-f', world.path('manifests'), '--root', world.root]);
     expect(described.stdout).toContain('No changes');
   });
+
+  test.runIf(kernel)(
+    'it starts on a disk without a byte left, makes room by itself, and goes on',
+    async () => {
+      const world = await worldWithApp();
+      mkdirSync(world.root);
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=24m', 'tmpfs', world.root]);
+      agent = follow(world);
+      await agent.until('done', 'Mount/app');
+      await agent.end('SIGKILL');
+      const orphan = world.write(`root/images/blobs/sha256/${'ab'.repeat(32)}`, '');
+      const anHourAgo = Date.now() / 1000 - 3600;
+      expect(() =>
+        execFileSync('dd', ['if=/dev/zero', `of=${orphan}`, 'bs=4k'], { stdio: 'ignore' }),
+      ).toThrow();
+      utimesSync(orphan, anHourAgo, anHourAgo);
+      rmSync(world.path('root/owner.json'));
+      appendFileSync(orphan, Buffer.alloc(4096));
+      utimesSync(orphan, anHourAgo, anHourAgo);
+      world.app({ path: world.path('elsewhere') });
+      agent = follow(world);
+      await agent.until('done', 'Mount/app');
+      await vi.waitUntil(() => !existsSync(orphan), { timeout: 30_000 });
+      expect(mountsBelow(world.directory)).toContain(world.path('elsewhere'));
+    },
+  );
 
   test.runIf(kernel)('its root is its own while it runs', async () => {
     const world = await worldWithApp();

@@ -42,6 +42,7 @@ export async function serveAgent(
     largestPrune: 0.5,
     log,
     onEvent: (event) => server.onEvent(event),
+    onPlanned: (planned, running) => server.onPlanned(planned, running),
     onRound: (round) => {
       server.onRound(round);
       first.resolve();

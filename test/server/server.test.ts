@@ -140,6 +140,9 @@ describe('the API', () => {
     expect(body).toContain('cimlet_action_duration_seconds_count{kind="Mount",verb="create"} 1');
     expect(body).toContain('cimlet_resource_conditions{kind="Mount",condition="Ready"} 1');
     expect(body).toContain('cimlet_source_ready{source="here"} 1');
+    expect(body).toMatch(/cimlet_mounts\{state="mounted"\} [01]/);
+    expect(body).toContain('cimlet_actions{state="waiting"} 0');
+    expect(body).toContain('cimlet_drifted_resources{kind="Mount"} 0');
     expect(body).toContain('cimlet_transferred_bytes_total{phase="unpacking"} 200');
     expect(body).toContain('process_resident_memory_bytes');
   });

@@ -382,3 +382,25 @@ describe('bad databases', () => {
     );
   });
 });
+
+it('says that it is damaged once SQLite found it so', () => {
+  const state = openState(root, { readOnly: false });
+  for (let index = 0; index < 2000; index++)
+    state.recordEvent({
+      key: `Mount/${index}`,
+      type: 'Normal',
+      reason: 'Created',
+      message: 'x'.repeat(2000),
+    });
+  expect(state.isDamaged).toBe(false);
+  state.close();
+  const damaged = openState(root, { readOnly: false });
+  try {
+    const file = join(root, 'state.db');
+    writeFileSync(file, readFileSync(file).fill(0xa5, 64 * 4096));
+    expect(() => damaged.events()).toThrow(expect.objectContaining({ code: 'corrupt' }) as Error);
+    expect(damaged.isDamaged).toBe(true);
+  } finally {
+    damaged.close();
+  }
+});
