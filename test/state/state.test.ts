@@ -385,7 +385,7 @@ describe('bad databases', () => {
 
 it('says that it is damaged once SQLite found it so', () => {
   const state = openState(root, { readOnly: false });
-  for (let index = 0; index < 2000; index++)
+  for (let index = 0; index < 300; index++)
     state.recordEvent({
       key: `Mount/${index}`,
       type: 'Normal',
