@@ -46,13 +46,15 @@ export async function withUnpackRequest<T>(
   context: EffectContext,
   use: (unpack: UnpackRequest) => Promise<T>,
 ): Promise<T> {
-  const { key, chain, format } = request;
+  const { key, kind, chain, format } = request;
   const file = join(snapshotPath(gallery.layout, snapshotGuid(key)), DIFF_FILE);
   const temporary = `${file}.part`;
   const remove = async () => {
     for (const each of [temporary, file]) await removeTree(each);
   };
   return holding({ acquire: remove, release: remove }, async () => {
+    if (chain.length === 0 && format === 'WCIFS' && kind !== 'view')
+      completeBaseLayer(`${await scratchFolder(gallery.layout, request)}\\`);
     const diffId = await writeDiff(gallery, request, { file, temporary }, context);
     const { size } = await stat(file);
     return use({
@@ -81,7 +83,6 @@ async function writeDiff(
   return withSnapshotTrees(gallery, request, context, async (trees) => {
     // A volume has what a layer has in `Files`; the folder of a snapshot without parents is laid out as a layer.
     const below = trees.lower === undefined ? '' : 'Files';
-    if (trees.lower === undefined && request.format === 'WCIFS') completeBaseLayer(trees.upper);
     const job = { kind: 'export-tree', ...trees, below, ...target } as const;
     // What a container wrote only SYSTEM may read; an administrator reads it as a backup does.
     const { diffId } = await privileges.withPrivileges(['SeBackupPrivilege'], () => runJob(job, context));

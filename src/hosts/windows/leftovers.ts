@@ -6,7 +6,7 @@ import { type ComputeSystemsSeen, nameOf, usersOf } from './compute-systems.ts';
 import { removalOf } from './layer-store.ts';
 import type { FoundLeftover } from './observe.ts';
 import { leaveSnapshot } from './snapshot-trees.ts';
-import { deleteSnapshotFolder, isSnapshotFolder } from './snapshots.ts';
+import { deleteSnapshotFolder, isSnapshotFolder, scratchFoldersOf } from './snapshots.ts';
 import type { Gallery } from './views.ts';
 
 /** Gives why it stays; undefined when it is gone. */
@@ -19,8 +19,11 @@ export async function removeLeftover(
   const [user] = usersOf(seen.systems, [path]);
   if (user !== undefined) return `${nameOf(user)} uses it`;
   try {
-    const use = await releaseScratch(gallery, path, seen);
-    if (use !== undefined) return use;
+    const folders = isSnapshotFolder(path) ? await scratchFoldersOf(gallery.layout, path) : [path];
+    for (const folder of folders) {
+      const use = await releaseScratch(gallery, folder, seen);
+      if (use !== undefined) return use;
+    }
     if (snapshot !== undefined) await leaveSnapshot(gallery, snapshot);
     else if (volumeGuid !== undefined) await gallery.volumes.dismount(volumeGuid);
     else if (isSnapshotFolder(path)) await deleteSnapshotFolder(gallery.layout, path);

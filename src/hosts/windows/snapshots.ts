@@ -323,13 +323,17 @@ export function isSnapshotFolder(path: string): boolean {
   return parseSnapshotFolder(basename(path)) !== undefined;
 }
 
-/** Deletes a folder that isn't in place, and before it what its record says is elsewhere. */
-export async function deleteSnapshotFolder(layout: Layout, path: string): Promise<void> {
+/** The folders in which a snapshot folder, in place or not, has a scratch: itself, and where its record says. */
+export async function scratchFoldersOf(layout: Layout, path: string): Promise<string[]> {
   const request = (await readSnapshotFolder(path))?.request;
   const location = request?.scratch?.location;
-  if (request !== undefined && location !== undefined)
-    await removeTree(locatedFolder(location, request.key, layout));
-  await removeTree(path);
+  if (request === undefined || location === undefined) return [path];
+  return [path, locatedFolder(location, request.key, layout)];
+}
+
+/** Deletes a folder that isn't in place, and before it what its record says is elsewhere. */
+export async function deleteSnapshotFolder(layout: Layout, path: string): Promise<void> {
+  for (const folder of (await scratchFoldersOf(layout, path)).toReversed()) await removeTree(folder);
 }
 
 async function discardUnfinished(layout: Layout, key: string): Promise<void> {

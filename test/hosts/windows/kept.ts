@@ -1,7 +1,7 @@
 /** Containers that others run on scratches and views of a root, which nothing takes away, in a Windows process. Prints `done` in the end. */
 
 import assert from 'node:assert/strict';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import type { LayerFormat, MountRequest, SnapshotRequest } from '../../../src/hosts/host.ts';
 import { hexOf, mountVolumeGuid, shownVolumeGuid, snapshotGuid } from '../../../src/hosts/identity.ts';
 import { createWindowsHost } from '../../../src/hosts/windows/windows-host.ts';
@@ -99,6 +99,27 @@ async function views(): Promise<void> {
   await host.dismount(volumeGuid, context);
 }
 
+/** A scratch elsewhere whose snapshot was being removed is detached, when nobody uses it, before it is deleted. */
+async function elsewhere(): Promise<void> {
+  const format = 'BlockCIM';
+  const requests = await stack({ makeLayer, format } as never, BASE, UPPER);
+  const chain = requests.map(({ chainId }) => chainId);
+  await mkdir('C:\\elsewhere');
+  const scratch = { location: 'C:\\elsewhere' };
+  await host.prepareSnapshot({ key: 'moved', kind: 'active', chain, format, scratch }, context);
+  const [name] = await readdir('C:\\elsewhere');
+  const folder = `C:\\elsewhere\\${name}`;
+  await vmcompute.activateLayer(folder);
+  const guid = snapshotGuid('moved');
+  await rename(`C:\\store\\snapshots\\${guid}`, `C:\\store\\snapshots\\rm-${guid}`);
+  await runContainer('web', `${folder}\\sandbox.vhdx`);
+  assert.deepEqual(await host.cleanLeftovers(context), []);
+  assert.match(await vmcompute.getLayerMountPath(folder), /^\\\\\?\\Volume\{/);
+  await stopContainer('web');
+  assert.equal((await host.cleanLeftovers(context)).length, 1);
+  assert.deepEqual(await readdir('C:\\elsewhere'), []);
+}
+
 /** The machine's volumes are those of all its roots: mounts of one name in two of them don't touch each other. */
 async function roots(): Promise<void> {
   const other = createWindowsHost({ root: 'C:\\other' });
@@ -116,5 +137,6 @@ async function roots(): Promise<void> {
 
 for (const format of ['BlockCIM', 'WCIFS'] as const) await scratches(format);
 await views();
+await elsewhere();
 await roots();
 console.log('done');
