@@ -122,8 +122,7 @@ function requireChain(leaf: X509Certificate, issuers: readonly X509Certificate[]
   }
   // A signer that is its own root is no authority, and not asked to be one.
   const isRoot = below === leaf ? below.issuer === below.subject : below.checkIssued(below);
-  if (!isRoot || !below.verify(below.publicKey))
-    throw new Disbelief('its certificates end before the root');
+  if (!isRoot || !below.verify(below.publicKey)) throw new Disbelief('its certificates end before the root');
 }
 
 function isTrusted({ subject }: X509Certificate, { identities }: TrustPolicy): boolean {

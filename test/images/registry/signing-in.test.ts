@@ -244,6 +244,19 @@ describe('challenges', () => {
   });
 });
 
+it.each(['docker.io', 'index.docker.io', 'registry-1.docker.io'])(
+  'a rule for %s is one for Docker Hub',
+  async (registry) => {
+    const settings = {
+      rules: [{ registry, username: 'u', passwordEnv: 'WORD' }],
+      defaultDockerConfig: undefined,
+      env: { WORD: 'p' },
+    };
+    expect(await findCredentials('registry-1.docker.io', settings, signal)).toMatchObject({ password: 'p' });
+    expect(await findCredentials('quay.io', settings, signal)).toBeUndefined();
+  },
+);
+
 describe("docker's configuration", () => {
   function configure(config: unknown): {
     file: string;
