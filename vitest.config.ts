@@ -12,7 +12,6 @@ const SLOW = [
   'conformance/windows-process',
   'conformance/embedded-host',
   'hosts/windows/killed',
-  'hosts/windows/every-call',
   'e2e/drift',
   'hosts/embedded/crash',
   'e2e/block',

@@ -1,43 +1,21 @@
-/**
- * What the Windows host does to a root, each in a state that can be made again and again: for tests that have its calls fail,
- * or be the last of a process.
- */
+/** What the Windows host does to a root, of each format. */
 
 import assert from 'node:assert/strict';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import type {
-  EffectContext,
   Host,
   LayerFormat,
   MountRequest,
   SnapshotRequest,
   UnpackRequest,
 } from '../../../src/hosts/host.ts';
-import { chainIds, hexOf, mountVolumeGuid } from '../../../src/hosts/identity.ts';
-import { type LayerFiles, last, look, context as quiet, stack } from '../../conformance/host.ts';
+import { hexOf, mountVolumeGuid } from '../../../src/hosts/identity.ts';
+import { type LayerFiles, look, stack } from '../../conformance/host.ts';
 import { type LayerItem, layerItems, writeLayerBlob } from '../../support/host-layers.ts';
+import { BLOBS, build, context, type Effect, type Family, named } from './effect.ts';
 import { hiveOf } from './hives.ts';
+import { linuxEffects } from './linux-effects.ts';
 
-export interface Effect {
-  name: string;
-  /** Makes the state that it is in, whatever effect of the same root came before. */
-  prepare(host: Host): Promise<unknown>;
-  /** Any number of times: what is done already stays. */
-  run(host: Host): Promise<unknown>;
-  /** It takes away, so that what fails leaves more than there should be. */
-  isUndoing?: boolean;
-}
-
-export type Family = 'ForkedCIM' | 'BlockCIM' | 'sealed BlockCIM' | 'WCIFS' | 'LCOW';
-export const FAMILIES: readonly Family[] = ['ForkedCIM', 'BlockCIM', 'sealed BlockCIM', 'WCIFS', 'LCOW'];
-
-/** What the effects warned of, for who runs them. */
-export const warnings: string[] = [];
-const context: EffectContext = { ...quiet, warn: (message) => warnings.push(message) };
-
-/** What the tests keep aside. */
-export const BLOBS = 'C:\\blobs';
-const SYSTEMS = 'C:\\doubles\\systems';
 const LAYERS: readonly LayerFiles[] = [
   { 'a.txt': 'a', 'dir/b.txt': 'b' },
   { 'a.txt': 'A', 'dir/b.txt': null },
@@ -255,13 +233,6 @@ function besides(files: LayerFiles, format: LayerFormat): readonly LayerItem[] {
   return files === LAYERS[1] && format !== 'WCIFS' ? [DELTA] : [];
 }
 
-async function build(host: Host, requests: readonly UnpackRequest[]): Promise<void> {
-  for (const request of requests) {
-    await host.unpackLayer(request, context);
-    await host.commitLayer(request, context);
-  }
-}
-
 /** Loses a file of a layer. */
 async function damage(root: string, { chainId, format }: UnpackRequest): Promise<void> {
   const snapshots = `${root}\\snapshots`;
@@ -274,52 +245,4 @@ async function damage(root: string, { chainId, format }: UnpackRequest): Promise
   };
   const region = record.cimFiles.find(({ name }) => name.startsWith('region_'));
   return rm(`${root}\\cim-layers\\${region?.name}`);
-}
-
-/** Linux layers are written without Windows; a utility VM shows them. */
-async function linuxEffects(name: string): Promise<Effect[]> {
-  const contents = [{ 'etc/a': 'A' }, { 'etc/b': 'B' }];
-  const blobs = await Promise.all(contents.map((files) => writeLayerBlob(BLOBS, layerItems(files))));
-  const chain = chainIds(blobs.map(({ diffId }) => diffId));
-  const requests = blobs.map(
-    ({ blob, diffId }, index): UnpackRequest => ({
-      chainId: last(chain.slice(0, index + 1)),
-      diffId,
-      parents: chain.slice(0, index),
-      format: 'LCOW',
-      blob,
-    }),
-  );
-  const vm = `vm-${name}`;
-  const request: MountRequest = {
-    volumeGuid: mountVolumeGuid(`view ${name}`),
-    path: '/run/gcs/c/app/rootfs',
-    chain,
-    format: 'LCOW',
-    access: 'ReadOnly',
-    view: 'Kernel',
-    utilityVM: vm,
-  };
-  await mkdir(SYSTEMS, { recursive: true });
-  const basic = { Id: vm, SystemType: 'VirtualMachine', RuntimeOsType: 'Linux', RuntimeId: `run of ${vm}` };
-  await writeFile(`${SYSTEMS}\\${vm}.json`, JSON.stringify(basic));
-  await writeFile(`${SYSTEMS}\\${vm}.guest.json`, '{"GuestConnectionInfo":{}}');
-  const mount = (host: Host) => host.mount(request, context);
-  const dismount = (host: Host) => host.dismount(request.volumeGuid, context);
-  const built = async (host: Host) => {
-    await dismount(host);
-    await build(host, requests);
-  };
-  const shown = async (host: Host) => {
-    await built(host);
-    await mount(host);
-  };
-  return [
-    { name: 'mount', prepare: built, run: mount },
-    { name: 'dismount', prepare: shown, run: dismount, isUndoing: true },
-  ].map((effect) => named(effect, 'LCOW'));
-}
-
-function named(effect: Effect, family: Family): Effect {
-  return { ...effect, name: `${effect.name} ${family}` };
 }

@@ -9,81 +9,23 @@ import { join } from 'node:path';
 import { acceptChannel, type LineChannel } from '../../support/line-channel.ts';
 import type { WindowsProcess, WindowsWorld } from '../../support/windows.ts';
 import type { Answer, Ask, Called, Stage } from './doomed.ts';
-import type { Family } from './effects.ts';
+import type { Family } from './effect.ts';
+import type { Choice, Known, Strike } from './strikes.ts';
 
 const SCRIPT = join(import.meta.dirname, 'doomed.ts');
-/** A thread for every call that doesn't return. */
-const ENVIRONMENT = { UV_THREADPOOL_SIZE: '256' };
+const ENVIRONMENT = {
+  // A thread for every call that doesn't return.
+  UV_THREADPOOL_SIZE: '256',
+  // Of what cimlet does there without Windows, these are the steps.
+  CIMLET_DOUBLES_RENAMES: 'C:\\roots\\LCOW\\',
+};
 /** They look, or can't fail: all is as it was before. */
 const LOOKING =
-  /^(CimCloseImage|CimGetVerificationInformation|GetLayerMountPath|NameToGuid|BfGetMappings|ORCloseHive)$|^(Find|GetVolume)|^Hcs(?!Modify).*(Operation|ComputeSystem)/;
+  /^(CimCloseImage|GetLayerMountPath|NameToGuid|BfGetMappings|ORCloseHive)$|^(Find|GetVolume)|^Hcs(?!Modify).*(Operation|ComputeSystem)/;
 
-/** A call of an effect, and what becomes of it. */
-export interface Strike {
-  call: string;
-  /** Which of the effect's calls of that function. */
-  nth: number;
-  /** It fails, or the process is killed in it. */
-  with: 'failure' | 'kill before' | 'kill after';
-}
-
-export interface Known extends Stage {
-  /** What it calls that may leave something, in order. */
-  calls: (Called & { nth: number })[];
-}
-
-/** Says how the calls of effects are struck. */
-export type Choice = (effects: readonly Known[]) => Map<Known, Strike[]>;
-
-/**
- * Of each function in each kind of effect, whatever the format, the last call is a process's last. Formats take turns, since a
- * process dies on each one's root at once.
- */
-export const eachFunction: Choice = (effects) => {
-  const choice = new Map(effects.map((effect): [Known, Strike[]] => [effect, []]));
-  const burden = new Map<Family, number>();
-  const burdenOf = ({ effect }: { effect: Known }) => burden.get(effect.family) ?? 0;
-  const candidates = Map.groupBy(
-    effects.flatMap((effect) =>
-      [...new Set(effect.calls.map(({ call }) => call))].map((call) => ({ effect, call })),
-    ),
-    ({ effect: { family, effect }, call }) => `${effect.slice(0, -family.length)}${call}`,
-  );
-  for (const same of [...candidates.values()].sort((a, b) => a.length - b.length)) {
-    const [chosen] = same.sort((a, b) => burdenOf(a) - burdenOf(b));
-    if (chosen === undefined) continue;
-    const { effect, call } = chosen;
-    const [, last] = endsOf(effect.calls, call);
-    choice.get(effect)?.push({ call, nth: last, with: 'kill after' });
-    burden.set(effect.family, burdenOf(chosen) + 1);
-  }
-  return choice;
-};
-
-/** Every single one fails, and is the last; processes are killed before the first of each function, too. */
-export const eachCall: Choice = (effects) =>
-  new Map(
-    effects.map((effect): [Known, Strike[]] => {
-      const strikes = effect.calls.flatMap(({ call, nth }): Strike[] => {
-        const [first] = endsOf(effect.calls, call);
-        const before: Strike[] = nth === first ? [{ call, nth, with: 'kill before' }] : [];
-        return [...failure(effect.family, call, nth), ...before, { call, nth, with: 'kill after' }];
-      });
-      return [effect, strikes];
-    }),
-  );
-
-/**
- * Windows detaches a disk with its handle as well, the double doesn't; and what a VM refuses it is given otherwise: each change failing is
- * in vm-attachments.test.ts.
- */
-function failure(family: Family, call: string, nth: number): Strike[] {
-  return family === 'LCOW' || call === 'DetachVirtualDisk' ? [] : [{ call, nth, with: 'failure' }];
-}
-
-function endsOf(calls: Known['calls'], call: string): [first: number, last: number] {
-  const nths = calls.filter((each) => each.call === call).map(({ nth }) => nth);
-  return [nths[0] ?? 0, nths.at(-1) ?? 0];
+interface Planned {
+  stage: Stage;
+  strike: Strike;
 }
 
 /** What was done, as text, and what Windows was called meanwhile that may leave something; until it failed where it did. */
@@ -122,26 +64,42 @@ class Striking {
   async run(choice: Choice): Promise<Met> {
     const first = await (await this.#alive()).ask({ do: 'prepare the world' });
     this.#foreign = first.foreign;
+    const fresh = await this.#emptied(first.stages);
     const effects: Known[] = [];
     for (const stage of first.stages) effects.push(await this.#learn(stage));
-    const kills = new Map<Family, { stage: Stage; kill: Strike }[]>();
-    for (const [stage, strikes] of choice(effects)) {
-      for (const each of strikes.filter((one) => one.with === 'failure')) await this.#fail(stage, each);
-      const own = strikes.filter((one) => one.with !== 'failure').map((kill) => ({ stage, kill }));
-      kills.set(stage.family, [...(kills.get(stage.family) ?? []), ...own]);
-    }
+    const kills = new Map<Family, Planned[]>();
+    const failures: Planned[] = [];
+    for (const [stage, strikes] of choice(effects))
+      for (const strike of strikes) {
+        const { family } = stage;
+        if (strike.with === 'failure') failures.push({ stage, strike });
+        else kills.set(family, [...(kills.get(family) ?? []), { stage, strike }]);
+      }
+    const count = [...kills.values()].flat().length;
+    this.#say(`${effects.length} effects, ${failures.length} failures, ${count} kills`);
+    for (const { stage, strike } of failures) await this.#fail(stage, strike);
     while ([...kills.values()].some((left) => left.length > 0))
       await this.#die([...kills.values()].flatMap((left) => left.splice(0, 1)));
-    const process = await this.#alive();
-    for (const stage of effects) await process.ask({ do: 'empty', stage });
-    const { volumes } = await process.ask({ do: 'look' });
+    const rest = await this.#emptied(effects);
+    const { volumes } = await (await this.#alive()).ask({ do: 'look' });
+    this.#say(`${this.#faults.length} of them left something else than they should`);
     deepStrictEqual(this.#faults, []);
     deepStrictEqual(volumes, first.volumes, 'volumes are left');
+    deepStrictEqual(rest, fresh, 'something is left in a root');
     return this.#met;
   }
 
   close(): void {
     this.#process?.close();
+  }
+
+  /** What is in each root when all is taken away. */
+  async #emptied(stages: readonly Stage[]): Promise<string[][]> {
+    const process = await this.#alive();
+    const roots = new Map(stages.map((stage) => [stage.family, stage]));
+    const found: string[][] = [];
+    for (const stage of roots.values()) found.push((await process.ask({ do: 'empty', stage })).facts);
+    return found;
   }
 
   async #learn(stage: Stage): Promise<Known> {
@@ -153,34 +111,40 @@ class Striking {
     return known;
   }
 
-  async #fail(stage: Stage, { call, nth }: Strike): Promise<void> {
+  async #fail(stage: Stage, strike: Strike): Promise<void> {
     const process = await this.#alive();
-    const failed = process.ask({ do: 'fail', stage, call, nth });
-    await this.#check(stage, `failure of ${call} ${nth} in ${stage.effect}`, failed);
+    await this.#check(stage, nameOf(stage, strike), () =>
+      process.ask({ do: 'fail', stage, call: strike.call, nth: strike.nth }),
+    );
   }
 
-  async #die(batch: readonly { stage: Stage; kill: Strike }[]): Promise<void> {
+  async #die(batch: readonly Planned[]): Promise<void> {
     const dying = await this.#alive();
-    for (const { stage, kill } of batch) await dying.dieIn(stage, kill);
+    for (const { stage, strike } of batch)
+      await this.#noting(`on the way to ${nameOf(stage, strike)}`, () => dying.dieIn(stage, strike));
     // Wine's server ends with the last of its processes, and would refuse one that comes just then.
     const next = await Doomed.start(this.#world);
     this.#process = next;
     await dying.kill();
-    for (const { stage, kill } of batch) {
-      const what = `${kill.with} ${kill.call} ${kill.nth} in ${stage.effect}`;
-      await this.#check(stage, what, next.ask({ do: 'recover', stage }));
-    }
+    for (const { stage, strike } of batch)
+      await this.#check(stage, nameOf(stage, strike), () => next.ask({ do: 'recover', stage }));
   }
 
-  /** One that all does not come through is told in the end, with the others. */
-  async #check(stage: Stage, what: string, answer: Promise<Answer>): Promise<void> {
+  async #check(stage: Stage, what: string, ask: () => Promise<Answer>): Promise<void> {
     this.#say(what);
     this.#met.set(what, []);
-    try {
-      const { facts, foreign, calls } = await answer;
+    await this.#noting(what, async () => {
+      const { facts, foreign, calls } = await ask();
       this.#met.set(what, namesOf(calls));
       deepStrictEqual(facts, this.#facts.get(stage), 'something else is there');
       deepStrictEqual(foreign, this.#foreign, 'something of others was changed');
+    });
+  }
+
+  /** What isn't as it should be is told in the end, with all else. */
+  async #noting(what: string, task: () => Promise<void>): Promise<void> {
+    try {
+      await task();
     } catch (error) {
       this.#faults.push(`${what}: ${(error as Error).message}`);
       this.#say(this.#faults.at(-1) ?? '');
@@ -248,6 +212,10 @@ class Doomed {
     if (answer !== undefined) return answer;
     throw new Error(`the Windows process ended: ${JSON.stringify(await this.#process.result())}`);
   }
+}
+
+function nameOf({ effect }: Stage, { call, nth, with: how }: Strike): string {
+  return `${how} ${call} ${nth} in ${effect}`;
 }
 
 function effectfulCalls(calls: readonly Called[]): Known['calls'] {

@@ -1,7 +1,8 @@
 /*
  * The mount manager's side of kernel32, which Wine leaves undone: loading this DLL puts these functions in the place of
  * Wine's own, for the product's calls and for Node's. What they answer about drives is what a Windows machine with one
- * NTFS disk would say.
+ * NTFS disk would say. Renames below the directory that CIMLET_DOUBLES_RENAMES names are logged, and can be struck, as
+ * calls of doubles are.
  */
 #include "backup.h"
 #include "volume.h"
@@ -434,6 +435,29 @@ static BOOL WINAPI get_disk_free_space(const WCHAR *directory, ULARGE_INTEGER *a
   return error == 0;
 }
 
+/* --- renames --- */
+
+typedef BOOL(WINAPI *MoveFileFlags)(const WCHAR *, const WCHAR *, DWORD);
+
+/* What paths begin with whose renames count as calls. */
+static WCHAR renames[MAX_PATH];
+
+static bool are_counted(const WCHAR *path) {
+  const WCHAR *plain = wcsncmp(path, L"\\\\?\\", 4) == 0 ? path + 4 : path;
+  return _wcsnicmp(plain, renames, wcslen(renames)) == 0;
+}
+
+static BOOL WINAPI move_file(const WCHAR *from, const WCHAR *to, DWORD flags) {
+  MoveFileFlags move = (MoveFileFlags)(void *)GetProcAddress(GetModuleHandleW(L"kernelbase"), "MoveFileExW");
+  if (from == NULL || !are_counted(from)) return move(from, to, flags);
+  Call call;
+  begin(&call, "MoveFileExW");
+  arg_text(&call, "from", from);
+  arg_text(&call, "to", to);
+  if (!enter(&call)) return result_of(&call, call.failure);
+  return result_of(&call, move(from, to, flags) ? 0 : GetLastError());
+}
+
 /* --- in the place of Wine's own --- */
 
 static void replace(const char *name, const void *with) {
@@ -465,6 +489,7 @@ BOOL WINAPI DllMain(HINSTANCE module, DWORD reason, void *reserved) {
   replace("BackupRead", backup_read);
   replace("BackupWrite", backup_write);
   replace("GetDiskFreeSpaceExW", get_disk_free_space);
+  if (GetEnvironmentVariableW(L"CIMLET_DOUBLES_RENAMES", renames, MAX_PATH) > 0) replace("MoveFileExW", move_file);
   return TRUE;
 }
 
