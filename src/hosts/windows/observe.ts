@@ -47,7 +47,8 @@ export async function observeLayers(store: Store, signal: AbortSignal): Promise<
 }
 
 /** What is wrong with an image is wrong with all that were forked from it: they hold on to its files, and Windows never writes the same. */
-function withForkFaults(layers: readonly ObservedLayer[]): ObservedLayer[] {
+function withForkFaults(layers: ObservedLayer[]): ObservedLayer[] {
+  if (layers.every(({ faults }) => faults.length === 0)) return layers;
   const known = new Map(layers.map((layer) => [layerFolder(layer), layer]));
   const damagedBelow = (layer: ObservedLayer): ChainId | undefined => {
     const { parent: chainId } = layer;
