@@ -6,7 +6,7 @@
  */
 
 import { mkdir, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve, sep } from 'node:path';
+import { delimiter, dirname, join, resolve, sep } from 'node:path';
 import { CimletError, classify } from '../errors.ts';
 import { readSecret } from '../manifests/secrets.ts';
 import type { GitSource as GitConfig } from '../manifests/types.gen.ts';
@@ -33,6 +33,16 @@ exec ssh -F none -a -x -T \\
 const PASSED_ON =
   /^(PATH|PATHEXT|SYSTEMROOT|SYSTEMDRIVE|WINDIR|COMSPEC|TMPDIR|TEMP|TMP|SSL_CERT_FILE|SSL_CERT_DIR|(HTTPS?|ALL|NO)_PROXY)$/i;
 
+function passedOn({ CIMLET_GIT_PATH, ...own }: NodeJS.ProcessEnv): Record<string, string> {
+  const passed: Record<string, string> = {};
+  for (const [name, value] of Object.entries(own)) {
+    if (value === undefined || !PASSED_ON.test(name)) continue;
+    const isSearched = CIMLET_GIT_PATH !== undefined && name.toUpperCase() === 'PATH';
+    passed[name] = isSearched ? `${CIMLET_GIT_PATH}${delimiter}${value}` : value;
+  }
+  return passed;
+}
+
 export interface GitEnvironmentInput {
   config: GitConfig;
   address: GitAddress;
@@ -56,14 +66,11 @@ export async function prepareGit(input: GitEnvironmentInput): Promise<GitSetting
   } catch (error) {
     throw classify(error, `prepare git in ${cacheDirectory}`);
   }
-  const passedOn = Object.entries(process.env).filter(
-    (entry): entry is [string, string] => PASSED_ON.test(entry[0]) && entry[1] !== undefined,
-  );
   return {
     directory: cacheDirectory,
     secrets: credentials.secrets,
     environment: {
-      ...Object.fromEntries(passedOn),
+      ...passedOn(process.env),
       ...credentials.environment,
       LC_ALL: 'C',
       // No .netrc, no .ssh, no .gnupg, nothing below .config.

@@ -80,6 +80,44 @@ describe('the manifest for Kubernetes', () => {
     expect(check(misspelt)).toContain('hostProces');
   });
 
+  test('keeps to the rules that are patterns there: names, labels, quantities, ports', () => {
+    // As the API server checks them (apimachinery: validation.go, quantity.go).
+    const label = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+    const value = /^(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?$/;
+    const labelKey = /^([a-z0-9.-]{1,253}\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
+    const quantity = /^[+-]?([0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$/;
+    const faults: string[] = [];
+    const check = (place: string, text: unknown, pattern: RegExp) => {
+      if (!pattern.test(String(text))) faults.push(`${place}: ${String(text)}`);
+    };
+    const visit = (place: string, node: unknown): void => {
+      if (typeof node !== 'object' || node === null) return;
+      for (const [key, child] of Object.entries(node)) {
+        const at = `${place}.${key}`;
+        if (key === 'name' && !place.includes('.env.')) check(at, child, label);
+        if (['labels', 'matchLabels', 'nodeSelector'].includes(key))
+          for (const [name, text] of Object.entries(child as object)) {
+            check(at, name, labelKey);
+            check(at, text, value);
+          }
+        else if (['requests', 'limits'].includes(key))
+          for (const amount of Object.values(child as object)) check(at, amount, quantity);
+        else visit(at, child);
+      }
+    };
+    for (const object of kubernetesObjects()) visit(object.kind, object);
+    expect(faults).toEqual([]);
+  });
+
+  test('its image has what the manifest and its sources need, git of a known digest', () => {
+    const dockerfile = readFileSync(join(DEPLOY, 'kubernetes/Dockerfile'), 'utf8');
+    const copied = [...dockerfile.matchAll(/^COPY (?:--from=\w+ )?\S+ \/(\w+)$/gm)].map(([, name]) => name);
+    const text = JSON.stringify(objectOf<DaemonSet>('DaemonSet'));
+    const used = [...text.matchAll(/MOUNT_POINT%\\\\(\w+)/g)].map(([, name]) => name);
+    expect([...new Set(used)].sort()).toEqual([...copied, 'etc'].sort());
+    expect(dockerfile).toMatch(/^ARG MINGIT_SHA256=[0-9a-f]{64}$/m);
+  });
+
   test('holds together: selector, port, probes, token, time to stop, and a configuration the agent takes', async () => {
     const { spec } = objectOf<DaemonSet>('DaemonSet');
     expect(spec.template.metadata.labels).toMatchObject(spec.selector.matchLabels);

@@ -307,6 +307,14 @@ it('says that this machine has no git', async () => {
   });
 });
 
+it('looks for git where it is told to first', async () => {
+  const { world, server, push } = makeGitWorld();
+  push({ 'a.yaml': 'here' });
+  vi.stubEnv('CIMLET_GIT_PATH', process.env.PATH);
+  vi.stubEnv('PATH', join(world, 'nothing-here'));
+  expect(textsOf(await openGitSource(world, { url: server }).sync(NEVER))).toEqual({ 'a.yaml': 'here' });
+});
+
 it('says that git was killed', async () => {
   const { world, server } = makeGitWorld();
   mkdirSync(join(world, 'bin'));
