@@ -48,6 +48,7 @@ export function itemsOf({ resources, snapshots }: Status): Items {
 function resourceItem(resource: ResourceStatus) {
   const { kind, name, spec, generation, appliedRevision, dependencies, facts, drift, mounted } = resource;
   const { conditions, history, suspended, vhdFooter, createdAt, updatedAt } = resource;
+  const { image, chain, mount } = facts;
   return {
     kind,
     name,
@@ -60,7 +61,9 @@ function resourceItem(resource: ResourceStatus) {
       conditions,
       history,
       dependencies,
-      ...facts,
+      image,
+      chain,
+      mount,
       vhdFooter,
       drift,
       mounted,
