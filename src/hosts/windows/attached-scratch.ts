@@ -12,7 +12,7 @@ import type { EffectContext } from '../host.ts';
 import { type ComputeSystemsSeen, possibleUse, seeComputeSystems } from './compute-systems.ts';
 import { scratchVolume } from './scratches.ts';
 
-const STOP = 'stop what runs in it first';
+export const STOP = 'stop what runs in it first';
 
 /** What seeing their use takes. */
 export interface ScratchSight {
@@ -37,7 +37,7 @@ export async function useOfScratch(
 }
 
 /** Job containers are no compute systems, so that the volume itself is asked as well. */
-export async function useOfVolume(
+async function useOfVolume(
   { kernel32 }: Pick<ScratchSight, 'kernel32'>,
   volume: string,
   places: readonly string[],
@@ -59,9 +59,7 @@ export async function freeScratch(
   if ((await scratchVolume(calls.vmcompute, folder)) === undefined) return;
   const use = await releaseScratch(calls, folder, await seeComputeSystems(calls.computecore, signal));
   if (use === undefined) return;
-  throw new CimletError('busy', `${operation}: scratch ${folder} is in use: ${use}`, {
-    hint: STOP,
-  });
+  throw new CimletError('busy', `${operation}: scratch ${folder} is in use: ${use}`, { hint: STOP });
 }
 
 /**

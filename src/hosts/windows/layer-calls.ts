@@ -11,8 +11,8 @@ import { isWin32Error } from '../../native/windows/native-error.ts';
 import { Win32Error } from '../../native/windows/status.ts';
 import type { VmCompute } from '../../native/windows/vmcompute.ts';
 import { Limiter } from '../limiter.ts';
-import { ifAny, type ScratchSight, useOfScratch, useOfVolume } from './attached-scratch.ts';
-import { type ComputeSystemsSeen, seeComputeSystems } from './compute-systems.ts';
+import { ifAny, refuseOpen, type ScratchSight, STOP, useOfScratch } from './attached-scratch.ts';
+import { seeComputeSystems } from './compute-systems.ts';
 
 export interface LayerCalls {
   vmcompute: VmCompute;
@@ -33,14 +33,11 @@ type Detachers<T> = {
 
 /** Both DLLs' calls under one limit. */
 export function bearableLayerCalls(api: LayerCalls & ScratchSight): LayerCalls {
-  const { vmcompute, computestorage, computecore } = api;
+  const { vmcompute, computestorage, computecore, kernel32 } = api;
   const limiter = new Limiter(AT_ONCE);
-  const unlessUsed = async (use: (seen: ComputeSystemsSeen) => Promise<string | undefined>) => {
-    const user = await use(await seeComputeSystems(computecore));
-    if (user !== undefined) throw new CimletError('busy', user, { hint: 'stop what runs in it first' });
-  };
   const deactivate = async (layer: string): Promise<void> => {
-    await unlessUsed((seen) => useOfScratch(api, layer, seen));
+    const use = await useOfScratch(api, layer, await seeComputeSystems(computecore));
+    if (use !== undefined) throw inUse(use);
     await ifAny(() => vmcompute.unprepareLayer(layer));
     await ifAny(() => vmcompute.deactivateLayer(layer));
   };
@@ -49,18 +46,23 @@ export function bearableLayerCalls(api: LayerCalls & ScratchSight): LayerCalls {
       activateLayer: deactivate,
       importLayer: deactivate,
       destroyLayer: deactivate,
+      // What is prepared was activated here: who uses it by now has something on it open.
       prepareLayer: async (layer) => {
-        await unlessUsed((seen) => useOfScratch(api, layer, seen));
+        await refuseOpen(api, layer, `prepare layer ${layer} again`);
         await ifAny(() => vmcompute.unprepareLayer(layer));
       },
     }),
     computestorage: bearable(computestorage, limiter, {
       attachOverlayFilter: async (volume, layers) => {
-        await unlessUsed((seen) => useOfVolume(api, volume, [], seen));
+        if (await kernel32.isVolumeInUse(volume)) throw inUse(`something on ${volume} is open`);
         await ifAny(() => computestorage.detachOverlayFilter(volume, layers));
       },
     }),
   };
+}
+
+function inUse(why: string): CimletError {
+  return new CimletError('busy', why, { hint: STOP });
 }
 
 function bearable<T extends object>(calls: T, limiter: Limiter, detachers: Detachers<T>): T {

@@ -78,17 +78,9 @@ export async function showView(
   const scratch = await scratchFor(gallery, request);
   const shown = await requireShown(gallery, request, operation);
   if (isThere) throw showsOther(own, operation);
-  // What is left of a view that is no longer whole would be in the way.
   const isAgain = own !== undefined && isSameView(recordedView(own), view);
-  if (own !== undefined) {
-    await refuseInUse(gallery.computecore, placesOfMount(own), operation, context);
-    if (own.scratch !== undefined) await refuseOpen(gallery, own.scratch, operation);
-    await (isAgain ? hideView : takeAway)(gallery, own);
-  }
-  if (scratch !== undefined && request.access === 'ReadWrite') {
-    await refuseInUse(gallery.computecore, [scratch], operation, context);
-    await freeScratch(gallery, scratch, operation, context);
-  }
+  const written = request.access === 'ReadWrite' ? scratch : undefined;
+  await clearWay(gallery, { own, isAgain, written }, operation, context);
   await requireFreePlace(gallery, request, operation);
   const record: ViewRecord = {
     formatVersion: 1,
@@ -108,6 +100,27 @@ export async function showView(
     throw error;
   }
   return recordedView(record);
+}
+
+/**
+ * Takes away what is left of a view that is no longer whole, and detaches the scratch that is to take the writes. Throws `busy`
+ * while somebody may be using either.
+ */
+async function clearWay(
+  gallery: Gallery,
+  left: { own: ViewRecord | undefined; isAgain: boolean; written: string | undefined },
+  operation: string,
+  context: EffectContext,
+): Promise<void> {
+  const { own, isAgain, written } = left;
+  const used = [
+    ...(own === undefined ? [] : placesOfMount(own)),
+    ...(written === undefined ? [] : [written]),
+  ];
+  if (used.length > 0) await refuseInUse(gallery.computecore, used, operation, context);
+  if (own?.scratch !== undefined) await refuseOpen(gallery, own.scratch, operation);
+  if (own !== undefined) await (isAgain ? hideView : takeAway)(gallery, own);
+  if (written !== undefined) await freeScratch(gallery, written, operation, context);
 }
 
 /** Takes a view away with all that was made for it. Whatever is gone already is fine. */
