@@ -6,15 +6,17 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { connectAgent } from '../src/cli/agent-client.ts';
 import { agentSocket } from '../src/server/address.ts';
-import { writeSmallImage } from './fixtures.ts';
+import { appManifest, writeSmallImage } from './fixtures.ts';
+import { PushedManifests } from './pushed-manifests.ts';
 import { report } from './report.ts';
 import { makeFolder, PROGRAM, type RunningAgent, replace, withAgent } from './running-agent.ts';
-import { makeScaleRoot, manifestOf, nameOf, type Scale } from './scale-root.ts';
+import { makeScaleRoot, manifestOf, nameOf, type Scale, type ScaleRoot } from './scale-root.ts';
 import { makeTerraformRoot } from './terraform.ts';
 
 const RUNS = 7;
 /** 10,000 snapshots. */
 const LARGE: Scale = { images: 1000, layersPerImage: 10, mounts: 500 };
+const SNAPSHOTS = '10,000 snapshots';
 /** 10,000 resources. */
 const MANY: Scale = { images: 4000, layersPerImage: 1, mounts: 2000 };
 const KERNEL_MOUNTS = 500;
@@ -22,36 +24,29 @@ const PLAN_PAIRS = 3;
 const IDLE_MS = 60_000;
 const MANIFESTS = '{name: apps, folder: {path: manifests}}';
 
-export async function measureLargeRoot(directory: string): Promise<void> {
-  const { root, manifests, views } = await makeScaleRoot(directory, LARGE);
-  const snapshots = `${LARGE.images * LARGE.layersPerImage} snapshots`;
+export async function measureLargeRoot(directory: string): Promise<ScaleRoot> {
+  const scale = await makeScaleRoot(directory, LARGE);
+  await writeSmallImage(join(scale.images, 'real'));
+  writeFileSync(join(scale.manifests, 'app.yaml'), realManifest(scale));
   await withAgent(directory, MANIFESTS, async (agent) => {
     await agent.untilReconciled();
     report({
-      case: `agent: CPU time to its first round, ${snapshots}`,
+      case: `agent: CPU time to its first round, ${SNAPSHOTS}`,
       value: agent.cpuSeconds(),
       unit: 's',
     });
-    const client = await clientOf(root);
-    const resyncCpu = await measure(agent, `agent: resync of ${snapshots}, nothing to do`, async () => {
+    const client = await clientOf(scale.root);
+    const resyncCpu = await measure(agent, `agent: resync of ${SNAPSHOTS}, nothing to do`, async () => {
       await client.post('/api/v1/reconcile', {});
       await agent.untilRound();
     });
     const { signal } = new AbortController();
-    await measure(agent, `agent: plan, ${snapshots}`, () => client.get('/api/v1/plan', signal));
-    let edition = 0;
-    await measure(agent, `agent: save to reconciled, ${snapshots} (0.1 s debounce in it)`, async () => {
-      replace(join(manifests, `${nameOf(7)}.yaml`), manifestOf(nameOf(7), views, `e${++edition}`));
-      await agent.untilReconciled();
-    });
-    await measure(agent, `agent: save of another spec to reconciled, ${snapshots}`, async () => {
-      const text = manifestOf(nameOf(7), views).replace(
-        'view: Extracted',
-        `view: Extracted\n  timeout: ${++edition}m`,
-      );
-      replace(join(manifests, `${nameOf(7)}.yaml`), text);
-      await agent.untilReconciled();
-    });
+    await measure(agent, `agent: plan, ${SNAPSHOTS}`, () => client.get('/api/v1/plan', signal));
+    for (const { to, file, text } of CHANGES)
+      await measure(agent, `agent: save to ${to}, ${SNAPSHOTS} (0.1 s debounce in it)`, async () => {
+        replace(join(scale.manifests, file), text(scale));
+        await untilDone(agent, to);
+      });
     await agent.untilQuiet();
     const idleFrom = agent.cpuSeconds();
     await pause(IDLE_MS);
@@ -60,6 +55,55 @@ export async function measureLargeRoot(directory: string): Promise<void> {
     report({ case: 'agent: idle, of a core (a resync every 5 min in it)', value, unit: '%' });
     report({ case: 'agent: idle, resident memory', value: agent.residentMiB(), unit: 'MiB' });
   });
+  return scale;
+}
+
+/** The same manifests from a git repository instead. */
+export async function measureLargePushes(directory: string, scale: ScaleRoot): Promise<void> {
+  const pushed = new PushedManifests(directory, scale.manifests);
+  await withAgent(directory, pushed.source, async (agent) => {
+    await agent.untilReconciled();
+    for (const { to, file, text } of CHANGES) {
+      const commit = () => {
+        replace(join(scale.manifests, file), text(scale));
+        pushed.commit();
+      };
+      const push = async () => {
+        await pushed.push();
+        await untilDone(agent, to);
+      };
+      await measure(agent, `agent: git push (webhook) to ${to}, ${SNAPSHOTS}`, push, commit);
+    }
+  });
+}
+
+type Outcome = 'reconciled' | 'another spec reconciled' | 'mounted elsewhere';
+
+let edition = 0;
+/** Of one resource of many; none says the same twice. */
+const CHANGES: readonly { to: Outcome; file: string; text: (scale: ScaleRoot) => string }[] = [
+  {
+    to: 'reconciled',
+    file: `${nameOf(7)}.yaml`,
+    text: (scale) => manifestOf(nameOf(7), scale, `e${++edition}`),
+  },
+  {
+    to: 'another spec reconciled',
+    file: `${nameOf(7)}.yaml`,
+    text: (scale) =>
+      manifestOf(nameOf(7), scale).replace('view: Extracted', `view: Extracted\n  timeout: ${++edition}m`),
+  },
+  // Of the one image whose layers are really there.
+  { to: 'mounted elsewhere', file: 'app.yaml', text: realManifest },
+];
+
+function realManifest({ images, views }: ScaleRoot): string {
+  return appManifest(views, `place-${++edition}`, 0, join(images, 'real'));
+}
+
+async function untilDone(agent: RunningAgent, what: Outcome): Promise<void> {
+  if (what !== 'mounted elsewhere') return agent.untilReconciled();
+  await agent.until(({ msg, action }) => msg === 'done' && action === 'Mount/app');
 }
 
 /** One change in 10,000 resources: a view that somebody took away; beside Terraform's plan of as many, one of them changed. */
@@ -135,14 +179,22 @@ export async function measureKernelMounts(directory: string): Promise<void> {
   }
 }
 
-/** Reports the median time of `run`, and the processor time of the agent that one takes, which is returned in seconds. */
-async function measure(agent: RunningAgent, name: string, run: () => Promise<unknown>): Promise<number> {
+/** Reports the median time of `run`, which `before` is no part of, and the processor time of the agent that one takes, which is returned in seconds. */
+async function measure(
+  agent: RunningAgent,
+  name: string,
+  run: () => Promise<unknown>,
+  before?: () => void,
+): Promise<number> {
   await agent.untilQuiet();
-  const before = agent.cpuSeconds();
+  const cpuBefore = agent.cpuSeconds();
   const seconds: number[] = [];
-  for (let index = 0; index < RUNS; index++) seconds.push(await secondsOf(run));
+  for (let index = 0; index < RUNS; index++) {
+    before?.();
+    seconds.push(await secondsOf(run));
+  }
   await agent.untilQuiet();
-  const cpuSeconds = (agent.cpuSeconds() - before) / RUNS;
+  const cpuSeconds = (agent.cpuSeconds() - cpuBefore) / RUNS;
   const median = seconds.sort((a, b) => a - b)[Math.floor(RUNS / 2)] ?? Number.NaN;
   report({ case: name, value: median, unit: 's' });
   report({ case: 'agent: CPU time of that', value: cpuSeconds, unit: 's' });

@@ -103,3 +103,16 @@ export async function writeSmallImage(directory: string): Promise<void> {
     platform: { os: 'windows', architecture: 'amd64' },
   });
 }
+
+/** An extracted view, which needs no privilege and is gone with the folder. */
+export function appManifest(directory: string, place: string, edition: number, image = '../image'): string {
+  const header = 'apiVersion: cimlet.dev/v1alpha1\n';
+  return `${header}kind: Image
+metadata: {name: app, labels: {edition: "${edition}"}}
+spec: {source: {ociLayout: "${image}"}, platform: {os: windows, architecture: amd64}}
+---
+${header}kind: Mount
+metadata: {name: app}
+spec: {image: app, path: "${join(directory, 'views', place)}", view: Extracted}
+`;
+}

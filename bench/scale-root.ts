@@ -32,6 +32,7 @@ export interface ScaleRoot {
   root: string;
   /** One file for each image, with its chain and its mount. */
   manifests: string;
+  images: string;
   views: string;
 }
 
@@ -39,8 +40,13 @@ const PLATFORM = { os: 'windows', architecture: 'amd64' };
 
 /** Everything below `directory`, which is there and empty. */
 export async function makeScaleRoot(directory: string, scale: Scale): Promise<ScaleRoot> {
-  const [root, manifests, views] = ['root', 'manifests', 'views'].map((name) => join(directory, name));
-  if (root === undefined || manifests === undefined || views === undefined) throw new Error('three names');
+  const place = (name: string) => join(directory, name);
+  const [root, manifests, images, views] = [
+    place('root'),
+    place('manifests'),
+    place('images'),
+    place('views'),
+  ];
   const layout = layoutOf(root);
   const template = await makeTemplate(join(directory, 'template'));
   for (const folder of [
@@ -58,13 +64,16 @@ export async function makeScaleRoot(directory: string, scale: Scale): Promise<Sc
       compression: 'none' as const,
     }));
     const name = nameOf(index);
-    const [image] = await writeOciLayout(join(directory, 'images', name), { layers, platform: PLATFORM });
+    const [image] = await writeOciLayout(join(images, name), { layers, platform: PLATFORM });
     const chain = writeLayers(layout, template, image?.layers ?? []);
     const isMounted = index < scale.mounts;
     if (isMounted) writeView(layout, join(views, name), name, chain);
-    writeFileSync(join(manifests, `${name}.yaml`), manifestOf(name, isMounted ? views : undefined));
+    writeFileSync(
+      join(manifests, `${name}.yaml`),
+      manifestOf(name, { images, views: isMounted ? views : undefined }),
+    );
   }
-  return { root, manifests, views };
+  return { root, manifests, images, views };
 }
 
 export function nameOf(index: number): string {
@@ -72,10 +81,14 @@ export function nameOf(index: number): string {
 }
 
 /** Without `views` it has no mount. `label` changes nothing but the file. */
-export function manifestOf(name: string, views: string | undefined, label = 'none'): string {
+export function manifestOf(
+  name: string,
+  { images, views }: { images: string; views: string | undefined },
+  label = 'none',
+): string {
   const header = 'apiVersion: cimlet.dev/v1alpha1\n';
   const documents = [
-    `${header}kind: Image\nmetadata: {name: ${name}, labels: {edition: ${label}}}\nspec:\n  source: {ociLayout: ../images/${name}}\n  platform: {os: windows, architecture: amd64}\n`,
+    `${header}kind: Image\nmetadata: {name: ${name}, labels: {edition: ${label}}}\nspec:\n  source: {ociLayout: ${join(images, name)}}\n  platform: {os: windows, architecture: amd64}\n`,
     `${header}kind: LayerChain\nmetadata: {name: ${name}}\nspec:\n  format: ForkedCIM\n  layers:\n    - image: ${name}\n`,
   ];
   if (views !== undefined) {

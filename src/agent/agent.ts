@@ -28,6 +28,8 @@ export interface AgentOptions {
   resyncMs: number;
   /** The largest share of a source's resources that one revision may prune unconfirmed, from 0 to 1. */
   largestPrune: number;
+  /** Milliseconds for which a source that can't be read any more keeps what leaves others from being pruned: it may have moved there. */
+  pruneHoldMs: number;
   /** Of this host. */
   labels?: HostLabels | undefined;
   /** What is looked for when, beside reconciling. */
@@ -70,8 +72,9 @@ export class Agent {
   constructor(options: AgentOptions) {
     this.#options = options;
     this.#isDiskFull = options.isDiskFull ?? false;
-    const { sources, state, log } = options;
-    this.sources = new SourcesInForce({ sources, state, log, onChanged: () => this.#wakeup.wake() });
+    const { sources, state, log, pruneHoldMs } = options;
+    const onChanged = () => this.#wakeup.wake();
+    this.sources = new SourcesInForce({ sources, state, log, pruneHoldMs, onChanged });
   }
 
   /**

@@ -15,6 +15,8 @@ export interface SourcesOptions {
   sources: readonly FollowedSource[];
   state: State;
   log: AgentLog;
+  /** See AgentOptions. */
+  pruneHoldMs: number;
   /** What is declared changed, or what may be pruned. */
   onChanged: () => void;
 }
@@ -24,6 +26,8 @@ export class SourcesInForce {
   readonly #declared = new Map<string, Declaration>();
   /** The latest of each source. */
   readonly #looks = new Map<string, Look>();
+  /** When a source that can't be read was first found so. */
+  readonly #unreadSince = new Map<string, number>();
   readonly #conditions = new Map<string, readonly Condition[]>();
   /** Called after each look at a source. */
   readonly #onLook = new Set<() => void>();
@@ -128,11 +132,18 @@ export class SourcesInForce {
     });
   }
 
-  /** Sources whose latest revision isn't known; suspended ones too, to which something may have moved. */
+  /**
+   * Sources whose latest revision isn't known; suspended ones too, to which something may have moved. One that is down for good doesn't
+   * count, as long as something of it is in force: else what left others would stay on the host for ever.
+   */
   get #unread(): string[] {
-    return this.#options.sources
-      .filter(({ source }) => this.#looks.get(source.name)?.isInForce !== true)
-      .map(({ source }) => source.name);
+    const { sources, pruneHoldMs } = this.#options;
+    const isUnread = ({ source: { name } }: FollowedSource) => {
+      if (this.#looks.get(name)?.isInForce === true) return false;
+      const since = this.#unreadSince.get(name) ?? performance.now();
+      return !this.#declared.has(name) || performance.now() - since < pruneHoldMs;
+    };
+    return sources.filter(isUnread).map(({ source }) => source.name);
   }
 
   get #isPruningHeld(): boolean {
@@ -150,6 +161,8 @@ export class SourcesInForce {
     const { wereLookedAt } = this;
     const wasHeld = this.#isPruningHeld;
     this.#looks.set(source, look);
+    if (look.isInForce) this.#unreadSince.delete(source);
+    else if (!this.#unreadSince.has(source)) this.#unreadSince.set(source, performance.now());
     this.#conditions.set(source, conditionsAfter(look, this.#conditions.get(source) ?? []));
     // What could not be pruned until now, can, or it can be told why it can't.
     if (this.wereLookedAt !== wereLookedAt || (wasHeld && !this.#isPruningHeld)) onChanged();

@@ -31,6 +31,7 @@ import { formatBytes, plural } from './text.ts';
 
 const DEFAULT_RESYNC = '5m';
 const DEFAULT_PRUNE_LIMIT = 50;
+const PRUNE_HOLD_MS = 60 * 60_000;
 
 /** Follows what the command's options name until it is told to stop. `service`: what this process is to the system. */
 export async function runAgent(
@@ -126,6 +127,7 @@ async function serve(
     sources,
     resyncMs: timerMs(config.intervals?.resync ?? DEFAULT_RESYNC),
     largestPrune: (config.pruneLimit ?? DEFAULT_PRUNE_LIMIT) / 100,
+    pruneHoldMs: PRUNE_HOLD_MS,
     labels: options.labels,
     isDiskFull,
     gc: garbageCollection(config.gc ?? {}, { state, store: images.store, root: options.root, log }),

@@ -137,13 +137,13 @@ export interface ObserveOptions {
   signal: AbortSignal;
   /** Mount points to look at as well. */
   paths?: readonly string[] | undefined;
-  /** At least this; a host may look at more. What isn't looked at is left out, which says nothing of it. Default: everything. */
+  /** Only this. What isn't looked at is left out, which says nothing of it. Default: everything. */
   focus?: Focus | undefined;
 }
 
-/** A part of what is under a root. Leftovers are in none. */
+/** A part of what is under a root. Leftovers are in none, nor are other volumes. */
 export interface Focus {
-  /** In every format, and the merged CIMs on them. With each, all layers below it. */
+  /** In every format, and the merged CIMs on them. Who names one names all layers below it. */
   layers: readonly ChainId[];
   mounts: readonly VolumeGuid[];
   /** Keys. */

@@ -21,6 +21,7 @@ export interface ManifestFile {
 
 /** A manifest file that was read. */
 export interface ManifestContent extends ManifestFile {
+  /** Never changes. Of a file that is as it was in the revision before, the very same buffer, as far as the source can tell. */
   bytes: Buffer;
 }
 

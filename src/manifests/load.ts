@@ -11,7 +11,7 @@ import {
   readManifestFile,
   tooLarge,
 } from './find-files.ts';
-import { type ParsedManifest, parseManifest } from './parse-manifest.ts';
+import { moveManifest, type ParsedManifest, parseManifest } from './parse-manifest.ts';
 import { checkReferences, type Referrer } from './references.ts';
 import {
   type LoadedManifests,
@@ -61,8 +61,18 @@ export function loadManifestContents(contents: readonly ManifestContent[]): Load
   return reading.finish();
 }
 
-/** A folder's reader hands out the same object for a file that didn't change: of thousands few are parsed again. */
-const parsedBefore = new WeakMap<ManifestContent, ParsedManifest>();
+/** A source hands out the same bytes for a file that didn't change: of thousands few are parsed again. */
+const parsedBefore = new WeakMap<Buffer, { file: ManifestFile; parsed: ParsedManifest }>();
+
+function parseUnlessKnown({ bytes, ...file }: ManifestContent): ParsedManifest {
+  const known = parsedBefore.get(bytes);
+  if (known?.file.name === file.name && known.file.path === file.path) return known.parsed;
+  // Each revision of a repository is in a folder of its own.
+  const parsed =
+    known?.file.name === file.name ? moveManifest(known.parsed, file) : parseManifest(file, bytes);
+  parsedBefore.set(bytes, { file, parsed });
+  return parsed;
+}
 
 class Reading {
   readonly #referrers: Referrer[] = [];
@@ -104,9 +114,7 @@ class Reading {
   readContents(contents: readonly ManifestContent[]): void {
     for (const [index, content] of contents.entries()) {
       this.#order.set(content.name, index);
-      const known = parsedBefore.get(content) ?? parseManifest(content, content.bytes);
-      parsedBefore.set(content, known);
-      this.#add(content, known);
+      this.#add(content, parseUnlessKnown(content));
     }
   }
 

@@ -49,6 +49,20 @@ export function parseManifest(file: ManifestFile, bytes: Buffer): ParsedManifest
   return parsed;
 }
 
+/** The same manifest, of the same name, in another folder. */
+export function moveManifest(parsed: ParsedManifest, file: ManifestFile): ParsedManifest {
+  const baseDirectory = baseDirectoryOf(file);
+  const move = ({ resource, references }: Referrer): Referrer => ({
+    resource: { ...resource, baseDirectory },
+    references,
+  });
+  return { ...parsed, referrers: parsed.referrers.map(move) };
+}
+
+function baseDirectoryOf({ path }: ManifestFile): string {
+  return path === '-' ? process.cwd() : dirname(path);
+}
+
 function addDocument(parsed: ParsedManifest, file: ManifestFile, document: YamlDocument): void {
   const position = (place: Place) => ({ file: file.name, line: place.line, column: place.column });
   const { kind, issues } = checkManifest(document.data);
@@ -80,7 +94,7 @@ function addDocument(parsed: ParsedManifest, file: ManifestFile, document: YamlD
     metadata,
     spec,
     position: position(document.start),
-    baseDirectory: file.path === '-' ? process.cwd() : dirname(file.path),
+    baseDirectory: baseDirectoryOf(file),
   } as Resource;
   const references = referencesOf(valid).map((reference) =>
     placeReference(reference, position(document.placeOf(reference.field))),

@@ -4,6 +4,7 @@ import pLimit from 'p-limit';
 import { CimletError } from '../errors.ts';
 import type { Focus, Host, HostState } from '../hosts/host.ts';
 import { KeyedLock } from '../hosts/keyed-lock.ts';
+import type { ResolvedArchive } from '../images/archive.ts';
 import type { Clock } from '../machines/drive-machine.ts';
 import { type ImageResource, type Resource, type ResourceKey, resourceKey } from '../manifests/resources.ts';
 import type { StateRecords } from '../state/records.ts';
@@ -78,6 +79,13 @@ export interface Engine {
   status(signal: AbortSignal, options?: Pick<StatusOptions, 'isFollowed'>): Promise<Status>;
 }
 
+/** What a part of all resources names. */
+interface Resolved {
+  scope: Scope;
+  images: ReadonlyMap<string, ResolvedImage | CimletError>;
+  archives: ReadonlyMap<string, ResolvedArchive | CimletError>;
+}
+
 export function createEngine(services: EngineServices): Engine {
   const { host, state } = services;
   const locks = new KeyedLock();
@@ -100,25 +108,33 @@ export function createEngine(services: EngineServices): Engine {
       resolveArchives(resources, signal),
     ]);
 
-  const planAll = async (request: PlanRequest, records: StateRecords, signal: AbortSignal) => {
+  const planAll = async (
+    request: PlanRequest,
+    records: StateRecords,
+    signal: AbortSignal,
+    part?: Resolved,
+  ) => {
     const sources = selectResources(request, records);
     const resources = sources.flatMap((source) => source.resources);
-    const [observed, [resolved, archives]] = await Promise.all([
+    const rest = resources.filter((resource) => part?.scope.has(resourceKey(resource)) !== true);
+    const [observed, others] = await Promise.all([
       observe(resources, signal),
-      resolve(resources, request.held ?? new Map(), signal),
+      resolve(rest, request.held ?? new Map(), signal),
     ]);
+    const resolved = new Map([...others[0], ...(part?.images ?? [])]);
+    const archives = new Map([...others[1], ...(part?.archives ?? [])]);
     const plan = planApply({ ...request, resolved, archives, observed, records, root: host.root });
     return { plan, sources, observed };
   };
-  /** Undefined when all must be looked at. */
+  /** Without a plan when all must be looked at. */
   const planPart = async (
     request: PlanRequest & { unsettled: ReadonlySet<ResourceKey> },
     records: StateRecords,
     signal: AbortSignal,
-  ): Promise<Planned | undefined> => {
+  ): Promise<{ planned?: Planned; resolved?: Resolved }> => {
     const { sources, unsettled, unread, held = new Map<string, Obstacle>() } = request;
     const scope = widenScope(unsettled, sources, records, host.kind);
-    if (scope.size > LARGEST_PART) return undefined;
+    if (scope.size > LARGEST_PART) return {};
     const parts = cutSources(sources, scope);
     const resources = parts.flatMap((source) => source.resources);
     const [resolved, archives] = await resolve(resources, held, signal);
@@ -135,7 +151,8 @@ export function createEngine(services: EngineServices): Engine {
       records: known,
       root: host.root,
     });
-    return reachesBeyond(plan) ? undefined : { plan, sources, observed, scope };
+    if (reachesBeyond(plan)) return { resolved: { scope, images: resolved, archives } };
+    return { planned: { plan, sources, observed, scope } };
   };
   return {
     observe,
@@ -148,7 +165,7 @@ export function createEngine(services: EngineServices): Engine {
         return planAll({ ...request, held }, records, signal);
       const touched = new Set([...unsettled, ...(heldAlone.keys() as Iterable<ResourceKey>)]);
       const part = await planPart({ ...request, held, unsettled: touched }, records, signal);
-      return part ?? planAll({ ...request, held }, records, signal);
+      return part.planned ?? planAll({ ...request, held }, records, signal, part.resolved);
     },
     planDelete: async ({ keys, revision }, signal) => {
       const observed = await observe([], signal);

@@ -65,14 +65,18 @@ export function mergeId(top: LayerRef): string {
   return `Merge/${top.format}/${top.chainId}`;
 }
 
-/** Of resources, which never change: an unchanged file declares the same object in the next revision. */
-const intentDigests = new WeakMap<Resource, string>();
+/** By spec, which never changes: an unchanged file declares the same one in the next revision. */
+const intentDigests = new WeakMap<Resource['spec'], { prune: boolean; digest: string }>();
 
 /** Identifies what a resource asks for: its spec and whether it may be pruned; not labels and comments. */
 export function intentDigest(resource: Resource): string {
-  const known = intentDigests.get(resource) ?? digestOf({ spec: resource.spec, prune: mayPrune(resource) });
-  intentDigests.set(resource, known);
-  return known;
+  const { spec } = resource;
+  const prune = mayPrune(resource);
+  const known = intentDigests.get(spec);
+  if (known?.prune === prune) return known.digest;
+  const digest = digestOf({ spec, prune });
+  intentDigests.set(spec, { prune, digest });
+  return digest;
 }
 
 export function mayPrune(resource: Resource): boolean {

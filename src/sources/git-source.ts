@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { CimletError, classify } from '../errors.ts';
+import type { ManifestContent } from '../manifests/find-files.ts';
 import { parseDuration } from '../manifests/quantities.ts';
 import type { GitSource as GitConfig } from '../manifests/types.gen.ts';
 import { createAcceptedStore } from './accepted-store.ts';
@@ -61,6 +62,8 @@ export function createGitSource(
   /** Folders below `revisions` that are in use: of the last revisions that were synced, the newest first. */
   let synced: string[] = [];
   let latest: { identity: string; revision: Revision } | undefined;
+  /** By name, of the revision that was handed out last. */
+  let known: ReadonlyMap<string, Buffer> = new Map();
   let isTidy = false;
 
   async function sync(signal: AbortSignal): Promise<Revision> {
@@ -101,12 +104,18 @@ export function createGitSource(
     synced = [folder, ...synced.filter((each) => each !== folder)].slice(0, 2);
     const directory = join(root, path);
     const reader = new ManifestReader({ folder: directory, takes: () => true, trustsTimes: false });
-    const { manifests } = await reader.read(signal);
+    const reading = await reader.read(signal);
+    const manifests = reading.manifests.map((file) => {
+      const name = posix.join(path, file.relativeName);
+      const before = known.get(name);
+      return { ...file, name, bytes: before?.equals(file.bytes) ? before : file.bytes };
+    });
+    remember(manifests);
     const algorithm = commit.length === 64 ? 'sha256' : 'sha1';
     return {
       name: `${refName === undefined ? '' : `${refName}@`}${algorithm}:${commit}`,
       directory,
-      manifests: manifests.map((file) => ({ ...file, name: posix.join(path, file.relativeName) })),
+      manifests,
       warnings,
     };
   }
@@ -121,7 +130,13 @@ export function createGitSource(
 
   async function accepted(): Promise<Revision | undefined> {
     const revision = await store.load();
-    return revision !== undefined && existsSync(revision.directory) ? revision : undefined;
+    if (revision === undefined || !existsSync(revision.directory)) return undefined;
+    remember(revision.manifests);
+    return revision;
+  }
+
+  function remember(manifests: readonly ManifestContent[]): void {
+    known = new Map(manifests.map(({ name, bytes }) => [name, bytes]));
   }
 
   async function removeUnused(): Promise<void> {

@@ -62,6 +62,7 @@ interface StartOptions {
   suspended?: string[];
   resyncMs?: number;
   largestPrune?: number;
+  pruneHoldMs?: number;
   /** Looked at by none before this resolves; `isRestoredLate`: what was in force last isn't read before either. */
   slow?: { source: string; until: Promise<void>; isRestoredLate?: boolean };
   gc?: AgentOptions['gc'];
@@ -72,6 +73,7 @@ function start({
   suspended = [],
   resyncMs = 60_000,
   largestPrune = 0.5,
+  pruneHoldMs = 60_000,
   slow,
   gc,
 }: StartOptions = {}): Running {
@@ -111,6 +113,7 @@ function start({
     sources: followed,
     resyncMs,
     largestPrune,
+    pruneHoldMs,
     gc,
     log: { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') },
     onRound: check,
@@ -140,8 +143,7 @@ function start({
   };
 }
 
-const isReady = (key: 'Mount/a' | 'Mount/b' | 'Mount/c') =>
-  world.state.resource(key)?.conditions[0]?.status === 'True';
+const isReady = (key: `Mount/${string}`) => world.state.resource(key)?.conditions[0]?.status === 'True';
 const mounts = () => world.state.records().mounts.map(({ name, state }) => `${name} ${state}`);
 const reasons = (key: string) => world.state.events(key).map(({ reason }) => reason);
 const countCalls = (method: EffectName) =>
@@ -322,6 +324,7 @@ describe('the agent', () => {
       sources: [],
       resyncMs: 10,
       largestPrune: 0.5,
+      pruneHoldMs: 60_000,
       log: { debug: nothing, info: nothing, warn: nothing, error: nothing },
     });
     await expect(agent.run(new AbortController().signal)).rejects.toMatchObject({ code: 'corrupt' });
@@ -541,6 +544,30 @@ describe('the agent', () => {
     } finally {
       vi.useRealTimers();
     }
+  });
+
+  it('prunes although a source has been away for long, but not for one that was never read', async () => {
+    save('a.yaml', app('a'), 'one');
+    save('b.yaml', app('b'), 'two');
+    running = start({ sources: ['one', 'two'], pruneHoldMs: 0, largestPrune: 1 });
+    await running.until(() => isReady('Mount/a') && isReady('Mount/b'));
+    renameSync(join(folder, 'two'), join(folder, 'away'));
+    running.agent.sources.look('two');
+    await running.until(() => reasons('Source/two').includes('SyncFailed'));
+    save('c.yaml', app('c'), 'one');
+    rmSync(join(folder, 'one', 'a.yaml'));
+    await running.until(() => isReady('Mount/c') && world.state.resource('Mount/a') === undefined);
+    // What it declared last is in force.
+    expect(isReady('Mount/b')).toBe(true);
+    expect(reasons('Source/one')).not.toContain('PruneRefused');
+    await running.stop();
+
+    running = start({ sources: ['one', 'two', 'three'], pruneHoldMs: 0, largestPrune: 1 });
+    await running.until(() => reasons('Source/three').includes('SyncFailed'));
+    save('a.yaml', app('a'), 'one');
+    rmSync(join(folder, 'one', 'c.yaml'));
+    await running.until(() => isReady('Mount/a') && reasons('Source/one').includes('PruneRefused'));
+    expect(world.state.resource('Mount/c')).toBeDefined();
   });
 
   it('keeps what was moved from one source to another while it was down', async () => {

@@ -102,7 +102,10 @@ export interface World {
   close(): void;
 }
 
-export function openWorld(options: MemoryHostOptions & { fetchLayer?: FetchLayer } = {}): World {
+/** `onResolve` is told each Image that is resolved. */
+export function openWorld(
+  options: MemoryHostOptions & { fetchLayer?: FetchLayer; onResolve?: (name: string) => void } = {},
+): World {
   const root = mkdtempSync(join(tmpdir(), 'cimlet-reconciler-'));
   const blob = join(root, 'blob');
   writeFileSync(blob, Buffer.alloc(100));
@@ -131,6 +134,7 @@ export function openWorld(options: MemoryHostOptions & { fetchLayer?: FetchLayer
       clock: hastyClock,
       fetchLayer: options.fetchLayer,
       resolveImage: async ({ metadata }) => {
+        options.onResolve?.(metadata.name);
         const layers = world.images.get(metadata.name);
         if (layers === undefined)
           throw new CimletError('not-found', `resolve image ${metadata.name}: no such layout`, {

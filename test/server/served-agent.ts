@@ -40,6 +40,7 @@ export async function serveAgent(
     sources: [{ source, id: 'here', prune: true }],
     resyncMs: 60_000,
     largestPrune: 0.5,
+    pruneHoldMs: 60_000,
     log,
     onEvent: (event) => server.onEvent(event),
     onPlanned: (planned, running) => server.onPlanned(planned, running),

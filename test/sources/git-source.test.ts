@@ -2,7 +2,9 @@ import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { loadManifestContents } from '../../src/manifests/load.ts';
+import type { Resource } from '../../src/manifests/resources.ts';
 import { createGitSource } from '../../src/sources/git-source.ts';
+import type { Revision } from '../../src/sources/source.ts';
 import { makeGitWorld, openGitSource } from './git-fixture.ts';
 import { imageManifest, NEVER, syncUntil, textsOf } from './support.ts';
 
@@ -47,6 +49,43 @@ it('follows a branch through pushes and rewritten history, and is the same revis
 
   git(['push', '--quiet', '--force', 'origin', `${first}:refs/heads/main`]);
   expect((await source.sync(NEVER)).name).toBe(revision.name);
+});
+
+it('has only what changed between two revisions parsed, also by a process after this one', async () => {
+  const { world, server, push } = makeGitWorld();
+  const names = ['a', 'b', 'c', 'd'];
+  const files = Object.fromEntries(names.map((name) => [`${name}.yaml`, imageManifest(name)]));
+  const parsedAnew = (manifests: Revision['manifests'], known: readonly Resource[]) => {
+    const { resources, problems } = loadManifestContents(manifests);
+    expect(problems).toEqual([]);
+    const specs = new Set(known.map(({ spec }) => spec));
+    return {
+      resources,
+      anew: resources.filter(({ spec }) => !specs.has(spec)).map(({ metadata }) => metadata.name),
+    };
+  };
+  push(files);
+  const source = openGitSource(world, { url: server });
+  const first = await source.sync(NEVER);
+  const { resources } = parsedAnew(first.manifests, []);
+
+  push({ ...files, 'b.yaml': imageManifest('b', 'elsewhere'), 'e.yaml': imageManifest('e') });
+  const second = await source.sync(NEVER);
+  const after = parsedAnew(second.manifests, resources);
+  expect(after.anew).toEqual(['b', 'e']);
+  expect(after.resources.map(({ baseDirectory }) => baseDirectory)).toEqual(Array(5).fill(second.directory));
+  // The first revision's are where they were.
+  expect(parsedAnew(first.manifests, [...resources, ...after.resources]).resources[0]?.baseDirectory).toBe(
+    first.directory,
+  );
+  await source.accept(second);
+  await source.close();
+
+  const restarted = openGitSource(world, { url: server });
+  const inForce = await restarted.accepted();
+  const restored = parsedAnew(inForce?.manifests ?? [], []);
+  const third = await restarted.sync(NEVER);
+  expect(parsedAnew(third.manifests, restored.resources).anew).toEqual([]);
 });
 
 it('keeps the accepted revision in force while its branch is gone, and over a restart', async () => {

@@ -18,8 +18,10 @@ import type {
   DiffId,
   DismountOptions,
   EffectContext,
+  Focus,
   Host,
   HostState,
+  LayerFormat,
   LayerRef,
   Leftover,
   MergedChain,
@@ -33,22 +35,22 @@ import type {
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
+import { type HostRecords, readRecords } from '../host-records.ts';
 import { type Layout, layerFolder, layoutOf, mergeFolder, snapshotPath } from '../layout.ts';
 import { checkMergeRequest } from '../merge-request.ts';
-import { readMountRecord, readMountRecords } from '../mount-records.ts';
-import { readLayerRecord, readLayerRecords, readMergeRecords } from '../records.ts';
+import { readMountRecord } from '../mount-records.ts';
+import { readLayerRecord, readLayerRecords } from '../records.ts';
 import { readSnapshotRecords } from '../snapshot-records.ts';
 import { noteDamage } from './damage.ts';
 import { Effects } from './effects.ts';
 import { exportLayerTar } from './export-layer.ts';
-import { readRecordsOf } from './focus.ts';
 import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
 import { findLeftovers } from './leftovers.ts';
 import { removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
 import { readMountInfo } from './mount-info.ts';
 import { type MountedHost, mountedBy, replaceUnder } from './mounted-users.ts';
 import { checkMountPath, takeAway } from './mounting.ts';
-import { observeLayers, observeMerges, observeMounts, type Records } from './observe.ts';
+import { observeLayers, observeMerges, observeMounts } from './observe.ts';
 import { observeSnapshots } from './observe-snapshots.ts';
 import { pathStateOf, type ViewRecord } from './own-mounts.ts';
 import { type EmbeddedFeatures, type ProbeOptions, probeFeatures } from './probe.ts';
@@ -57,6 +59,9 @@ import { showView, type ViewPlace } from './show-view.ts';
 import { requireShowableAgain } from './show-writable.ts';
 import { SnapshotEffects } from './snapshot-effects.ts';
 import { discardLeftovers } from './snapshot-store.ts';
+
+/** That this host writes. */
+const FORMATS: readonly LayerFormat[] = ['ForkedCIM', 'BlockCIM', 'LCOW'];
 
 /** As OCI platforms spell them, where Node spells them differently. */
 const ARCHITECTURES: Record<string, string> = { x64: 'amd64', ia32: '386' };
@@ -106,7 +111,7 @@ class EmbeddedHost implements Host {
   async observe(options: ObserveOptions): Promise<HostState> {
     const { signal, focus } = options;
     throwIfAborted(signal, 'observe');
-    const records = await (focus === undefined ? this.#readRecords() : readRecordsOf(this.#layout, focus));
+    const records = await this.#readRecords(focus);
     const table = readMountInfo();
     const paths: HostState['paths'] = {};
     for (const path of options.paths ?? []) paths[path] = await pathStateOf(path, table, records.mounts);
@@ -294,12 +299,7 @@ class EmbeddedHost implements Host {
     requireCapability(capability, (await this.#probe()).capabilities[capability], operation);
   }
 
-  async #readRecords(): Promise<Records> {
-    return {
-      layers: await readLayerRecords(this.#layout),
-      merges: await readMergeRecords(this.#layout),
-      mounts: await readMountRecords<ViewRecord>(this.#layout),
-      snapshots: await readSnapshotRecords(this.#layout),
-    };
+  async #readRecords(focus?: Focus): Promise<HostRecords<ViewRecord>> {
+    return readRecords<ViewRecord>(this.#layout, { focus, formats: FORMATS });
   }
 }

@@ -6,6 +6,7 @@ import { classify, isErrorCode } from '../../errors.ts';
 import { exists, listDirectory } from '../directories.ts';
 import { findExportLeftovers } from '../exports.ts';
 import type { Leftover, VolumeGuid } from '../host.ts';
+import type { HostRecords } from '../host-records.ts';
 import { snapshotGuid } from '../identity.ts';
 import {
   isCimFileName,
@@ -22,14 +23,15 @@ import { type Stamp, stampOf } from '../quick-look.ts';
 import type { LayerRecord } from '../records.ts';
 import type { Running } from '../run-effect.ts';
 import { parseSnapshotFolder, type SnapshotRecord } from '../snapshot-records.ts';
-import { type Records, topOf } from './observe.ts';
+import { topOf } from './observe.ts';
+import type { ViewRecord } from './own-mounts.ts';
 import { isPathLocked } from './path-lock.ts';
 import { holdsScratch, isInUse, mountsBelow } from './scratch.ts';
 
 /** Everything under the root that only a crash or a failure explains. Files this host never makes are not listed. */
 export async function findLeftovers(
   layout: Layout,
-  { layers, merges, mounts, snapshots }: Records,
+  { layers, merges, mounts, snapshots }: HostRecords<ViewRecord>,
   running: Running,
 ): Promise<Leftover[]> {
   const committed = new Set([

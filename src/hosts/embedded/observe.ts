@@ -13,21 +13,12 @@ import { type Layout, layerFolder, mergeFolder, snapshotPath } from '../layout.t
 import { recordedView } from '../mount-records.ts';
 import { sizeOf, Turns } from '../quick-look.ts';
 import { type LayerRecord, type MergeRecord, type StoredFile, sourceIdentity } from '../records.ts';
-import type { SnapshotRecord } from '../snapshot-records.ts';
 import { layerBuilder, MERGE_BUILDER } from './builders.ts';
 import { damageFaults } from './damage.ts';
 import type { MountInfoEntry } from './mount-info.ts';
 import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf } from './own-mounts.ts';
 import { layerSealFaults, mergeSealFaults } from './seal-faults.ts';
-
-/** All that is recorded under a root. */
-export interface Records {
-  layers: readonly LayerRecord[];
-  merges: readonly MergeRecord[];
-  mounts: readonly ViewRecord[];
-  snapshots: readonly SnapshotRecord[];
-}
 
 const OUTDATED: Pick<ObservedMount, 'state' | 'message'> = {
   state: 'missing',

@@ -4,33 +4,35 @@ import { join, resolve } from 'node:path';
 import type { ComputeCore } from '../../native/windows/computecore.ts';
 import { volumePath } from '../../native/windows/guid.ts';
 import type { ChainId, HostState, LayerRef } from '../host.ts';
+import type { HostRecords } from '../host-records.ts';
 import { type Layout, layerFolder, mergeFolder, snapshotPath } from '../layout.ts';
-import type { MountRecord } from '../mount-records.ts';
-import { readLayerRecord, readLayerRecords } from '../records.ts';
-import { readSnapshotRecords } from '../snapshot-records.ts';
+import { readLayerRecord } from '../records.ts';
 import { type Places, seeComputeSystems, usersOf } from './compute-systems.ts';
 import { scratchFolder } from './snapshots.ts';
 import { shownAs, type ViewRecord } from './view-state.ts';
 
-/** What they use by what HCS says of them, which isn't all: see compute-systems.ts. */
+/** What they use of what is recorded, by what HCS says of them, which isn't all: see compute-systems.ts. */
 export async function observeComputeSystems(
   computecore: ComputeCore,
   layout: Layout,
-  mounts: readonly MountRecord[],
+  records: HostRecords,
   signal: AbortSignal,
 ): Promise<NonNullable<HostState['computeSystems']>> {
   const seen = await seeComputeSystems(computecore, signal);
   const isAnyone = seen.systems.length > 0;
   const layers: Placed<LayerRef>[] = [];
-  for (const { layer } of isAnyone ? await readLayerRecords(layout) : []) {
+  for (const { layer } of isAnyone ? records.layers : []) {
     const ref = { chainId: layer.chainId, format: layer.format };
     layers.push({ of: ref, places: await placesOfLayer(layout, ref) });
   }
   const snapshots: Placed<string>[] = [];
-  for (const { request } of isAnyone ? await readSnapshotRecords(layout) : [])
+  for (const { request } of isAnyone ? records.snapshots : [])
     if (request.scratch?.shareWith === undefined)
       snapshots.push({ of: request.key, places: [await scratchFolder(layout, request)] });
-  const mounted = mounts.map((record) => ({ of: record.request.volumeGuid, places: placesOfMount(record) }));
+  const mounted = records.mounts.map((record) => ({
+    of: record.request.volumeGuid,
+    places: placesOfMount(record),
+  }));
   const running = seen.systems.map(({ paths, runtimeId: _, ...system }) => {
     const used = <T>(things: readonly Placed<T>[]) =>
       things.filter(({ places }) => usersOf([{ paths }], places).length > 0).map(({ of }) => of);

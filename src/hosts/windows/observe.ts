@@ -16,7 +16,7 @@ import type {
 import { lowerVolumeGuid } from '../identity.ts';
 import { layerFolder, mergeFolder, parseFolderName } from '../layout.ts';
 import { type MountRecord, recordedView } from '../mount-records.ts';
-import { readLayerRecords, readMergeRecords } from '../records.ts';
+import { type LayerRecord, type MergeRecord, readLayerRecords, readMergeRecords } from '../records.ts';
 import type { Running } from '../run-effect.ts';
 import { isForkedFile } from './cim-paths.ts';
 import { exportLeftovers } from './export-layers.ts';
@@ -37,9 +37,13 @@ export interface FoundLeftover extends Leftover {
   snapshot?: SnapshotRequest | undefined;
 }
 
-export async function observeLayers(store: Store, signal: AbortSignal): Promise<ObservedLayer[]> {
+export async function observeLayers(
+  store: Store,
+  records: readonly LayerRecord[],
+  signal: AbortSignal,
+): Promise<ObservedLayer[]> {
   const layers: ObservedLayer[] = [];
-  for (const record of await readLayerRecords(store.layout)) {
+  for (const record of records) {
     throwIfAborted(signal, 'observe');
     layers.push({ ...record.layer, faults: await layerFaults(store, asWindows(record)) });
   }
@@ -65,9 +69,13 @@ function withForkFaults(layers: ObservedLayer[]): ObservedLayer[] {
   });
 }
 
-export async function observeMerges(store: Store, signal: AbortSignal): Promise<ObservedMerge[]> {
+export async function observeMerges(
+  store: Store,
+  records: readonly MergeRecord[],
+  signal: AbortSignal,
+): Promise<ObservedMerge[]> {
   const merges: ObservedMerge[] = [];
-  for (const record of await readMergeRecords(store.layout)) {
+  for (const record of records) {
     throwIfAborted(signal, 'observe');
     merges.push({ ...record.merge, faults: await mergeFaults(store, record) });
   }

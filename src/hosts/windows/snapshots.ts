@@ -21,6 +21,7 @@ import {
   readSnapshotRecord,
   readSnapshotRecords,
   requireSnapshot,
+  type SnapshotRecord,
   writeSnapshotRecord,
 } from '../snapshot-records.ts';
 import { checkSnapshotRequest, isSameRequest, otherSnapshot } from '../snapshot-request.ts';
@@ -191,9 +192,12 @@ async function scratchOwner(layout: Layout, request: SnapshotRequest): Promise<S
   return scratchOwner(layout, owner.request);
 }
 
-export async function observeSnapshots(store: SnapshotStore): Promise<ObservedSnapshot[]> {
+export async function observeSnapshots(
+  store: SnapshotStore,
+  records: readonly SnapshotRecord[],
+): Promise<ObservedSnapshot[]> {
   const observed: ObservedSnapshot[] = [];
-  for (const { request } of await readSnapshotRecords(store.layout)) {
+  for (const { request } of records) {
     const chain = [...request.chain];
     const fault = await faultOf(store, request);
     const { bytes, files } = await sizeOf(store.layout, request);

@@ -35,11 +35,12 @@ import type {
   UnpackRequest,
   VolumeGuid,
 } from '../host.ts';
+import { readRecords } from '../host-records.ts';
 import { KeyedLock } from '../keyed-lock.ts';
 import { type Layout, layerFolder, layoutOf, mergeFolder } from '../layout.ts';
 import { Limiter } from '../limiter.ts';
 import { checkMergeRequest } from '../merge-request.ts';
-import { readMountRecord, readMountRecords } from '../mount-records.ts';
+import { readMountRecord } from '../mount-records.ts';
 import { readLayerRecord, readLayerRecords } from '../records.ts';
 import { readSnapshotRecords } from '../snapshot-records.ts';
 import { probeCapabilities, type WindowsCapabilities } from './capabilities.ts';
@@ -68,6 +69,8 @@ import { VmAttachments } from './vm-attachments.ts';
 import { Volumes } from './volumes.ts';
 import type { Workshop } from './workshop.ts';
 
+/** That this host writes. */
+const FORMATS: readonly LayerFormat[] = ['ForkedCIM', 'BlockCIM', 'WCIFS', 'LCOW'];
 /** As OCI platforms spell it. */
 const ARCHITECTURE = arch() === 'x64' ? 'amd64' : arch();
 /** CimFS mounts and dismounts under way at a time; more have crashed hosts. */
@@ -130,11 +133,11 @@ class WindowsHost implements Host {
     return structuredClone((await this.#probe()).capabilities);
   }
 
-  /** Looks at everything, whatever the focus. */
-  async observe({ signal, paths = [] }: ObserveOptions): Promise<HostState> {
+  async observe({ signal, paths = [], focus }: ObserveOptions): Promise<HostState> {
     throwIfAborted(signal, 'observe');
     const store = await this.#gallery();
-    const mounts = await readMountRecords(this.#layout);
+    const records = await readRecords(this.#layout, { focus, formats: FORMATS });
+    const { mounts } = records;
     const states: HostState['paths'] = {};
     for (const path of paths) states[path] = await pathStateOf(store, path, mounts);
     const { version } = await this.#probe();
@@ -148,14 +151,16 @@ class WindowsHost implements Host {
       },
       root: this.root,
       capabilities: await this.capabilities(),
-      layers: await observeLayers(store, signal),
-      merges: await observeMerges(store, signal),
+      layers: await observeLayers(store, records.layers, signal),
+      merges: await observeMerges(store, records.merges, signal),
       mounts: await observeMounts(store, mounts),
-      snapshots: await observeSnapshots(store),
-      computeSystems: await observeComputeSystems(this.#api.computecore, this.#layout, mounts, signal),
-      ...(await observeCimVolumes(this.#api.kernel32, this.#layout, mounts)),
+      snapshots: await observeSnapshots(store, records.snapshots),
+      computeSystems: await observeComputeSystems(this.#api.computecore, this.#layout, records, signal),
+      // Of a part it can't be told whose the others are.
+      ...(focus === undefined ? await observeCimVolumes(this.#api.kernel32, this.#layout, mounts) : {}),
       paths: states,
-      leftovers: (await findLeftovers(store, this.#effects.running)).map(withoutGuid),
+      leftovers:
+        focus === undefined ? (await findLeftovers(store, this.#effects.running)).map(withoutGuid) : [],
       freeBytes: await freeBytesAt(this.root),
     };
   }

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { ChainId, DiffId, LayerFormat } from '../../../src/hosts/host.ts';
 import { layerFolder, layoutOf, snapshotPath } from '../../../src/hosts/layout.ts';
+import { readLayerRecords } from '../../../src/hosts/records.ts';
 import { builderOf } from '../../../src/hosts/windows/builders.ts';
 import { observeLayers } from '../../../src/hosts/windows/observe.ts';
 import {
@@ -90,7 +91,9 @@ it('a layer misses its parent, and the very files of it that it was forked from'
 it('what is wrong with a forked layer is wrong with those above it: one repair builds all anew', async () => {
   const { signal } = new AbortController();
   const faults = async () =>
-    (await observeLayers(store, signal)).map((layer) => layer.faults.map(({ code }) => code));
+    (await observeLayers(store, await readLayerRecords(store.layout), signal)).map((layer) =>
+      layer.faults.map(({ code }) => code),
+    );
   const base = await put(BASE, 'ForkedCIM');
   const child = await put(CHILD, 'ForkedCIM', { forkedFrom: base.content }, BASE);
   await put(TOP, 'ForkedCIM', { forkedFrom: child.content }, CHILD);
