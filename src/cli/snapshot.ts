@@ -42,7 +42,9 @@ export const addSnapshot: AddCommand = (program, context) => {
     .description('make snapshots by hand: write to them, commit them to layers')
     .addHelpText('after', HELP);
   const labels = () =>
-    new Option('--label <key=value>', 'a label; may be repeated').argParser(addLabel).default({}, 'none');
+    new Option('--label <key=value>', 'a label, without =value one that is "true"; may be repeated')
+      .argParser(addLabel)
+      .default({}, 'none');
 
   snapshot
     .command('prepare')
@@ -114,7 +116,7 @@ export const addSnapshot: AddCommand = (program, context) => {
     .argument('<key=value...>')
     .action((name: string, pairs: string[], _options, command: Command) =>
       change(context, command, 'label', async (snapshotter) => {
-        const changed = pairs.reduce<Record<string, string>>((all, pair) => addLabel(pair, all), {});
+        const changed: Record<string, string> = Object.assign({}, ...pairs.map((pair) => labelOf(pair, '')));
         return snapshotter.update(
           name,
           changed,
@@ -248,12 +250,17 @@ function scratchOf({ size, location, shareWith, unformatted, utilityVm }: Snapsh
   };
 }
 
+/** A label without a value is one that is set, as ctr has it. */
 function addLabel(pair: string, all: Record<string, string>): Record<string, string> {
+  return { ...all, ...labelOf(pair, 'true') };
+}
+
+function labelOf(pair: string, otherwise: string): Record<string, string> {
   const at = pair.indexOf('=');
   const key = at < 0 ? pair : pair.slice(0, at);
   if (key === '')
     throw new CimletError('invalid-manifest', `${JSON.stringify(pair)} is no label`, {
       hint: 'write key=value',
     });
-  return { ...all, [key]: at < 0 ? '' : pair.slice(at + 1) };
+  return { [key]: at < 0 ? otherwise : pair.slice(at + 1) };
 }

@@ -248,7 +248,9 @@ function wrap(sqlite: DatabaseSync, file: string): Database {
     get isTransaction() {
       return depth > 0;
     },
-    close: () => sqlite.close(),
+    close: () => {
+      if (sqlite.isOpen) sqlite.close();
+    },
   };
 }
 

@@ -35,6 +35,7 @@ export async function withSnapshotter(
         state = openState(root, { readOnly: false });
         return new Snapshotter(host, state);
       },
+      close: () => state.close(),
       mount: async (name) => {
         const { kind, chain } = new Snapshotter(host, state).stat(name);
         const isActive = kind === 'active';

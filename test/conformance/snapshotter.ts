@@ -27,6 +27,8 @@ export interface SnapshotterFixture {
   snapshotter: Snapshotter;
   /** The same state, as a new process opens it. */
   reopen(): Promise<Snapshotter>;
+  /** Closes what the tree is kept in, as the process' end does. */
+  close(): void;
   /** Mounts a view, an active or a committed snapshot. Its path. */
   mount(name: string): Promise<string>;
   unmount(name: string): Promise<void>;
@@ -225,6 +227,8 @@ export const snapshotterCases: readonly SnapshotterCase[] = [
       assert.deepEqual(names('labels."team"~=^[xz]$'), ['base']);
       assert.deepEqual(names('name==c', 'labels.team==y'), ['b', 'c']);
       assert.deepEqual(names('name==nobody'), []);
+      assert.deepEqual(names('name~=/^b/'), ['b', 'base']);
+      assert.deepEqual(names('parent==""'), ['base']);
       await rejects(() => names('size==1'), 'invalid-manifest');
       await rejects(() => names('name~=('), 'invalid-manifest');
     },
@@ -237,6 +241,18 @@ export const snapshotterCases: readonly SnapshotterCase[] = [
       await snapshotter.commit('base', 'a', {}, context);
       await snapshotter.prepare('b', 'base', {}, context);
       for (const found of snapshotter.walk()) assert.deepEqual(snapshotter.stat(found.name), found);
+    },
+  },
+  {
+    name: 'is closed twice',
+    needs: [],
+    run: async ({ snapshotter, close, reopen }) => {
+      await snapshotter.prepare('a', undefined, {}, context);
+      await snapshotter.commit('base', 'a', {}, context);
+      await snapshotter.remove('base', context);
+      close();
+      close();
+      assert.deepEqual((await reopen()).walk(), []);
     },
   },
   {
