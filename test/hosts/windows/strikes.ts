@@ -56,7 +56,7 @@ function failureAtEnds({ family, effect, calls }: Known, call: string): Strike[]
 }
 
 /** Of what other effects are made of, where the same calls fail. */
-const COMPOSITE = /^(unpack the third|replace under a mount) /;
+const COMPOSITE = /^(unpack the third|replace under a mount|commit) /;
 
 function kindOf({ family, effect }: Stage): string {
   const kind = effect.slice(0, -family.length);
