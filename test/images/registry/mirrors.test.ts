@@ -1,6 +1,6 @@
 /** A registry and a mirror of it: what one of the two does wrong, the other makes good. */
 
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { makeTemporaryDirectory } from '../../support/stored-blob.ts';
@@ -44,6 +44,7 @@ const portalPage =
   };
 
 describe.runIf(canRunRegistry)('a registry with a mirror', () => {
+  let directory: string;
   let registry: TestRegistry;
   let upstream: FaultProxy;
   let mirror: FaultProxy;
@@ -51,7 +52,7 @@ describe.runIf(canRunRegistry)('a registry with a mirror', () => {
   let options: Omit<PullOptions, 'root'>;
 
   beforeAll(async () => {
-    const directory = scratch();
+    directory = scratch();
     registry = await startRegistry(directory);
     upstream = await startFaultProxy(registry.host);
     mirror = await startFaultProxy(registry.host);
@@ -70,6 +71,7 @@ describe.runIf(canRunRegistry)('a registry with a mirror', () => {
     await upstream.close();
     await mirror.close();
     await registry.stop();
+    rmSync(directory, { recursive: true, force: true });
   });
 
   it('is not asked while the mirror has everything', async () => {
