@@ -7,19 +7,21 @@ import { readFile, stat } from 'node:fs/promises';
 import { setTimeout as wait } from 'node:timers/promises';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import { type FileLock, type LockKind, tryLock } from '../../native/linux/flock.ts';
+import { throwIfAborted } from '../abort.ts';
 
 /** Making a mount takes milliseconds; what takes longer is tried again later. */
 const PATIENCE_MS = 5000;
 const INTERVAL_MS = 25;
 
-/** Runs a task with a lock on a file or directory. Throws `busy`, naming who has it, when that takes too long. */
+/** Runs a task with a lock on a file or directory. Throws `busy`, naming who has it, when that takes too long, and `cancelled` while it waits. */
 export async function withPathLock<T>(
   path: string,
   kind: LockKind,
   operation: string,
   task: () => Promise<T>,
+  signal?: AbortSignal,
 ): Promise<T> {
-  const lock = await acquire(path, kind, operation);
+  const lock = await acquire(path, kind, operation, signal);
   try {
     return await task();
   } finally {
@@ -39,7 +41,12 @@ export async function isPathLocked(path: string): Promise<boolean> {
   }
 }
 
-async function acquire(path: string, kind: LockKind, operation: string): Promise<FileLock> {
+async function acquire(
+  path: string,
+  kind: LockKind,
+  operation: string,
+  signal: AbortSignal | undefined,
+): Promise<FileLock> {
   const end = performance.now() + PATIENCE_MS;
   for (;;) {
     const lock = await tryLock(path, kind);
@@ -49,6 +56,7 @@ async function acquire(path: string, kind: LockKind, operation: string): Promise
         hint: 'wait until it is done',
       });
     await wait(INTERVAL_MS);
+    if (signal !== undefined) throwIfAborted(signal, `${operation}: wait for ${path}`);
   }
 }
 

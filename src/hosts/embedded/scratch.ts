@@ -135,7 +135,7 @@ export async function withUpper<T>(
       throw new CimletError('failed-precondition', `${operation}: ${place.upper} is gone`, {
         hint: 'what was written to it is lost; remove it',
       });
-    return withPathLock(join(directory, id), 'shared', operation, () => task(place));
+    return withPathLock(join(directory, id), 'shared', operation, () => task(place), signal);
   };
   return withScratch(layout, record, open, signal);
 }
@@ -246,7 +246,7 @@ async function attached<T>(
       await unmountOnceIdle(directory);
     }
   };
-  const locked = () => withPathLock(image, 'exclusive', `open ${image}`, attach);
+  const locked = () => withPathLock(image, 'exclusive', `open ${image}`, attach, signal);
   return attaching.run(image, locked, signal);
 }
 

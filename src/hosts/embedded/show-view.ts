@@ -187,7 +187,8 @@ export async function ensureViewImage(
     if (known !== undefined) return { image, deviceFiles: known };
     const build = () => runJob<'view'>({ kind: 'view', cim, image, uuid }, context);
     const folder = snapshotPath(layout, layerFolder(top));
-    const { deviceFiles } = await withPathLock(folder, 'exclusive', `show layer ${chainId}`, build);
+    const operation = `show layer ${chainId}`;
+    const { deviceFiles } = await withPathLock(folder, 'exclusive', operation, build, context.signal);
     return { image, deviceFiles };
   });
 }
