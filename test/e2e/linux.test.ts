@@ -152,7 +152,8 @@ describe.runIf(hasUmoci && canMount)('a Linux image', () => {
     expect(existsSync(world.mountPoint)).toBe(false);
   });
 
-  it('can be written to, and keeps what was written', async () => {
+  /** An image of one small layer, whose Mount can be written to. */
+  function writableMount(scratch: string): World {
     const world = new World();
     const layout = world.directory;
     run('umoci', ['init', '--layout', 'layout'], layout);
@@ -162,16 +163,40 @@ describe.runIf(hasUmoci && canMount)('a Linux image', () => {
     cpSync('/etc/passwd', world.path('tree/etc/passwd'));
     run('umoci', ['insert', '--image', 'layout:v1', 'tree', '/'], layout);
     run('umoci', ['config', '--image', 'layout:v1', '--os', 'linux', '--architecture', 'amd64'], layout);
-    const text = manifests(world.mountPoint).replace('chain: debian,', 'chain: debian, access: ReadWrite,');
-    world.write('manifests/app.yaml', text);
+    const access = `chain: debian, access: ReadWrite${scratch},`;
+    world.write('manifests/app.yaml', manifests(world.mountPoint).replace('chain: debian,', access));
+    return world;
+  }
+
+  it('can be written to, and keeps what was written', async () => {
+    const world = writableMount('');
     await world.run(['apply', '-f', world.manifest, '--yes']);
     writeFileSync(join(world.mountPoint, 'etc/motd'), 'changed');
     rmSync(join(world.mountPoint, 'etc/passwd'));
-    run('umount', [world.mountPoint], layout);
+    run('umount', [world.mountPoint], world.directory);
     await world.run(['apply', '-f', world.manifest, '--yes']);
     expect(readFileSync(join(world.mountPoint, 'etc/motd'), 'utf8')).toBe('changed');
     expect(readdirSync(join(world.mountPoint, 'etc'))).toEqual(['motd']);
     await world.run(['delete', '-f', world.manifest, '--yes']);
+    expect(await world.observe()).toMatchObject({ layers: [], mounts: [], snapshots: [], leftovers: [] });
+  });
+
+  it('has a limit to what is written, and keeps it where it is told', async () => {
+    const elsewhere = new World().path('elsewhere');
+    mkdirSync(elsewhere);
+    const world = writableMount(`, scratch: {size: 16Mi, location: "${elsewhere}"}`);
+    await world.run(['apply', '-f', world.manifest, '--yes']);
+    const large = join(world.mountPoint, 'etc/large');
+    expect(() => writeFileSync(large, Buffer.alloc(2 ** 25, 'x'))).toThrow(/ENOSPC/);
+    rmSync(large);
+    writeFileSync(join(world.mountPoint, 'etc/motd'), 'changed');
+    expect(readdirSync(elsewhere)).toHaveLength(1);
+    run('umount', [world.mountPoint], world.directory);
+    await world.run(['apply', '-f', world.manifest, '--yes']);
+    expect(readFileSync(join(world.mountPoint, 'etc/motd'), 'utf8')).toBe('changed');
+    expect(readdirSync(join(world.mountPoint, 'etc'))).toEqual(['motd', 'passwd']);
+    await world.run(['delete', '-f', world.manifest, '--yes']);
+    expect(readdirSync(elsewhere)).toEqual([]);
     expect(await world.observe()).toMatchObject({ layers: [], mounts: [], snapshots: [], leftovers: [] });
   });
 });

@@ -121,11 +121,11 @@ describe.runIf(writable)('snapshots by hand', () => {
     const chainId = made.trim().slice(-71);
     const refused = await expectProgram(['layer', 'remove', chainId, '--root', world.root], 1);
     expect(refused.stderr).toContain('it is the snapshot base\nhint: cimlet snapshot rm base');
-    await cimlet(world, 'snapshot', 'view', 'look', '--parent', 'base');
+    await cimlet(world, 'snapshot', 'view', 'look', '--parent', 'base', '--label', 'flag');
     await cimlet(world, 'snapshot', 'label', 'look', 'x=1');
     const { stdout: list } = await cimlet(world, 'snapshot', 'ls');
     expect(list).toMatch(
-      /NAME +KIND +PARENT +FORMAT +LABELS\nbase +committed .*team=b\nlook +view +base .*x=1/,
+      /NAME +KIND +PARENT +FORMAT +LABELS\nbase +committed .*team=b\nlook +view +base .*flag=true,x=1/,
     );
     const { stdout: filtered } = await cimlet(
       world,
