@@ -20,7 +20,7 @@ const SNAPSHOTS = '10,000 snapshots';
 /** 10,000 resources. */
 const MANY: Scale = { images: 4000, layersPerImage: 1, mounts: 2000 };
 const KERNEL_MOUNTS = 500;
-const PLAN_PAIRS = 3;
+const PLAN_PAIRS = 2;
 const IDLE_MS = 60_000;
 const MANIFESTS = '{name: apps, folder: {path: manifests}}';
 

@@ -103,7 +103,9 @@ export async function withAgent(
   use: (agent: RunningAgent) => Promise<void>,
 ): Promise<void> {
   const config = join(directory, 'cimlet.yaml');
-  writeFileSync(config, `root: root\nlogLevel: debug\nsources: [${source}]\n`);
+  // Nothing is looked at but what a case asks for: Terraform may take longer than the agent's interval.
+  const text = `root: root\nlogLevel: debug\nintervals: {resync: 24h}\nsources: [${source}]\n`;
+  writeFileSync(config, text);
   const agent = new RunningAgent(config);
   try {
     await use(agent);
