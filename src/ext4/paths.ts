@@ -28,6 +28,8 @@ interface Inodes {
 /** A directory on the way. */
 interface Step {
   name: string;
+  /** Of names without symlinks. */
+  path: string;
   /** Undefined where the image has none, or not yet. */
   inode: number | undefined;
   /** What layers below have in it isn't seen. */
@@ -76,7 +78,7 @@ export class PathResolver {
     const slash = path.lastIndexOf('/');
     const parent = path.slice(0, Math.max(0, slash));
     const directory =
-      parent === this.#lastPath ? this.#lastDirectory : lastOf(this.#walk(parent).trail).inode;
+      parent === this.#lastPath ? this.#lastDirectory : this.#end(this.#walk(parent).trail).inode;
     if (directory === undefined) return undefined;
     return this.#entry(directory, path.slice(slash + 1));
   }
@@ -85,22 +87,23 @@ export class PathResolver {
    * Follows all of a path, through symlinks of the image and of the layers below. What nobody has is as good as a directory. `isOwn`: no symlink
    * below was followed.
    */
-  #walk(path: string): { trail: Step[]; isOwn: boolean } {
+  #walk(wanted: string): { trail: Step[]; isOwn: boolean } {
     const { tree } = this.#inodes;
     const trail: Step[] = [];
     let isOwn = true;
     let symlinks = 0;
     /** What is left of the path, and what symlinks on it put before: the next name last. */
-    const names = namesOf(path);
+    const names = namesOf(wanted);
     for (let name = names.pop(); name !== undefined; name = names.pop()) {
       if (name === '..') {
         trail.pop();
         continue;
       }
-      const here = lastOf(trail);
+      const here = this.#end(trail);
+      const path = here.path === '' ? name : `${here.path}/${name}`;
       const inode = here.inode === undefined ? undefined : this.#entry(here.inode, name);
       const kind = inode === undefined ? undefined : tree.kindOf(inode);
-      const target = this.#targetOf(inode, trail, name);
+      const target = this.#targetOf(inode, here, path);
       if (target !== undefined) {
         if (++symlinks > MAX_SYMLINKS)
           throw refuse(`its path goes through more than ${MAX_SYMLINKS} symlinks: they lead in a circle`);
@@ -108,36 +111,40 @@ export class PathResolver {
         if (target.startsWith('/')) trail.length = 0;
         names.push(...namesOf(target));
       } else if (inode !== undefined && kind === EntryType.directory)
-        trail.push({ name, inode, isOpaque: here.isOpaque || tree.isOpaque(inode) });
+        trail.push({ name, path, inode, isOpaque: here.isOpaque || tree.isOpaque(inode) });
       else if (kind === undefined || kind === WHITEOUT)
-        trail.push({ name, inode: undefined, isOpaque: here.isOpaque || kind === WHITEOUT });
+        trail.push({ name, path, inode: undefined, isOpaque: here.isOpaque || kind === WHITEOUT });
       else throw refuse(`${quote(name)} on its path is no directory`);
     }
     return { trail, isOwn };
   }
 
   /** Where a name leads that is a symlink, in the image or, where that doesn't have the name, below. */
-  #targetOf(inode: number | undefined, trail: readonly Step[], name: string): string | undefined {
+  #targetOf(inode: number | undefined, above: Step, path: string): string | undefined {
     if (inode !== undefined)
       return this.#inodes.tree.kindOf(inode) === EntryType.symlink ? this.#inodes.targetOf(inode) : undefined;
-    if (lastOf(trail).isOpaque) return undefined;
-    return this.#lower.symlink([...trail.map((step) => step.name), name].join('/'));
+    return above.isOpaque ? undefined : this.#lower.symlink(path);
   }
 
   /** The last directory of a trail; those that aren't there are as they are below, else as the one above. */
   #make(trail: readonly Step[]): number {
     let directory = ROOT_INODE;
-    for (const [index, { name, inode, isOpaque }] of trail.entries()) {
+    for (const { name, path, inode, isOpaque } of trail) {
       if (inode !== undefined) {
         directory = inode;
         continue;
       }
       checkName(name);
-      const path = trail.slice(0, index + 1).map((step) => step.name);
-      const below = isOpaque ? undefined : this.#lower.directory(path.join('/'));
+      const below = isOpaque ? undefined : this.#lower.directory(path);
       directory = this.#inodes.implyDirectory(directory, name, below);
     }
     return directory;
+  }
+
+  /** Where a trail has come to. */
+  #end(trail: readonly Step[]): Step {
+    const isOpaque = this.#inodes.tree.isOpaque(ROOT_INODE);
+    return trail.at(-1) ?? { name: '', path: '', inode: ROOT_INODE, isOpaque };
   }
 
   #entry(directory: number, name: string): number | undefined {
@@ -145,13 +152,6 @@ export class PathResolver {
     const entry = names.find(directory, name);
     return entry === NO_ENTRY ? undefined : names.inodeOf(entry);
   }
-}
-
-const ROOT: Step = { name: '', inode: ROOT_INODE, isOpaque: false };
-
-/** Where a trail has come to. */
-function lastOf(trail: readonly Step[]): Step {
-  return trail.at(-1) ?? ROOT;
 }
 
 function namesOf(path: string): string[] {
