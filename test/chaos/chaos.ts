@@ -17,7 +17,7 @@ import {
   type Shape,
   WRITABLE_APP,
 } from './apps.ts';
-import { checkInvariants, checkNothingHeld, findUnrest } from './check.ts';
+import { checkInvariants, checkNothingHeld, checkNothingKept, findUnrest } from './check.ts';
 import { Random } from './random.ts';
 import { layersOf } from './servers.ts';
 import { EFFECTS, type Transition } from './transitions.ts';
@@ -106,8 +106,11 @@ class Chaos {
 
   async takeDown(): Promise<string> {
     await this.#world.agent.kill();
+    await this.#world.collectGarbage();
+    await checkInvariants(this.#world);
+    checkNothingKept(this.#world);
     await checkNothingHeld(this.#world);
-    return 'killed the agent and unmounted everything';
+    return 'killed the agent, collected garbage, and unmounted everything';
   }
 
   async end(): Promise<void> {

@@ -12,7 +12,8 @@ import { agentSocket } from '../../src/server/address.ts';
 import type { ResourceRecord } from '../../src/state/records.ts';
 import { openState } from '../../src/state/state.ts';
 import { mountsBelow, unmountBelow } from '../support/mounts.ts';
-import { contentOf } from './apps.ts';
+import { contentOf, GIT_APPS } from './apps.ts';
+import { blobsOf } from './servers.ts';
 import type { ChaosWorld } from './world.ts';
 
 /** Undefined when the agent has what is declared now in force, and sees nothing to do; otherwise what it is about. */
@@ -153,6 +154,34 @@ function checkBlobs({ root }: ChaosWorld): void {
     names.map((name) => sha256(readFileSync(join(blobs, name)))),
     names,
   );
+}
+
+/** After gc, by the names alone: no file of a layer, blob or source that what is declared doesn't need. */
+export function checkNothingKept(world: ChaosWorld): void {
+  const { root, apps, images } = world;
+  const needed = GIT_APPS.flatMap((name) => blobsOf(join(images, `${name}${apps.get(name)?.version}`)));
+  expectSame(
+    'blobs that are kept',
+    readdirSync(join(root, 'images/blobs/sha256')),
+    [...new Set(needed)].map((digest) => digest.replace('sha256:', '')),
+  );
+  expectSame('sources that are kept', readdirSync(join(root, 'sources')), ['files', 'fleet']);
+  const files = readdirSync(root, { recursive: true, encoding: 'utf8' });
+  expectSame(
+    'what was begun and not ended',
+    files.filter((file) => /(^|[/.])(tmp|rm)-/.test(file)),
+    [],
+  );
+  const chains = new Set(
+    recordsOf(world).flatMap(
+      ({ facts }) => facts.chain?.chainIds.map((id) => id.replace('sha256:', '')) ?? [],
+    ),
+  );
+  const strangers = files.filter((file) => {
+    const [, id] = /^(?:cim-layers|snapshots)\/(?:.*\/)?[^/]*?([0-9a-f]{64})[^/]*$/.exec(file) ?? [];
+    return id !== undefined && !chains.has(id);
+  });
+  expectSame('files of other layers', strangers, []);
 }
 
 function recordsOf({ root }: ChaosWorld): readonly ResourceRecord[] {

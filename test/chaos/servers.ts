@@ -70,11 +70,19 @@ export class RegistryServer {
 
 /** Digests of an image's layers, of a layout with one image. */
 export function layersOf(layout: string): string[] {
+  return blobsOf(layout).slice(2);
+}
+
+/** Digests of the manifest, the configuration and the layers of a layout's only image. */
+export function blobsOf(layout: string): string[] {
   const read = (file: string) => JSON.parse(readFileSync(join(layout, file), 'utf8'));
   const { manifests } = read('index.json') as { manifests: { digest: string }[] };
-  const blob = manifests[0]?.digest.replace(':', '/') ?? '';
-  const { layers } = read(`blobs/${blob}`) as { layers: { digest: string }[] };
-  return layers.map(({ digest }) => digest);
+  const digest = manifests[0]?.digest ?? '';
+  const { config, layers } = read(`blobs/${digest.replace(':', '/')}`) as {
+    config: { digest: string };
+    layers: { digest: string }[];
+  };
+  return [digest, config.digest, ...layers.map((layer) => layer.digest)];
 }
 
 export class GitServer {

@@ -17,6 +17,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadManifests } from '../../src/manifests/load.ts';
 import { mountsBelow, unmountBelow } from '../support/mounts.ts';
+import { runProgram } from '../support/program.ts';
 import { AgentProcess } from './agent-process.ts';
 import {
   type AppName,
@@ -118,6 +119,13 @@ export class ChaosWorld {
   #running(): { registry: RegistryServer; git: GitServer } {
     if (this.#servers === undefined) throw new Error('the run has not begun');
     return this.#servers;
+  }
+
+  /** Whatever its age. No agent may run. */
+  async collectGarbage(): Promise<void> {
+    const always = ['--min-age', '0s', '--high-water', '100', '--low-water', '100'];
+    const { code, stderr } = await runProgram(['gc', ...always, '--root', this.root]);
+    if (code !== 0) throw new Error(`gc ended with ${code}: ${stderr}`);
   }
 
   /** By source, what it must come to. */
