@@ -13,15 +13,17 @@ export const FOLDER_APPS = ['a', 'b', 'c', 'd', 'e', 'f'] as const;
 export const GIT_APPS = ['g', 'h'] as const;
 /** Declared by the folder while the agent is to die at what only writable Mounts have. */
 export const WRITABLE_APP = 'w';
+/** Declared by the folder: layers of Linux, each with its dm-verity tree. */
+export const LINUX_APP = 'l' as const;
 export type GitApp = (typeof GIT_APPS)[number];
-export type AppName = (typeof FOLDER_APPS)[number] | GitApp | typeof WRITABLE_APP;
+export type AppName = (typeof FOLDER_APPS)[number] | GitApp | typeof WRITABLE_APP | typeof LINUX_APP;
 
 export function isGitApp(name: AppName): name is GitApp {
   return GIT_APPS.some((each) => each === name);
 }
 
 export interface Shape {
-  format: 'ForkedCIM' | 'BlockCIM';
+  format: 'ForkedCIM' | 'BlockCIM' | 'LCOW';
   isVerified: boolean;
   isWritable?: boolean;
   /** Images of the same app; the second has a layer more. */
@@ -45,16 +47,20 @@ export function contentOf(name: AppName, { version }: Shape): Map<string, string
 
 /** Layouts of every app and version in `directory`. */
 export async function writeImages(directory: string): Promise<void> {
-  for (const name of [...FOLDER_APPS, ...GIT_APPS, WRITABLE_APP]) {
-    const base = tarOf(layerItems(BASE));
-    const own = tarOf(layerItems({ [`${name}.txt`]: `app ${name}` }));
-    const more = tarOf(layerItems({ 'dir/kept.txt': null, 'dir/new.txt': `second ${name}` }));
+  for (const name of [...FOLDER_APPS, ...GIT_APPS, WRITABLE_APP, LINUX_APP]) {
+    const isLinux = name === LINUX_APP;
+    const itemsOf = isLinux ? linuxItems : layerItems;
+    const base = tarOf(itemsOf(BASE));
+    const own = tarOf(itemsOf({ [`${name}.txt`]: `app ${name}` }));
+    const more = tarOf(itemsOf({ 'dir/kept.txt': null, 'dir/new.txt': `second ${name}` }));
     for (const [version, tars] of [
       [1, [base, own]],
       [2, [base, own, more]],
     ] as const) {
       await writeOciLayout(join(directory, `${name}${version}`), {
-        platform: { os: 'windows', architecture: 'amd64', osVersion: '10.0.26100.1742' },
+        platform: isLinux
+          ? { os: 'linux', architecture: 'amd64' }
+          : { os: 'windows', architecture: 'amd64', osVersion: '10.0.26100.1742' },
         layers: tars.map((tar) => ({ tar: [tar], compression: 'gzip' as const })),
         ref: 'v1',
       });
@@ -62,11 +68,19 @@ export async function writeImages(directory: string): Promise<void> {
   }
 }
 
+/** As layers of Linux have them: nothing is below `Files`. */
+function linuxItems(files: Record<string, string | null>): ReturnType<typeof layerItems> {
+  return layerItems(files)
+    .filter(({ name }) => name !== 'Files/')
+    .map((item) => ({ ...item, name: item.name.replace('Files/', '') }));
+}
+
 export function randomShape(name: AppName, random: Random): Shape {
-  const format = random.pick(['ForkedCIM', 'BlockCIM'] as const) ?? 'ForkedCIM';
+  const format =
+    name === LINUX_APP ? 'LCOW' : (random.pick(['ForkedCIM', 'BlockCIM'] as const) ?? 'ForkedCIM');
   return {
     format,
-    isVerified: format === 'BlockCIM' && random.below(2) === 0,
+    isVerified: format === 'LCOW' || (format === 'BlockCIM' && random.below(2) === 0),
     version: random.below(2) === 0 ? 1 : 2,
     place: random.below(3) === 0 ? `${name}-moved` : name,
   };
@@ -79,7 +93,7 @@ export function manifestOf(name: AppName, shape: Shape, source: string, views: s
   return `apiVersion: cimlet.dev/v1alpha1
 kind: Image
 metadata: {name: ${name}}
-spec: {source: ${source}, platform: {os: windows, architecture: amd64}, retry: {backoff: 100ms}}
+spec: {source: ${source}, platform: {os: ${format === 'LCOW' ? 'linux' : 'windows'}, architecture: amd64}, retry: {backoff: 100ms}}
 ---
 apiVersion: cimlet.dev/v1alpha1
 kind: LayerChain
@@ -96,7 +110,7 @@ spec: {chain: ${name}, path: ${join(views, place)}, ${isWritable ? 'access: Read
 /** Makes the folder declare exactly these, each file replaced as editors do. */
 export function declareInFolder(folder: string, views: string, apps: ReadonlyMap<AppName, Shape>): void {
   mkdirSync(folder, { recursive: true });
-  for (const name of [...FOLDER_APPS, WRITABLE_APP] as const) {
+  for (const name of [...FOLDER_APPS, WRITABLE_APP, LINUX_APP] as const) {
     const file = join(folder, `${name}.yaml`);
     const shape = apps.get(name);
     if (shape === undefined) {

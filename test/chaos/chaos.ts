@@ -13,6 +13,7 @@ import {
   FOLDER_APPS,
   GIT_APPS,
   isGitApp,
+  LINUX_APP,
   randomShape,
   type Shape,
   WRITABLE_APP,
@@ -93,7 +94,7 @@ class Chaos {
   }
 
   async begin(): Promise<string> {
-    const names = [...FOLDER_APPS.slice(0, FEWEST), ...GIT_APPS];
+    const names = [...FOLDER_APPS.slice(0, FEWEST), ...GIT_APPS, LINUX_APP];
     // Both git apps start with their first version: what the second adds is fetched later.
     const shapes = names.map((name): [AppName, Shape] => {
       const shape = randomShape(name, this.#random);
@@ -201,9 +202,15 @@ class Chaos {
 
   #redeclare(): string {
     const { apps } = this.#world;
-    const name = this.#random.pick([...FOLDER_APPS, ...GIT_APPS]) ?? 'a';
+    const name = this.#random.pick([...FOLDER_APPS, ...GIT_APPS, LINUX_APP]) ?? 'a';
     const inFolder = FOLDER_APPS.filter((each) => apps.has(each)).length;
-    if (!isGitApp(name) && apps.has(name) && inFolder > FEWEST && this.#random.below(2) === 0) {
+    if (
+      !isGitApp(name) &&
+      name !== LINUX_APP &&
+      apps.has(name) &&
+      inFolder > FEWEST &&
+      this.#random.below(2) === 0
+    ) {
       this.#world.declare(name, undefined);
       return `removed ${name}`;
     }
