@@ -3,9 +3,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { Argument } from 'commander';
 import { CimletError } from '../errors.ts';
-import type { Kind, Resource, ResourceKey } from '../manifests/resources.ts';
+import type { Kind, ResourceKey } from '../manifests/resources.ts';
 import { timerMs } from '../reconciler/retry-policy.ts';
-import { describeSuspension, type SuspensionNote, suspensionNote } from '../reconciler/suspension.ts';
+import { describeSuspension, type SuspensionNote, suspensionOfSpec } from '../reconciler/suspension.ts';
 import { type Item, pathOf, type SourceItem } from '../server/items.ts';
 import type { ResourceRecord } from '../state/records.ts';
 import type { State } from '../state/state.ts';
@@ -119,8 +119,7 @@ interface Standing {
 
 function readStanding(state: State, key: ResourceKey): Standing {
   const record = state.resource(key);
-  const { suspend } = (record?.spec ?? {}) as Pick<Resource['spec'], 'suspend'>;
-  const suspended = state.suspensions().find((each) => each.key === key) ?? suspensionNote(suspend);
+  const suspended = state.suspensions().find((each) => each.key === key) ?? suspensionOfSpec(record?.spec);
   return { record, suspended };
 }
 

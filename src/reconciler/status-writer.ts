@@ -15,6 +15,7 @@ import { digestOf } from './canonical.ts';
 import { nextConditions, nextHistory, type Outcome, reasonOf } from './conditions.ts';
 import { dependenciesOf } from './resource-graph.ts';
 import { intentDigest, mayPrune } from './situation.ts';
+import { describeSuspension, suspensionNote, suspensionOfSpec } from './suspension.ts';
 import type { DeclaredSource, Plan, PlannedAction, Verb } from './types.ts';
 import { isSettled } from './unsettled.ts';
 
@@ -117,6 +118,7 @@ export function createStatusWriter(
       unchanged.push(key);
       return;
     }
+    tellSuspension(key, resource);
     const record = state.intendResource(intentOf(resource, source));
     if (obstacle?.code === 'suspended') {
       if (record.conditions.length === 0)
@@ -139,6 +141,22 @@ export function createStatusWriter(
       state.recordEvent({ key, type: 'Normal', reason: 'Recovered', message });
       remember(key, { state: 'ready', reason: 'Recovered', message }, false);
     }
+  };
+
+  /** What its manifest says of it, when that is news. */
+  const tellSuspension = (key: ResourceKey, resource: Resource) => {
+    const before = suspensionOfSpec(state.resource(key)?.spec);
+    const after = suspensionNote(resource.spec.suspend);
+    const [told, message] = [before, after].map((note) => note && describeSuspension(note));
+    if (message !== undefined && message !== told)
+      state.recordEvent({ key, type: 'Normal', reason: 'Suspended', message });
+    if (message === undefined && told !== undefined)
+      state.recordEvent({
+        key,
+        type: 'Normal',
+        reason: 'Resumed',
+        message: 'its manifest suspends it no more',
+      });
   };
 
   const stall = ({ key, position, message }: InvalidResource, source: DeclaredSource) => {

@@ -13,7 +13,7 @@ import type {
 import { nextConditions } from './conditions.ts';
 import { keyOfRecord } from './plan-removals.ts';
 import { indexLayers, indexMerges, mergeId, snapshotId } from './situation.ts';
-import { type SuspensionNote, suspensionNote } from './suspension.ts';
+import { type SuspensionNote, suspensionOfSpec } from './suspension.ts';
 
 export interface ResourceStatus extends ResourceRecord {
   key: ResourceKey;
@@ -99,8 +99,7 @@ function suspensionOf(
   record: ResourceRecord,
   suspended: ReadonlyMap<string, Suspension>,
 ): SuspensionNote | undefined {
-  const { suspend } = record.spec as { suspend?: Parameters<typeof suspensionNote>[0] };
-  const note = suspended.get(keyOfRecord(record)) ?? suspensionNote(suspend);
+  const note = suspended.get(keyOfRecord(record)) ?? suspensionOfSpec(record.spec);
   if (note === undefined) return undefined;
   const { reason, by, since }: SuspensionNote = note;
   return { reason, by, since };

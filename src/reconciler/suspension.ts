@@ -18,6 +18,11 @@ export function suspensionNote(suspend: boolean | Suspension | undefined): Suspe
   return suspend === true ? {} : suspend;
 }
 
+/** The same of a recorded spec. */
+export function suspensionOfSpec(spec: unknown): SuspensionNote | undefined {
+  return suspensionNote((spec as { suspend?: boolean | Suspension } | undefined)?.suspend);
+}
+
 /** `suspended by ann since 2026-01-01T00:00:00.000Z: maintenance`. */
 export function describeSuspension({ reason, by, since }: SuspensionNote): string {
   const words = ['suspended', by && `by ${by}`, since && `since ${since}`].filter(Boolean).join(' ');

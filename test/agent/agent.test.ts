@@ -721,6 +721,21 @@ describe('the agent', () => {
     expect(reasons('Source/here')).toEqual(expect.arrayContaining(['Suspended', 'Resumed']));
   });
 
+  it('says when a manifest suspends, and when it no longer does', async () => {
+    save('a.yaml', app('a'));
+    running = start();
+    await running.until(() => isReady('Mount/a'));
+    save('a.yaml', app('a', { mount: 'suspend: {reason: maintenance, by: ann}' }));
+    await running.until(() => reasons('Mount/a').includes('Suspended'));
+    expect(world.state.events('Mount/a')[0]).toMatchObject({
+      message: 'suspended by ann: maintenance',
+      count: 1,
+    });
+    save('a.yaml', app('a'));
+    await running.until(() => reasons('Mount/a').includes('Resumed'));
+    expect(isReady('Mount/a')).toBe(true);
+  });
+
   it('looks at the one that it is asked to', async () => {
     for (const name of ['a', 'b']) save(`${name}.yaml`, app(name));
     running = start();

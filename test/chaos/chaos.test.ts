@@ -30,7 +30,9 @@ test('no transition of a machine is left out', () => {
 const half = process.versions.node.startsWith('22.') ? 'before' : 'after';
 
 describe.runIf(kernel && canRunRegistry)('chaos, a short run of it', () => {
-  test('everything comes to what is declared, and nothing else is left', async () => {
+  // Less than a minute on a machine of its own.
+  const options = { timeout: 600_000 };
+  test('everything comes to what is declared, and nothing else is left', options, async () => {
     const transitions = HOST_TRANSITIONS.filter(({ when }) => when === half);
     await runChaos({ transitions, rounds: 2, seed: 20261120, say: (line) => console.log(line) });
   });
