@@ -30,7 +30,7 @@ test('no transition of a machine is left out', () => {
 const half = process.versions.node.startsWith('22.') ? 'before' : 'after';
 
 describe.runIf(kernel && canRunRegistry)('chaos, a short run of it', () => {
-  // Less than a minute on a machine of its own.
+  // It is processes that are waited for: on a busy machine several times as long.
   const options = { timeout: 600_000 };
   test('everything comes to what is declared, and nothing else is left', options, async () => {
     const transitions = HOST_TRANSITIONS.filter(({ when }) => when === half);
