@@ -399,7 +399,9 @@ describe('the agent', () => {
     save('a.yaml', app('a'), 'one');
     save('a.yaml', app('a').replaceAll('/mnt/a', '/mnt/two'), 'two');
     running = start({ sources: ['one', 'two'] });
-    await running.until(() => isReady('Mount/a') && reasons('Source/two').includes('Duplicate'));
+    const path = () => world.state.resource('Mount/a')?.facts.mount?.path;
+    const isOfOne = () => path() === '/mnt/a' && isReady('Mount/a');
+    await running.until(() => isOfOne() && reasons('Source/two').includes('Duplicate'));
     await running.stop();
     const dismounts = countCalls('dismount');
     const { promise: until, resolve: arrive } = Promise.withResolvers<void>();
