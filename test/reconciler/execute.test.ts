@@ -58,8 +58,10 @@ describe('executing a plan', () => {
     expect(emitted.filter((event) => !event.endsWith(' Image'))).toEqual([
       'action.started Snapshot',
       'action.progressed Snapshot',
+      'action.progressed Snapshot',
       'action.succeeded Snapshot',
       'action.started Snapshot',
+      'action.progressed Snapshot',
       'action.progressed Snapshot',
       'action.succeeded Snapshot',
       'action.started LayerChain',
