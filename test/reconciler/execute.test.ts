@@ -49,25 +49,28 @@ describe('executing a plan', () => {
     expect(conditionsOf('Mount/app')).toBe('Ready=True Succeeded');
     expect(world.state.events('Mount/app')).toMatchObject([{ type: 'Normal', reason: 'Created', count: 1 }]);
     // The image's own end comes at some point of the layers' beginnings.
-    const emitted = world.events.map(({ type, action }) => `${type} ${action.kind}`);
-    expect(emitted.filter((event) => event.endsWith(' Image'))).toEqual([
+    const emitted = world.events.map((event) => {
+      const { kind } = event.action;
+      return event.type === 'action.progressed' ? `${kind} ${event.phase}` : `${event.type} ${kind}`;
+    });
+    expect(emitted.filter((event) => event.includes('Image'))).toEqual([
       'action.started Image',
-      'action.progressed Image',
+      'Image resolving',
       'action.succeeded Image',
     ]);
-    expect(emitted.filter((event) => !event.endsWith(' Image'))).toEqual([
+    expect(emitted.filter((event) => !event.includes('Image'))).toEqual([
       'action.started Snapshot',
-      'action.progressed Snapshot',
-      'action.progressed Snapshot',
+      'Snapshot unpacking',
+      'Snapshot committing',
       'action.succeeded Snapshot',
       'action.started Snapshot',
-      'action.progressed Snapshot',
-      'action.progressed Snapshot',
+      'Snapshot unpacking',
+      'Snapshot committing',
       'action.succeeded Snapshot',
       'action.started LayerChain',
       'action.succeeded LayerChain',
       'action.started Mount',
-      'action.progressed Mount',
+      'Mount mounting',
       'action.succeeded Mount',
     ]);
   });
