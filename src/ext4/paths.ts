@@ -15,9 +15,15 @@ export interface LowerLayers {
   directory(path: string): Ext4Attributes | undefined;
   /** Where a symlink leads, as a byte string. */
   symlink(path: string): string | undefined;
+  /** What is in the root, as byte strings; names may come again, and may be hidden. */
+  rootNames(): Iterable<string>;
 }
 
-export const NO_LAYERS: LowerLayers = { directory: () => undefined, symlink: () => undefined };
+export const NO_LAYERS: LowerLayers = {
+  directory: () => undefined,
+  symlink: () => undefined,
+  rootNames: () => [],
+};
 
 interface Inodes {
   readonly tree: Tree;

@@ -68,6 +68,7 @@ export class Ext4Writer {
   readonly #maxSize: number;
   readonly #data: FileData;
   readonly #inodes: InodeBuilder;
+  readonly #lower: LowerLayers;
   /** The root of a file's extents on its way into the inode. */
   readonly #root = Buffer.alloc(INODE_DATA);
   /** The file whose data are being written, and how many are to come. */
@@ -90,6 +91,7 @@ export class Ext4Writer {
       });
     this.#inlineData = inlineData;
     this.#maxSize = maxSize;
+    this.#lower = lower;
     this.#descriptor = attempt(`create ${path}`, () => openSync(path, 'w+'));
     const maxBlocks = Math.floor(maxSize / BLOCK_SIZE);
     this.#output = new BlockOutput(path, this.#descriptor, maxBlocks, onWritten);
@@ -219,6 +221,7 @@ export class Ext4Writer {
   /** Writes everything else. The image is whole when this returns, but not yet on disk. */
   finish(): FinishedImage {
     if (this.#open !== undefined) throw new Error('a file is being written');
+    if (this.#inodes.tree.isOpaque(ROOT_INODE)) this.#hideBelow();
     const image = finishImage({
       inodes: this.#inodes,
       output: this.#output,
@@ -232,6 +235,11 @@ export class Ext4Writer {
   close(): void {
     this.#inodes.close();
     closeSync(this.#descriptor);
+  }
+
+  /** Overlayfs shows the names in the roots of all layers, whatever attributes these have: each is hidden by itself. */
+  #hideBelow(): void {
+    for (const name of this.#lower.rootNames()) if (name !== 'lost+found') this.whiteout(name);
   }
 
   #expect(length: number): OpenFile {

@@ -44,6 +44,11 @@ export class LowerDisks implements LowerLayers {
     return found.files.target(found.file);
   }
 
+  *rootNames(): Generator<string> {
+    for (const { files } of this.#disks)
+      for (const { name } of files.entries(files.inode(ROOT_INODE))) yield name;
+  }
+
   close(): void {
     for (const disk of this.#disks.splice(0)) disk.close();
   }

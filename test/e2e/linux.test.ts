@@ -1,6 +1,6 @@
 /** A real Debian root file system as a chain of Linux layers: the mount is what umoci itself unpacks. */
 
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   chownSync,
   cpSync,
@@ -18,10 +18,12 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { canMount, describeTree } from '../ext4/images.ts';
+import { MAIN } from '../support/program.ts';
 import { hasTool, requireOrSkip } from '../support/requirements.ts';
 import { World } from './world.ts';
 
 const hasUmoci = requireOrSkip('umoci', hasTool('umoci') && hasTool('setfattr'));
+const hasUnshare = requireOrSkip('unshare', hasTool('unshare'));
 /** Their files, with the links, modes and owners that Debian gives them. */
 const PACKAGES = ['base-files', 'base-passwd', 'bash', 'coreutils', 'libc6', 'passwd', 'tar'];
 
@@ -77,7 +79,7 @@ function buildDebian(directory: string): { unpacked: string } {
   return { unpacked: join(directory, 'unpacked') };
 }
 
-const manifests = (path: string, more = '') => `apiVersion: cimlet.dev/v1alpha1
+const manifests = (path: string, more = '', layers = '') => `apiVersion: cimlet.dev/v1alpha1
 kind: Image
 metadata: {name: debian}
 spec: {source: {ociLayout: "../layout:v1"}, platform: {os: linux, architecture: amd64}}
@@ -85,7 +87,7 @@ spec: {source: {ociLayout: "../layout:v1"}, platform: {os: linux, architecture: 
 apiVersion: cimlet.dev/v1alpha1
 kind: LayerChain
 metadata: {name: debian}
-spec: {layers: [{image: debian}]${more}}
+spec: {layers: [{image: debian}${layers}]${more}}
 ---
 apiVersion: cimlet.dev/v1alpha1
 kind: Mount
@@ -180,6 +182,66 @@ describe.runIf(hasUmoci && canMount)('a Linux image', () => {
     await world.run(['delete', '-f', world.manifest, '--yes']);
     expect(await world.observe()).toMatchObject({ layers: [], mounts: [], snapshots: [], leftovers: [] });
   });
+
+  it('is written out as a layer, which gives the same files elsewhere', async () => {
+    const world = writableMount('');
+    await world.run(['apply', '-f', world.manifest, '--yes']);
+    const { mountPoint } = world;
+    rmSync(join(mountPoint, 'etc/passwd'));
+    mkdirSync(join(mountPoint, 'srv'), { mode: 0o711 });
+    writeFileSync(join(mountPoint, 'srv/file'), 'written', { mode: 0o640 });
+    linkSync(join(mountPoint, 'srv/file'), join(mountPoint, 'srv/second-name'));
+    symlinkSync('file', join(mountPoint, 'srv/link'));
+    chownSync(join(mountPoint, 'srv/file'), 1234, 70_000);
+    run('setfattr', ['-n', 'user.note', '-v', 'kept', 'srv/file'], mountPoint);
+    run('mkfifo', ['srv/pipe'], mountPoint);
+    const tar = world.path('changes.tar');
+    await world.run(['layer', 'diff', 'mount/debian', '-o', tar]);
+
+    const other = new World();
+    other.write(
+      'manifests/app.yaml',
+      manifests(other.mountPoint, '', `, {archive: "${tar}"}`).replace(
+        '../layout:v1',
+        world.path('layout:v1'),
+      ),
+    );
+    await other.run(['apply', '-f', other.manifest, '--yes']);
+    const [written, applied] = [describeTree(mountPoint), describeTree(other.mountPoint)];
+    for (const tree of [written, applied]) tree.delete('');
+    expect([...applied]).toEqual([...written]);
+  });
+
+  it.runIf(hasUnshare)(
+    'needs a loop device for each layer, and leaves none behind when there are too few',
+    async () => {
+      const world = writableMount('');
+      for (const name of ['second', 'third']) {
+        mkdirSync(world.path(name));
+        writeFileSync(world.path(name, name), name);
+        run('umoci', ['insert', '--image', 'layout:v1', name, `/${name}`], world.directory);
+      }
+      const args = ['apply', '-f', world.manifest, '--root', world.root, '--yes'];
+      // A /dev as containers have it, with one device that nobody uses.
+      const dev = `free=$(losetup -f); mount -t tmpfs none /dev; mknod /dev/loop-control c 10 237; mknod /dev/null c 1 3; mknod $free b 7 \${free#/dev/loop}`;
+      const refused = spawnSync(
+        'unshare',
+        ['-m', 'sh', '-c', `${dev}; exec "$@"`, 'sh', process.execPath, MAIN, ...args],
+        {
+          encoding: 'utf8',
+        },
+      );
+      expect([refused.status, refused.stderr + refused.stdout]).toEqual([
+        1,
+        expect.stringContaining('all loop devices are in use'),
+      ]);
+      const backed = execFileSync('losetup', ['-a'], { encoding: 'utf8' });
+      expect(backed).not.toContain(world.root);
+      expect(await world.observe()).toMatchObject({ mounts: [], leftovers: [] });
+      await world.run(['apply', '-f', world.manifest, '--yes']);
+      expect(readFileSync(join(world.mountPoint, 'third/third'), 'utf8')).toBe('third');
+    },
+  );
 
   it('has a limit to what is written, and keeps it where it is told', async () => {
     const elsewhere = new World().path('elsewhere');

@@ -124,6 +124,14 @@ describe.runIf(ready)('entries below a symlink of a lower layer', () => {
       [file('lib/.wh.gone'), file('share/.wh..wh..opq'), file('share/kept')],
     ));
 
+  it('are hidden with all the rest by a root that is opaque', () =>
+    expectSame(
+      [...usr, symlink('lib', 'usr/lib'), file('gone'), directory('etc'), file('etc/gone')],
+      [file('more')],
+      [file('.wh..wh..opq'), file('lib/a'), file('usr/b'), directory('etc')],
+      [file('etc/c')],
+    ));
+
   it('and a whiteout through it hides no file of the layer itself', () =>
     expectSame([...usr, symlink('lib', 'usr/lib')], [file('usr/lib/new'), file('lib/.wh.new')]));
 
