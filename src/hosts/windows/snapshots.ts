@@ -33,7 +33,7 @@ import { DISK, type Scratches } from './scratches.ts';
 import { type Size, sizeUnder } from './size-under.ts';
 import { type Store, soundLayer } from './store.ts';
 import { requireVmFormat, VM_DISK } from './vm-scratch.ts';
-import { isMounted } from './volumes.ts';
+import { identityOf, isMounted } from './volumes.ts';
 import { topmostFirst } from './wcifs-paths.ts';
 
 /** What a snapshot is committed from, and the merged CIM that shows the layers below it. */
@@ -309,8 +309,10 @@ async function checkLocation({ root }: Layout, location: string, operation: stri
   if (!stats.isDirectory()) throw refuse('is no directory');
 }
 
-/** What a snapshot's scratch takes on disk; a disk, which isn't looked into, is one file. */
-/** What is kept in another's scratch can't be told apart from it, and counts as nothing. */
+/**
+ * What a snapshot's scratch takes on disk; a disk, which isn't looked into, is one file. What is kept in another's scratch
+ * can't be told apart from it, and counts as nothing.
+ */
 export async function sizeOf(layout: Layout, request: SnapshotRequest): Promise<Size> {
   if (request.scratch?.shareWith !== undefined) return { bytes: 0, files: 0 };
   const folder = await scratchFolder(layout, request);
@@ -327,12 +329,32 @@ export function isSnapshotFolder(path: string): boolean {
   return parseSnapshotFolder(basename(path)) !== undefined;
 }
 
-/** The folders in which a snapshot folder, in place or not, has a scratch: itself, and where its record says. */
+/**
+ * The folders in which a snapshot folder that isn't in place has a scratch: itself, and where its record says, unless that
+ * is another's by now: what is prepared anew gets the same place.
+ */
 export async function scratchFoldersOf(layout: Layout, path: string): Promise<string[]> {
   const request = (await readSnapshotFolder(path))?.request;
   const location = request?.scratch?.location;
   if (request === undefined || location === undefined) return [path];
-  return [path, locatedFolder(location, request.key, layout)];
+  const located = locatedFolder(location, request.key, layout);
+  return (await isAnothers(layout, request.key, path, located)) ? [path] : [path, located];
+}
+
+/** Whether a scratch elsewhere is that of the snapshot in place, or of one being prepared, or may be. */
+async function isAnothers(layout: Layout, key: string, path: string, located: string): Promise<boolean> {
+  for (const prefix of ['', 'tmp-'] as const) {
+    const other = snapshotPath(layout, snapshotGuid(key), prefix);
+    if (other === path || !(await exists(other))) continue;
+    const record = await readSnapshotFolder(other);
+    // Of one in place the record is lost. One being prepared has nothing elsewhere before it has a record.
+    if (record === undefined && prefix === '') return true;
+    const location = record?.request.scratch?.location;
+    if (location === undefined) continue;
+    const identity = await identityOf(locatedFolder(location, key, layout));
+    if (identity !== undefined && identity === (await identityOf(located))) return true;
+  }
+  return false;
 }
 
 /** Deletes a folder that isn't in place, and before it what its record says is elsewhere. */

@@ -118,6 +118,18 @@ async function elsewhere(): Promise<void> {
   await stopContainer('web');
   assert.equal((await host.cleanLeftovers(context)).length, 1);
   assert.deepEqual(await readdir('C:\\elsewhere'), []);
+
+  // What was prepared anew since has its scratch in the same place, and keeps it.
+  const prepare = (location: string) =>
+    host.prepareSnapshot({ key: 'moved', kind: 'active', chain, format, scratch: { location } }, context);
+  await prepare('C:\\elsewhere');
+  await rename(`C:\\store\\snapshots\\${guid}`, `C:\\store\\snapshots\\rm-${guid}`);
+  await prepare('c:\\ELSEWHERE\\');
+  assert.equal((await host.cleanLeftovers(context)).length, 1);
+  assert.deepEqual(await readdir(folder), ['sandbox.vhdx']);
+  assert.deepEqual((await look(host)).snapshots.find(({ key }) => key === 'moved')?.fault, undefined);
+  await host.removeSnapshot('moved', context);
+  assert.deepEqual(await readdir('C:\\elsewhere'), []);
 }
 
 /** The machine's volumes are those of all its roots: mounts of one name in two of them don't touch each other. */

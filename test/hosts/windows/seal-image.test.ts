@@ -1,4 +1,4 @@
-/** Seals are read back. (That Windows is asked, and what a refusal leaves, is in every-call.test.ts.) */
+/** Seals are read back. (That Windows is asked, and what a refusal leaves, is in killed.test.ts.) */
 
 import { expect, it } from 'vitest';
 import { sealImage } from '../../../src/hosts/windows/seal-image.ts';
