@@ -91,7 +91,7 @@ export function windowsCapabilities(
   return { capabilities: capabilityTable({ ...known, active, commit: active }, NOT_YET), scratches };
 }
 
-/** Linux scratches are files that cimlet writes itself. */
+/** Linux scratches are files that cimlet writes itself, and of use in utility VMs only. */
 function scratchStates(features: WindowsFeatures): Record<LayerFormat, CapabilityState> {
   const { scratch, overlayFilter, disks } = features;
   const overCims = [scratch, overlayFilter, disks];
@@ -99,7 +99,7 @@ function scratchStates(features: WindowsFeatures): Record<LayerFormat, Capabilit
     ForkedCIM: all(features['forkedCim.mount'], ...overCims),
     BlockCIM: all(blockMount(features), ...overCims),
     WCIFS: features.wcifs,
-    LCOW: { available: true },
+    LCOW: features.computeSystems,
   };
 }
 

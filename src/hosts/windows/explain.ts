@@ -6,6 +6,7 @@ import type { FilterLibrary } from '../../native/windows/fltlib.ts';
 import { isWin32Error, type NativeError, nativeErrorIn } from '../../native/windows/native-error.ts';
 import type { RestartManager } from '../../native/windows/rstrtmgr.ts';
 import { Win32Error } from '../../native/windows/status.ts';
+import { withoutNamespace } from './mount-paths.ts';
 import { DISK } from './scratches.ts';
 
 export interface Circumstances {
@@ -23,6 +24,8 @@ const INCOMPLETE =
 
 /** More than these say no more. */
 const MOST_NAMED = 10;
+/** One effect may be part of another, each of which explains what it throws. */
+const explained = new WeakSet<Error>();
 /** What Node makes of 0x20 and 0x5. */
 const NODE_CODES = ['EBUSY', 'EPERM', 'EACCES'];
 
@@ -34,7 +37,7 @@ export async function explain(
   error: unknown,
   { filters, restartManager, version }: Circumstances,
 ): Promise<unknown> {
-  if (!(error instanceof CimletError)) return error;
+  if (!(error instanceof CimletError) || isExplained(error)) return error;
   const failed = nativeErrorIn(error);
   const refused = refusedFiles(error, failed);
   if (failed === undefined && refused === undefined) return error;
@@ -50,10 +53,17 @@ export async function explain(
     const loaded = await known(async () => (await filters.minifilters()).map(({ name }) => name));
     hint.push(...listed('held by', holders), ...listed('file-system filters loaded:', loaded));
   }
-  return new CimletError(error.code, error.message, {
+  const told = new CimletError(error.code, error.message, {
     hint: hint.filter((part) => part !== undefined).join('; '),
     cause: error,
   });
+  explained.add(told);
+  return told;
+}
+
+/** Whether it was, or what it was made of: a failed clean-up is told with what failed before. */
+function isExplained(error: Error): boolean {
+  return explained.has(error) || (error.cause instanceof Error && isExplained(error.cause));
 }
 
 /** The files that a call, or Node, was refused; undefined when something else went wrong. */
@@ -70,7 +80,7 @@ function refusedFiles(error: Error, failed: NativeError | undefined): string[] |
 /** What a call was about: of layer calls the scratch's disk in the folder, of CIMs the file in it. */
 function filesOf({ dll, args }: NativeError): string[] {
   const texts = args.filter((arg) => arg.startsWith('"')).map((arg) => JSON.parse(arg) as string);
-  const paths = texts.filter((text) => /^[a-z]:\\/i.test(text));
+  const paths = texts.map(withoutNamespace).filter((text) => /^[a-z]:\\/i.test(text));
   if (LAYER_DLLS.includes(dll)) return paths.map((folder) => win32.join(folder, DISK));
   if (!CIM_DLLS.includes(dll)) return paths;
   const image = texts.find((text) => text.endsWith('.cim'));

@@ -28,6 +28,14 @@ it('needs the overlay filter for scratches over CIMs only', () => {
   expect(can(machine(27800, 0)).scratches).toEqual(['ForkedCIM', 'BlockCIM', 'WCIFS', 'LCOW']);
 });
 
+it('promises no snapshots where Windows has no containers', () => {
+  const without = ['vmcompute.dll', 'computestorage.dll', 'computecore.dll', 'cimwriter.dll'];
+  const { capabilities, scratches } = windowsCapabilities(machine(27800, 0, without));
+  expect(Object.values(scratches).filter(({ available }) => available)).toEqual([]);
+  for (const name of ['active', 'commit'] as const)
+    expect(capabilities[name]).toMatchObject({ available: false, reason: expect.stringMatching(/\.dll/) });
+});
+
 it('keeps WCIFS when CimFS takes the machine down, and nothing where Windows keeps no layers', () => {
   expect(can(machine(27800, 0), { cim: REFUSED }).scratches).toEqual(['WCIFS', 'LCOW']);
   const { capabilities, scratches } = can(machine(27800, 0), { store: REFUSED });

@@ -53,6 +53,7 @@ it.each([
   ['vmcompute.dll', ['[object]', '"C:\\\\snapshots\\\\a"'], 'C:\\snapshots\\a\\sandbox.vhdx'],
   ['virtdisk.dll', ['"C:\\\\blank.vhdx"', '0'], 'C:\\blank.vhdx'],
   ['cimfs.dll', ['"C:\\\\a\\\\layer.bcim"', '"layer.cim"'], 'C:\\a\\layer.bcim'],
+  ['kernel32.dll', ['"\\\\\\\\?\\\\C:\\\\blank.vhdx"', '0'], 'C:\\blank.vhdx'],
   ['cimfs.dll', ['"C:\\\\cim-layers"', '"a.cim"'], 'C:\\cim-layers\\a.cim'],
 ])('asks who holds the file that a call of %s was about', async (dll, args, file) => {
   const asked: string[] = [];
@@ -66,6 +67,15 @@ it.each([
     version: '26100.1',
   });
   expect(asked).toEqual([file]);
+});
+
+it('explains an error once, though one effect was part of another', async () => {
+  const circumstances = { filters, restartManager, version: '26100.1' };
+  const once = await explain(failure(HRESULT_OF.denied), circumstances);
+  expect(await explain(once, circumstances)).toBe(once);
+  const { code, message, hint } = once as CimletError;
+  const wrapped = new CimletError(code, `${message}; and then`, { hint, cause: once });
+  expect(await explain(wrapped, circumstances)).toBe(wrapped);
 });
 
 it('leaves errors of others as they are, and tells one whose circumstances are unknown', async () => {
