@@ -47,6 +47,14 @@ export function exportFolder(layout: Layout, folder: string): string {
   return join(layout.exports, `${process.pid}-${folder}.files`);
 }
 
+/** The folders of exports that are under way or were interrupted, by name, and those of the layers they are of. */
+export async function listExportFolders(layout: Layout): Promise<{ name: string; layer: string }[]> {
+  return (await listDirectory(layout.exports)).flatMap((name) => {
+    const [, , layer, kind] = RECORD_NAME.exec(name) ?? [];
+    return layer !== undefined && kind === 'files' ? [{ name, layer }] : [];
+  });
+}
+
 /** What exports left that nobody is at: the beginning of a tar, and its record. `isAtWork` is about layers, and this process. */
 export async function findExportLeftovers(
   layout: Layout,

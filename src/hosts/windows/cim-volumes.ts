@@ -4,6 +4,7 @@ import { CimletError, describeError } from '../../errors.ts';
 import { volumePath } from '../../native/windows/guid.ts';
 import type { Kernel32 } from '../../native/windows/kernel32.ts';
 import { listDirectory } from '../directories.ts';
+import { listExportFolders } from '../exports.ts';
 import type { HostState, VolumeGuid } from '../host.ts';
 import { exportVolumeGuids, lowerVolumeGuid, snapshotVolumeGuid } from '../identity.ts';
 import { type Layout, parseFolderName } from '../layout.ts';
@@ -45,8 +46,10 @@ async function volumesOf(layout: Layout, mounts: readonly MountRecord[]): Promis
     if (layer === undefined) continue;
     const folder = name.slice(layer.prefix.length);
     add(lowerVolumeGuid(root, folder), `layers below ${layer.chainId}`);
-    for (const guid of exportVolumeGuids(root, folder)) add(guid, `export of ${layer.chainId}`);
   }
+  for (const { name, layer } of await listExportFolders(layout))
+    for (const guid of exportVolumeGuids(root, name))
+      add(guid, `export of ${parseFolderName(layer)?.chainId ?? layer}`);
   for (const record of mounts) add(shownAs(record), `mount at ${record.request.path}`);
   return volumes;
 }

@@ -112,7 +112,9 @@ export class SnapshotEffects {
         if (known.scratch?.shareWith === undefined) {
           await this.#refuseRunning(gallery, known, operation, context);
           await leaveSnapshot(gallery, known);
-          await freeScratch(gallery, await scratchFolder(gallery.layout, known), operation, context);
+          // Those of Linux layers are attached to VMs only.
+          if (known.format !== 'LCOW')
+            await freeScratch(gallery, await scratchFolder(gallery.layout, known), operation, context);
         }
       }
       await removeSnapshot(gallery, key, context);

@@ -81,7 +81,9 @@ const image = {
   container: `C:\\store\\snapshots\\${hexOf(base.chainId)}.block\\layer.bcim`,
   name: 'layer.cim',
 };
-const [exported] = exportVolumeGuids(host.root, `${hexOf(base.chainId)}.block`);
+const exporting = `${process.pid}-${hexOf(base.chainId)}.block.files`;
+await mkdir(`C:\\store\\exports\\${exporting}`, { recursive: true });
+const [exported] = exportVolumeGuids(host.root, exporting);
 for (const guid of [FOREIGN, exported]) await cimfs.mountImage(image, CimMountFlag.singleFile, guid);
 assert.deepEqual(
   (await look(host)).cimVolumes,
