@@ -1,6 +1,7 @@
 /** What crashes left behind is removed, but for what a running compute system uses or may use. */
 
 import { isErrorCode } from '../../errors.ts';
+import { readSnapshotFolder } from '../snapshot-records.ts';
 import { releaseScratch } from './attached-scratch.ts';
 import { type ComputeSystemsSeen, nameOf, usersOf } from './compute-systems.ts';
 import { removalOf } from './layer-store.ts';
@@ -16,11 +17,14 @@ export async function removeLeftover(
   seen: ComputeSystemsSeen,
 ): Promise<string | undefined> {
   const { path, snapshot, volumeGuid } = leftover;
-  const [user] = usersOf(seen.systems, [path]);
-  if (user !== undefined) return `${nameOf(user)} uses it`;
   try {
-    const folders = isSnapshotFolder(path) ? await scratchFoldersOf(gallery.layout, path) : [path];
-    for (const folder of folders) {
+    const isSnapshot = isSnapshotFolder(path);
+    const folders = isSnapshot ? await scratchFoldersOf(gallery.layout, path) : [path];
+    const [user] = usersOf(seen.systems, folders);
+    if (user !== undefined) return `${nameOf(user)} uses it`;
+    const record = isSnapshot ? await readSnapshotFolder(path) : undefined;
+    // Linux scratches are attached to VMs only.
+    for (const folder of record?.request.format === 'LCOW' ? [] : folders) {
       const use = await releaseScratch(gallery, folder, seen);
       if (use !== undefined) return use;
     }

@@ -112,7 +112,7 @@ export class SnapshotEffects {
         if (known.scratch?.shareWith === undefined) {
           await this.#refuseRunning(gallery, known, operation, context);
           await leaveSnapshot(gallery, known);
-          // Those of Linux layers are attached to VMs only.
+          // Linux scratches are attached to VMs only.
           if (known.format !== 'LCOW')
             await freeScratch(gallery, await scratchFolder(gallery.layout, known), operation, context);
         }

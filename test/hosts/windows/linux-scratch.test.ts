@@ -53,6 +53,10 @@ describe.runIf(canRunWindows())('Linux disks on Windows', () => {
     expect(run('e2fsck', '-fn', raw)).toMatch(/: 11\/\d+ files/);
   });
 
+  it('are never looked for among the disks of the host', async () => {
+    expect((await world.calls()).map(({ call }) => call)).not.toContain('GetLayerMountPath');
+  });
+
   it('may be read by every VM, a layer at least', async () => {
     const granted = (await world.calls()).filter(({ call }) => call === 'HcsGrantVmGroupAccess');
     expect(granted.map(({ args }) => args.file)).toEqual([

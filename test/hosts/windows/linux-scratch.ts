@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import type {
   ChainId,
   MountRequest,
@@ -142,6 +142,11 @@ await rm(`${folderOf('lost')}\\sandbox.vhdx`);
 assert.match((await look(host)).snapshots.find(({ key }) => key === 'lost')?.fault ?? '', /is gone/);
 await host.removeSnapshot('lost', context);
 await host.removeSnapshot('view', context);
+await prepare('removed');
+await host.removeSnapshot('removed', context);
+await prepare('removed');
+await rename(folderOf('removed'), folderOf('removed').replace(/(?=[^\\]+$)/, 'rm-'));
+assert.equal((await host.cleanLeftovers(context)).length, 1);
 const [there = ''] = await readdir('C:\\elsewhere');
 const disk = (folder: string) => `${folder}\\sandbox.vhdx`;
 console.log(
