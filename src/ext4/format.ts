@@ -20,6 +20,8 @@ export const FIRST_INODE = 11;
 export const LOST_AND_FOUND = FIRST_INODE;
 
 export const MAX_NAME = 255;
+/** The kernel's PATH_MAX, without the NUL. */
+export const MAX_PATH = 4095;
 /** Hard links of one file. */
 export const MAX_LINKS = 65_000;
 export const MAX_SYMLINK = BLOCK_SIZE - 1;

@@ -1,7 +1,7 @@
 /** Paths of an image that is being written, as the kernel would resolve them with the image, over the layers below, as its root. */
 
 import { quote, refuse } from './faults.ts';
-import { EntryType, MAX_NAME, ROOT_INODE } from './format.ts';
+import { EntryType, MAX_NAME, MAX_PATH, ROOT_INODE } from './format.ts';
 import type { Ext4Attributes } from './inode-builder.ts';
 import { NO_ENTRY } from './name-table.ts';
 import { type Tree, WHITEOUT } from './tree.ts';
@@ -62,6 +62,7 @@ export class PathResolver {
 
   /** The directory that a path's last name is in, made if need be, and that name. */
   locate(path: string): [directory: number, name: string] {
+    checkPath(path);
     const slash = path.lastIndexOf('/');
     const name = path.slice(slash + 1);
     checkName(name);
@@ -71,6 +72,7 @@ export class PathResolver {
   /** The directory at a path, made if need be. */
   directory(path: string): number {
     if (path === this.#lastPath) return this.#lastDirectory;
+    checkPath(path);
     const { trail, isOwn } = this.#walk(path);
     const directory = this.#make(trail);
     // A symlink below leads there only until this image has that name itself.
@@ -81,6 +83,7 @@ export class PathResolver {
   /** The inode of a path, not following its last name; undefined when the image doesn't have it. */
   find(path: string): number | undefined {
     if (path === '') return ROOT_INODE;
+    checkPath(path);
     const slash = path.lastIndexOf('/');
     const parent = path.slice(0, Math.max(0, slash));
     const directory =
@@ -107,6 +110,8 @@ export class PathResolver {
       }
       const here = this.#end(trail);
       const path = here.path === '' ? name : `${here.path}/${name}`;
+      // Symlinks may lead further down than a path is long.
+      checkPath(path);
       const inode = here.inode === undefined ? undefined : this.#entry(here.inode, name);
       const kind = inode === undefined ? undefined : tree.kindOf(inode);
       const target = this.#targetOf(inode, here, path);
@@ -165,6 +170,12 @@ function namesOf(path: string): string[] {
     .split('/')
     .filter((name) => name !== '' && name !== '.')
     .reverse();
+}
+
+/** Nobody could open it by a longer one; and each step of a path takes work in its length. */
+function checkPath(path: string): void {
+  if (path.length > MAX_PATH)
+    throw refuse(`a path of ${path.length} bytes; at most ${MAX_PATH} are possible`);
 }
 
 function checkName(name: string): void {

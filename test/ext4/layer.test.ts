@@ -190,6 +190,22 @@ describe('what ext4 cannot hold is refused, naming the entry', () => {
   it.each<[string, Buffer, RegExp]>([
     ['a name of 256 bytes', tarOf(file('ü'.repeat(128))), /a name of 256 bytes; at most 255/],
     ['one on the way', tarOf(file(`${'x'.repeat(256)}/a`)), /a name of 256 bytes/],
+    ['a path of 4,096 bytes', tarOf(file(`${'a/'.repeat(2047)}bb`)), /a path of 4096 bytes; at most 4095/],
+    ['a path without end', tarOf(file(`${'a/'.repeat(12_000)}b`)), /a path of 24001 bytes/],
+    [
+      'a path that symlinks make as long',
+      tarOf(
+        symlink('up', 'a/'.repeat(1500)),
+        symlink(`${'a/'.repeat(1500)}up`, 'b/'.repeat(1500)),
+        file('up/up/c'),
+      ),
+      /a path of 4097 bytes/,
+    ],
+    [
+      'a link target that is a path of 4,096 bytes',
+      tarOf(file('a/f'), hardLink('b', `a${'/a'.repeat(2046)}/bb`)),
+      /a path of 4096 bytes/,
+    ],
     ["a '..' component", tarOf(file('a/../b')), /'\.\.' component/],
     [
       'symlinks in a circle',
@@ -230,6 +246,12 @@ describe('what ext4 cannot hold is refused, naming the entry', () => {
       message: expect.stringMatching(/^tar entry "/),
     });
     await expect(failure).rejects.toThrow(message);
+  });
+
+  it('a path of 4,095 bytes is not', async () => {
+    const path = `${'a/'.repeat(2047)}b`;
+    await makeImage(inChunks(tarOf(file(path), hardLink('c', path))), shop.at('image'));
+    expect(show(shop.at('image'))[path]).toContain('file 644');
   });
 
   it.each<[string, string, string, RegExp]>([
