@@ -19,7 +19,7 @@ import { scratchVolume } from './scratches.ts';
 import { requireWcifsChain } from './shown-chain.ts';
 import { BELOW_FOLDER, scratchFolder } from './snapshots.ts';
 import { soundLayer } from './store.ts';
-import { shownAs, viewState } from './view-state.ts';
+import { shownAs, UNCOVER, viewState } from './view-state.ts';
 import type { Gallery } from './views.ts';
 import { filesOf, isMounted } from './volumes.ts';
 import { topmostFirst } from './wcifs-paths.ts';
@@ -119,11 +119,15 @@ function volumeOfSnapshot({ root }: Layout, { key }: SnapshotRequest): VolumeGui
   return snapshotVolumeGuid(root, snapshotGuid(key));
 }
 
-/** The volume of the chain below a snapshot where that is mounted. */
+/** The volume of the chain below a snapshot where that is mounted. Throws `busy` where that mount is covered. */
 async function mountOf(gallery: Gallery, key: string): Promise<VolumeGuid | undefined> {
-  for (const record of await readMountRecords(gallery.layout))
-    if (record.request.snapshot === key && (await viewState(gallery, record)).state === 'mounted')
-      return shownAs(record);
+  for (const record of await readMountRecords(gallery.layout)) {
+    if (record.request.snapshot !== key) continue;
+    const { state, message } = await viewState(gallery, record);
+    if (state === 'covered')
+      throw new CimletError('busy', `look into snapshot ${key}: ${message}`, { hint: UNCOVER });
+    if (state === 'mounted') return shownAs(record);
+  }
   return undefined;
 }
 

@@ -29,6 +29,9 @@ export interface ViewRecord extends MountRecord {
   volume?: VolumeGuid | undefined;
 }
 
+/** What helps with a covered view. */
+export const UNCOVER = 'take that away first';
+
 type MountState = Pick<ObservedMount, 'state' | 'message'>;
 
 /** The GUID of the volume that a view is shown as. */

@@ -41,6 +41,7 @@ import {
   shownAs,
   showsImage,
   sourceOf,
+  UNCOVER,
   type ViewRecord,
   viewState,
 } from './view-state.ts';
@@ -53,8 +54,6 @@ import type { Workshop } from './workshop.ts';
 
 /** What showing views takes. */
 export type Gallery = Workshop & Sight;
-
-const UNCOVER = 'take that away first';
 
 /** The caller holds the volume GUID's lock and has checked capabilities and path. */
 export async function showView(
