@@ -35,10 +35,14 @@ function combine(errors: readonly CimletError[], last: CimletError): CimletError
   const message = `${last.message}; before that: ${before.join('; ')}`;
   // Wrong bytes are fetched twice, however often another place fails.
   if (last instanceof WrongBytesError) return new WrongBytesError(message, last);
-  const transient = errors.findLast((error) => isErrorCode(error, 'unavailable', 'busy'));
-  const { code, hint } = transient ?? last;
-  if (transient === undefined) return new CimletError(code, message, { hint, cause: last });
-  const asked = errors.flatMap((error) => (error instanceof TransientError && error.retryAfterMs) || []);
-  const retryAfterMs = asked.length === 0 ? undefined : Math.max(...asked);
-  return new TransientError(message, { hint, cause: transient, retryAfterMs });
+  const transient = errors.filter((error) => isErrorCode(error, 'unavailable', 'busy'));
+  const cause = transient.at(-1);
+  if (cause === undefined) return new CimletError(last.code, message, { hint: last.hint, cause: last });
+  // The host that asks for the longest pause may be the one that isn't needed.
+  const retryAfterMs = Math.min(...transient.map(pauseOf));
+  return new TransientError(message, { hint: cause.hint, cause, retryAfterMs });
+}
+
+function pauseOf(error: CimletError): number {
+  return error instanceof TransientError ? (error.retryAfterMs ?? 0) : 0;
 }

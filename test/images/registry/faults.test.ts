@@ -226,7 +226,7 @@ describe.runIf(canRunRegistry)('a registry behind a bad connection', () => {
     '%s that drips is cut, and one that drips once costs nothing but another try',
     async (_what, matches) => {
       const before = options.minimumRate;
-      options.minimumRate = { bytes: 2000, windowMs: 200 };
+      options.minimumRate = { bytes: 2000, windowMs: 1000 };
       try {
         expect(await pullTwice(times(1, matches, drip))).toBeUndefined();
         const error = await pullTwice(times(FOREVER, matches, drip));

@@ -110,17 +110,25 @@ describe.runIf(canRunRegistry)('a registry with a mirror', () => {
   });
 
   it('is tried again for what only a mirror has that fails for a while', async () => {
-    const root = makeTemporaryDirectory();
     for (const [kind, matches] of [
       ['manifest', ({ kind: asked }: Asked) => asked === 'manifest'],
       ['blob', isBlob],
     ] as const) {
+      const root = makeTemporaryDirectory();
+      mirror.asked.length = 0;
       upstream.fault = times(FOREVER, () => true, status(404));
       mirror.fault = times(2, matches, status(503, { 'retry-after': '0' }));
       const found = await pull(reference, { ...options, root, image: { policy: 'Always' } });
       expect(mirror.asked.some((asked) => asked.kind === kind)).toBe(true);
       expectWhole(root, found);
     }
+  });
+
+  it('is tried again as soon as it takes, however long its mirror asks to wait', async () => {
+    const root = makeTemporaryDirectory();
+    mirror.fault = times(FOREVER, isBlob, status(429, { 'retry-after': '3600' }));
+    upstream.fault = times(2, isBlob, status(503));
+    expectWhole(root, await pull(reference, { ...options, root }));
   });
 
   it('is said to have nothing, and the mirror to fail, when it stays so', async () => {
