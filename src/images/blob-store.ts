@@ -12,7 +12,7 @@
 import { createReadStream } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { CimletError, classify } from '../errors.ts';
+import { CimletError, classify, isErrorCode } from '../errors.ts';
 import type { Digest } from '../hosts/host.ts';
 import { KeyedLock } from '../hosts/keyed-lock.ts';
 import { BlobIngest, syncDirectory } from './blob-store-ingest.ts';
@@ -51,7 +51,7 @@ export interface BlobStore {
   recordUse(references: readonly string[], at: number): Promise<void>;
   /** Forgets images by reference; their blobs stay. Those that aren't here are fine. */
   forgetImages(references: readonly string[]): Promise<void>;
-  /** What was recorded to sign a manifest or index: manifests of signatures, whose blobs are here as well. */
+  /** What was recorded to sign a manifest or index: manifests of signatures, whose blobs are here as well. None for a damaged list: the next record replaces it. */
   signaturesOf(subject: Digest): Promise<Descriptor[]>;
   recordSignatures(subject: Digest, signatures: readonly Descriptor[]): Promise<void>;
   /** Every whole blob, every beginning of one, and every list of signatures, by what it is about, with when it was last written to (milliseconds since 1970). */
@@ -152,7 +152,12 @@ export function openBlobStore(directory: string, { isEmpty = false }: { isEmpty?
     async signaturesOf(subject) {
       const file = signaturesIn(subject);
       const bytes = isEmpty ? undefined : await readIfThere(file);
-      return bytes === undefined ? [] : parseIndex(bytes, file).manifests;
+      try {
+        return bytes === undefined ? [] : parseIndex(bytes, file).manifests;
+      } catch (error) {
+        if (isErrorCode(error, 'corrupt')) return [];
+        throw error;
+      }
     },
     async recordSignatures(subject, signatures) {
       const file = signaturesIn(subject);

@@ -4,7 +4,7 @@
  * specs/SIGNATURE_SPEC.md, "Discovery".
  */
 
-import { type CimletError, isErrorCode } from '../../errors.ts';
+import { CimletError, isErrorCode } from '../../errors.ts';
 import type { Digest } from '../../hosts/host.ts';
 import { parseIndex } from '../documents.ts';
 import type { Everywhere, RegistryClient } from '../registry/client.ts';
@@ -64,7 +64,7 @@ export async function findSignatures(
       );
       if (manifest === undefined) continue;
       manifests.push(manifest);
-      bytes += manifest.blobs.reduce((sum, blob) => sum + blob.bytes.length, 0);
+      bytes += manifest.bytes.length + manifest.blobs.reduce((sum, blob) => sum + blob.bytes.length, 0);
     }
   }
   return { manifests, failures };
@@ -87,18 +87,29 @@ async function candidatesFor(
     : await openTag(tag).resolveEverywhere(signal);
   const listed = await Promise.all(indexes.found.map((index) => readFallback(index, client, signal)));
   return {
-    found: [...byTag.found, ...[...referrers.found, ...listed.flat()].filter(maySign)],
-    failures: [...byTag.failures, ...referrers.failures, ...indexes.failures],
+    found: [...byTag.found, ...[...referrers.found, ...listed.flatMap(({ found }) => found)].filter(maySign)],
+    failures: [
+      ...byTag.failures,
+      ...referrers.failures,
+      ...indexes.failures,
+      ...listed.flatMap(({ failures }) => failures),
+    ],
   };
 }
 
+/** What one host lists wrongly takes nothing from what others list. */
 async function readFallback(
   index: Descriptor,
   client: RegistryClient,
   signal: AbortSignal,
-): Promise<Descriptor[]> {
-  const bytes = await client.readDocument(index, signal);
-  return parseIndex(bytes, `referrers in ${index.digest}`).manifests;
+): Promise<Everywhere<Descriptor>> {
+  try {
+    const bytes = await client.readDocument(index, signal);
+    return { found: parseIndex(bytes, `referrers in ${index.digest}`).manifests, failures: [] };
+  } catch (error) {
+    if (!(error instanceof CimletError) || error.code === 'cancelled') throw error;
+    return { found: [], failures: [error] };
+  }
 }
 
 /** What says that it is something else isn't looked at. Not all who write lists say what is in them. */

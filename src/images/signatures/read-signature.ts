@@ -15,6 +15,8 @@ import {
 /** A statement about an image is a few KiB; what is as large as this attests something else. */
 const LARGEST_BLOB = 1 << 20;
 const MOST_BLOBS = 100;
+/** Of all of them; what a manifest says of their sizes may be wrong. */
+const MOST_BYTES = 8 << 20;
 const WANTED_BLOBS = [COSIGN_PAYLOAD, 'application/jose+json', 'application/cose'];
 
 /** Undefined for what is no signature, or can't be read: another may be good. Throws as `read` does. */
@@ -31,9 +33,12 @@ export async function readSignature(
   const wanted = layers.filter((layer) => isWanted(layer.mediaType) && layer.size <= LARGEST_BLOB);
   if (wanted.length === 0 && artifactType !== NOTATION_ARTIFACT) return undefined;
   const blobs: SignatureBlob[] = [];
+  let total = 0;
   for (const layer of wanted.slice(0, MOST_BLOBS)) {
+    if (total > MOST_BYTES) break;
     const content = await read(layer);
     if (content === undefined) continue;
+    total += content.length;
     const { mediaType, digest, annotations } = layer;
     blobs.push({ mediaType, digest, annotations, bytes: content });
   }

@@ -1,6 +1,6 @@
 /** Who vouches for identities: the trusted root of a Sigstore, from a file, or as the public one publishes it by TUF. */
 
-import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { access, cp, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
@@ -25,10 +25,15 @@ const HINT = 'name a copy of it with spec.verify.cosign.trustedRoot';
 /** What was loaded is looked at again after this long. */
 const FRESH_MS = 3_600_000;
 
+interface Loading {
+  root: Promise<TrustedRoot>;
+  since: number;
+}
+
 /** The root that a Sigstore publishes, loaded once for all who ask. It is fetched again when what is kept of it has expired. */
 export class PublicRoot {
   readonly #options: PublicRootOptions;
-  #loading: { root: Promise<TrustedRoot>; since: number } | undefined;
+  #loading: Loading | undefined;
 
   constructor(options: PublicRootOptions) {
     this.#options = options;
@@ -38,16 +43,18 @@ export class PublicRoot {
   async get(signal: AbortSignal): Promise<TrustedRoot> {
     const now = (this.#options.now ?? Date.now)();
     const known = this.#loading;
-    const loading =
-      known !== undefined && now - known.since < FRESH_MS ? known : { root: load(this.#options), since: now };
+    const loading = known !== undefined && now - known.since < FRESH_MS ? known : this.#load(now);
+    return unlessAborted(loading.root, signal);
+  }
+
+  /** What fails isn't kept, even if nobody waits for it any more. */
+  #load(since: number): Loading {
+    const loading = { root: load(this.#options), since };
     this.#loading = loading;
-    try {
-      return await unlessAborted(loading.root, signal);
-    } catch (error) {
-      // What failed isn't kept; who gives up takes nothing from others.
-      if (!isErrorCode(error, 'cancelled') && this.#loading === loading) this.#loading = undefined;
-      throw error;
-    }
+    loading.root.catch(() => {
+      if (this.#loading === loading) this.#loading = undefined;
+    });
+    return loading;
   }
 }
 
@@ -98,14 +105,17 @@ async function fetchRoot(cachePath: string, mirror: PublicRootOptions['mirror'])
   }
 }
 
-/** It was verified when it was written. */
+/** It was verified when it was written. The package lays one of its own there first; `targets.json` comes with the one that was fetched. */
 async function readKept(directory: string, mirror: PublicRootOptions['mirror']): Promise<TrustedRoot> {
   const { host, pathname } = new URL(mirror?.url ?? PUBLIC_MIRROR);
   const repository = encodeURIComponent(host + pathname.replace(/\/$/, ''));
+  const kept = join(directory, repository);
   try {
-    return await readTrustedRoot(join(directory, repository, 'targets', TARGET));
+    await access(join(kept, 'targets.json'));
+    return await readTrustedRoot(join(kept, 'targets', TARGET));
   } catch (error) {
-    if (!isErrorCode(error, 'not-found')) throw error;
+    const classified = classify(error, `read ${kept}`);
+    if (!isErrorCode(classified, 'not-found')) throw classified;
     throw new CimletError(
       'unavailable',
       'the trusted root of Sigstore is not here, and nobody is to be asked for it',

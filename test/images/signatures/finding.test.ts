@@ -1,7 +1,7 @@
 /** Where signatures are found, whatever registries and mirrors know of referrers, and that they are kept with the image. */
 
 import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import type { Digest } from '../../../src/hosts/host.ts';
@@ -23,7 +23,7 @@ import {
   startRegistry,
   type TestRegistry,
 } from '../registry/registry-fixture.ts';
-import { type PushedArtifact, pushArtifact, pushReferrers } from './artifacts.ts';
+import { type PushedArtifact, pushArtifact, pushReferrers, sha256 } from './artifacts.ts';
 
 const signal = new AbortController().signal;
 const INDEX = 'application/vnd.oci.image.index.v1+json';
@@ -235,6 +235,40 @@ describe.runIf(canRunRegistry)('a signature', () => {
     await expect(verify({ offline: true })).rejects.toMatchObject({ code: 'unavailable' });
     await verify({ mayWrite: true });
     await verify({ offline: true });
+  });
+
+  it('is fetched again, and hinders nothing, when the list of what was kept is damaged', async () => {
+    await signImage(cosignTag());
+    await verify({ mayWrite: true });
+    const lists = join(store.directory, 'signatures');
+    for (const name of readdirSync(lists)) writeFileSync(join(lists, name), '{"schemaVersion":2,"mani');
+    expect(await store.signaturesOf(digest)).toEqual([]);
+    await expect(verify({ offline: true })).rejects.toMatchObject({ code: 'unavailable' });
+    await verify({ mayWrite: true });
+    await verify({ offline: true });
+  });
+
+  it('is found at the registry when what its mirror lists instead is nonsense', async () => {
+    const signature = await signImage();
+    await pushReferrers(`http://${registry.host}`, repository, digest, [signature]);
+    const nonsense = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: INDEX, manifests: 'none' }));
+    const tag = digest.replace(':', '-');
+    upstream.fault = referrersAre(status(404));
+    mirror.fault = (context) => {
+      const [path = ''] = context.asked.path.split('?');
+      if (path.includes('/referrers/')) return status(404)(context);
+      const isList = path.endsWith(`/${tag}`) || path.includes(sha256(nonsense));
+      if (!isList) return 'untouched';
+      const headers = { 'content-type': INDEX, 'docker-content-digest': sha256(nonsense) };
+      context.response.writeHead(200, { ...headers, 'content-length': nonsense.length });
+      context.response.end(nonsense);
+      return 'spoiled';
+    };
+    await verify({ hosts: 'mirrored' });
+    await expect(verify({ hosts: 'mirrored', keyFile: 'other.pub' })).rejects.toMatchObject({
+      code: 'unavailable',
+      message: expect.stringMatching(/no(ne of the keys| cosign signature).*referrers in sha256/),
+    });
   });
 
   it('stays as long as its image does, and no longer', async () => {

@@ -93,6 +93,23 @@ it('is not waited for by whoever gives up', async () => {
   await other;
 });
 
+it('is loaded anew when it failed after whoever asked gave up', async () => {
+  const root = newRoot({ offline: true });
+  await expect(root.get(AbortSignal.abort())).rejects.toMatchObject({ code: 'cancelled' });
+  await newRoot().get(signal);
+  await root.get(signal);
+});
+
+it('is not the one that came with a package, as long as none was fetched', async () => {
+  await newRoot().get(signal);
+  const offline = newRoot({ offline: true });
+  const [metadata] = readdirSync(cache, { recursive: true })
+    .map(String)
+    .filter((path) => path.endsWith('/targets.json'));
+  rmSync(join(cache, metadata!));
+  await expect(offline.get(signal)).rejects.toMatchObject({ code: 'unavailable' });
+});
+
 it('is not fetched offline', async () => {
   await expect(newRoot({ offline: true }).get(signal)).rejects.toMatchObject({
     code: 'unavailable',
