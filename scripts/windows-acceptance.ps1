@@ -133,6 +133,27 @@ function Test-Format {
     Assert-That ($entries -contains 'Files/written.txt') "the tar has $($entries.Count) entries, and not what was written"
     "$($entries.Count) entries"
   }
+  Test-Step "${name}: an apply killed at a writable mount is finished by the next, and what is written outlives a killed agent" {
+    Write-Manifest $Format $Extra $point ', access: ReadWrite'
+    # Its layers are there: what is killed is at work on the scratch, or has just shown it.
+    $arguments = @('apply', '-f', "`"$manifests`"", '--yes', '--root', "`"$root`"", '--host', 'windows')
+    $process = Start-Process -PassThru -WindowStyle Hidden $program $arguments
+    $deadline = (Get-Date).AddSeconds(60)
+    while (-not $process.HasExited -and -not (Test-Path (Join-Path $point 'Windows')) -and (Get-Date) -lt $deadline) {
+      Start-Sleep -Milliseconds 20
+    }
+    if (-not $process.HasExited) { taskkill /T /F /PID $process.Id | Out-Null }
+    Invoke-Cimlet @('apply', '-f', $manifests, '--yes') | Out-Null
+    Invoke-Cimlet @('plan', '-f', $manifests, '--detailed-exitcode') | Out-Null
+    Set-Content (Join-Path $point 'after-kill.txt') 'x'
+    # An agent that is killed leaves what it mounted.
+    $agent = Start-Process -PassThru -WindowStyle Hidden $program @('agent', '-f', "`"$manifests`"", '--root', "`"$root`"", '--host', 'windows')
+    Start-Sleep -Seconds 5
+    if (-not $agent.HasExited) { taskkill /T /F /PID $agent.Id | Out-Null }
+    Assert-That (Test-Path (Join-Path $point 'after-kill.txt')) 'what was written is gone'
+    Write-Manifest $Format $Extra
+    Invoke-Cimlet @('apply', '-f', $manifests, '--yes') | Out-Null
+  }
   Test-Step "${name}: delete leaves nothing" {
     Invoke-Cimlet @('delete', '-f', $manifests, '--yes') | Out-Null
     Assert-That (-not (Test-Path (Join-Path $point 'Windows'))) "$point still shows the image"

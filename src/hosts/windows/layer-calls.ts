@@ -11,7 +11,7 @@ import { isWin32Error } from '../../native/windows/native-error.ts';
 import { Win32Error } from '../../native/windows/status.ts';
 import type { VmCompute } from '../../native/windows/vmcompute.ts';
 import { Limiter } from '../limiter.ts';
-import { ifAny, refuseOpen, type ScratchSight, STOP, useOfScratch } from './attached-scratch.ts';
+import { ifAny, refuseOpen, type ScratchSight, STOP, staysOpen, useOfScratch } from './attached-scratch.ts';
 import { seeComputeSystems } from './compute-systems.ts';
 
 export interface LayerCalls {
@@ -54,7 +54,7 @@ export function bearableLayerCalls(api: LayerCalls & ScratchSight): LayerCalls {
     }),
     computestorage: bearable(computestorage, limiter, {
       attachOverlayFilter: async (volume, layers) => {
-        if (await kernel32.isVolumeInUse(volume)) throw inUse(`something on ${volume} is open`);
+        if (await staysOpen(kernel32, volume)) throw inUse(`something on ${volume} is open`);
         await ifAny(() => computestorage.detachOverlayFilter(volume, layers));
       },
     }),

@@ -111,7 +111,7 @@ export class SnapshotEffects {
         await refuseUsed(gallery.layout, key, operation);
         if (known.scratch?.shareWith === undefined) {
           await this.#refuseRunning(gallery, known, operation, context);
-          await leaveSnapshot(gallery, known);
+          await leaveSnapshot(gallery, known, context.signal);
           // Linux scratches are attached to VMs only.
           if (known.format !== 'LCOW')
             await freeScratch(gallery, await scratchFolder(gallery.layout, known), operation, context);
@@ -131,7 +131,7 @@ export class SnapshotEffects {
     return this.#on(key, context, operation, async () => {
       const gallery = await this.#host.gallery();
       const known = await readSnapshotRecord(gallery.layout, key);
-      if (known !== undefined) await leaveSnapshot(gallery, known.request);
+      if (known !== undefined) await leaveSnapshot(gallery, known.request, context.signal);
       return mount();
     });
   }

@@ -41,7 +41,7 @@ export async function withSnapshotTrees<T>(
 ): Promise<T> {
   const folder = await scratchFolder(gallery.layout, request);
   if (request.chain.length === 0) return use({ upper: `${folder}\\` });
-  await leaveSnapshot(gallery, request);
+  await leaveSnapshot(gallery, request, context.signal);
   try {
     return await withShownTrees(gallery, request, folder, context, use);
   } catch (error) {
@@ -86,7 +86,11 @@ async function withShownTrees<T>(
 }
 
 /** Takes away what a run that died while it looked into a snapshot has mounted. Nothing is fine; a mount stays as it is. */
-export async function leaveSnapshot(gallery: Gallery, request: SnapshotRequest): Promise<void> {
+export async function leaveSnapshot(
+  gallery: Gallery,
+  request: SnapshotRequest,
+  signal?: AbortSignal,
+): Promise<void> {
   const { layout, scratches, volumes } = gallery;
   const folder = await scratchFolder(layout, request);
   const guid = volumeOfSnapshot(layout, request);
@@ -94,7 +98,7 @@ export async function leaveSnapshot(gallery: Gallery, request: SnapshotRequest):
   const isLeft = request.format === 'WCIFS' ? await exists(belowPath) : await isMounted(guid);
   if (!isLeft) return;
   if ((await mountOf(gallery, request.key)) === undefined) {
-    await refuseOpen(gallery, folder, `look into snapshot ${request.key}`);
+    await refuseOpen(gallery, folder, `look into snapshot ${request.key}`, signal);
     await (request.format === 'WCIFS' ? over : together(scratches.resources(folder, guid))).release();
   }
   await (request.format === 'WCIFS' ? below.release() : volumes.dismount(guid));

@@ -58,6 +58,7 @@ export async function prepareSnapshot(
   const known = await readSnapshotRecord(layout, request.key);
   if (known !== undefined && isSameRequest(known.request, request)) return;
   if (known !== undefined) throw otherSnapshot(known.request);
+  await refuseLost(layout, request.key, operation);
   await checkScratch(layout, request, operation);
   const layers = await requireLayers(request, operation, (ref) => soundLayer(store, ref));
   requireStack(layers, operation);
@@ -75,6 +76,17 @@ export async function prepareSnapshot(
   } catch (error) {
     throw await afterFailure(error, () => discardUnfinished(layout, request.key));
   }
+}
+
+/** Throws `failed-precondition` where what was written to a snapshot lies without a readable record. */
+async function refuseLost(layout: Layout, key: string, operation: string): Promise<void> {
+  const path = snapshotPath(layout, snapshotGuid(key));
+  if (!(await holdsWritten(path))) return;
+  throw new CimletError(
+    'failed-precondition',
+    `${operation}: ${path} has no readable snapshot.json, but what was written to a snapshot`,
+    { hint: 'copy what is needed out of it and delete it, or use the version of cimlet that made it' },
+  );
 }
 
 async function makeContents(
@@ -224,6 +236,22 @@ function partsOf({ kind, chain, format, scratch }: SnapshotRequest): string[] {
   return scratch?.utilityVM === true ? [DISK, VM_DISK] : [DISK];
 }
 
+/** Whether a folder may hold the only copy of what was written to a snapshot: its scratch, or `Files`. */
+async function holdsWritten(path: string): Promise<boolean> {
+  return (await exists(join(path, DISK))) || (await exists(join(path, 'Files')));
+}
+
+/** Folders in place that hold what was written, and no record that says of what: somebody has to look. */
+export async function lostSnapshots(layout: Layout): Promise<string[]> {
+  const lost: string[] = [];
+  for (const name of await listDirectory(layout.snapshots)) {
+    const path = join(layout.snapshots, name);
+    if (parseSnapshotFolder(name)?.prefix !== '' || (await readSnapshotFolder(path)) !== undefined) continue;
+    if (await holdsWritten(path)) lost.push(path);
+  }
+  return lost;
+}
+
 /** What a crash left of snapshots. `snapshot` is given with the volume that showed the layers below one. */
 export async function snapshotLeftovers(
   layout: Layout,
@@ -238,9 +266,10 @@ export async function snapshotLeftovers(
     const volumeGuid = snapshotVolumeGuid(layout.root, folder);
     if (prefix === 'tmp-') found.push({ path, reason: 'a snapshot that was never finished' });
     else if (prefix === 'rm-') found.push({ path, reason: 'a removal that was interrupted' });
-    else if (snapshot === undefined)
-      found.push({ path, reason: 'a snapshot folder without a readable record' });
-    else if (await isMounted(volumeGuid))
+    else if (snapshot === undefined) {
+      if (!(await holdsWritten(path)))
+        found.push({ path, reason: 'a snapshot folder without a readable record' });
+    } else if (await isMounted(volumeGuid))
       found.push({
         path: volumePath(volumeGuid),
         reason: 'a volume that showed the layers below a snapshot',

@@ -117,7 +117,7 @@ async function clearWay(
     ...(written === undefined ? [] : [written]),
   ];
   if (used.length > 0) await refuseInUse(gallery.computecore, used, operation, context);
-  if (own?.scratch !== undefined) await refuseOpen(gallery, own.scratch, operation);
+  if (own?.scratch !== undefined) await refuseOpen(gallery, own.scratch, operation, context.signal);
   if (own !== undefined) await (isAgain ? hideView : takeAway)(gallery, own);
   if (written !== undefined) await freeScratch(gallery, written, operation, context);
 }

@@ -53,7 +53,7 @@ import { exportLayerTar } from './export-layers.ts';
 import { observeComputeSystems, placesOfLayer, placesOfMerge, placesOfMount } from './in-use.ts';
 import { bearableLayerCalls } from './layer-calls.ts';
 import { commitLayer, removeLayerFiles, unpackLayer } from './layer-store.ts';
-import { removeLeftover } from './leftovers.ts';
+import { removeLeftover, warnOfLost } from './leftovers.ts';
 import { removeMergeFiles, sufficientMerge, writeMerge } from './merge-store.ts';
 import { checkMountPath } from './mount-paths.ts';
 import { mountedBy, replaceUnder } from './mounted-users.ts';
@@ -296,11 +296,12 @@ class WindowsHost implements Host {
     await this.#locks.run('forked images', async () => {
       for (const leftover of await findLeftovers(gallery, this.#effects.running)) {
         throwIfAborted(context.signal, operation);
-        const obstacle = await removeLeftover(gallery, leftover, seen);
+        const obstacle = await removeLeftover(gallery, leftover, seen, context);
         if (obstacle === undefined) removed.push(withoutGuid(leftover));
         else context.warn?.(`${leftover.path} cannot be removed yet: ${obstacle}`);
       }
     });
+    await warnOfLost(gallery, context);
     return removed;
   }
 

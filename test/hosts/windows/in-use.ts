@@ -1,7 +1,7 @@
 /** Compute systems that use what a root holds, in a Windows process. Prints `done` in the end. */
 
 import assert from 'node:assert/strict';
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import type { LayerRef, MountRequest } from '../../../src/hosts/host.ts';
 import {
   exportVolumeGuids,
@@ -114,16 +114,19 @@ assert.match(warnings.join(), refused);
 await stop('web');
 assert.equal((await host.cleanLeftovers(context)).length, 1);
 
-// A scratch whose mount and record are lost, and whose disk is still attached: taken away when nothing can be using it.
-await host.prepareSnapshot({ key: 'lost', kind: 'active', chain, format: 'BlockCIM' }, context);
-await run('web', `C:\\store\\snapshots\\${snapshotGuid('lost')}\\sandbox.vhdx`);
+// A scratch elsewhere whose mount is lost, whose snapshot was being removed, and whose disk is still attached: taken away
+// when nothing can be using it.
+await mkdir('C:\\elsewhere');
+const elsewhere = { scratch: { location: 'C:\\elsewhere' } };
+await host.prepareSnapshot({ key: 'lost', kind: 'active', chain, format: 'BlockCIM', ...elsewhere }, context);
+await run('web', `C:\\elsewhere\\${await readdir('C:\\elsewhere')}\\sandbox.vhdx`);
 assert.deepEqual((await look(host)).computeSystems?.running[1]?.uses.snapshots, ['lost']);
 await rejects(host.removeSnapshot('lost', context), 'busy');
 await stop('web');
 await host.mount({ ...request, access: 'ReadWrite', snapshot: 'lost' }, context);
-const scratch = snapshotGuid('lost');
-for (const lost of [`mounts\\${volumeGuid}.json`, `snapshots\\${scratch}\\snapshot.json`])
-  await rm(`C:\\store\\${lost}`);
+const removing = `C:\\store\\snapshots\\rm-${snapshotGuid('lost')}`;
+await rm(`C:\\store\\mounts\\${volumeGuid}.json`);
+await rename(removing.replace('rm-', ''), removing);
 const clean = async () => {
   warnings.length = 0;
   const cleaned = await createWindowsHost({ root: 'C:\\store' }).cleanLeftovers(warned);
@@ -133,14 +136,31 @@ await writeFile(`${SYSTEMS}\\silent.json`, '{"Id":"silent","SystemType":"Contain
 assert.match((await clean()).said, /compute system silent may use it/);
 await plan('HcsEnumerateComputeSystems 0 fail 8037011b\n');
 assert.match((await clean()).said, /which compute systems run is unknown/);
-await plan('FSCTL_LOCK_VOLUME 1 fail 5\n');
+await plan('FSCTL_LOCK_VOLUME 0 fail 5\n');
 await rm(`${SYSTEMS}\\silent.json`);
 assert.match((await clean()).said, /something on it is open/);
+await plan('');
 assert.deepEqual(await clean(), { cleaned: 1, said: '' });
 assert.deepEqual(await readdir('C:\\shown'), []);
 await rejects(host.mount(request, context), 'already-exists', /no record of this root/);
 await cimfs.dismountImage(volume);
 assert.deepEqual((await look(host)).leftovers, []);
+
+// What was written to a snapshot whose record can't be read is left alone, and told of.
+await host.prepareSnapshot({ key: 'torn', kind: 'active', chain, format: 'BlockCIM' }, context);
+const torn = `C:\\store\\snapshots\\${snapshotGuid('torn')}`;
+await writeFile(`${torn}\\snapshot.json`, '{');
+assert.deepEqual((await look(host)).leftovers, []);
+const { cleaned, said } = await clean();
+assert.equal(cleaned, 0);
+assert.match(said, /is left alone: it has no readable snapshot\.json/);
+assert.deepEqual((await readdir(torn)).sort(), ['sandbox.vhdx', 'snapshot.json']);
+await rejects(
+  host.prepareSnapshot({ key: 'torn', kind: 'active', chain, format: 'BlockCIM' }, context),
+  'failed-precondition',
+  /what was written to a snapshot/,
+);
+await rm(torn, { recursive: true });
 
 // Without the privilege to see: said, and gone on with what Windows itself guards.
 await plan('HcsEnumerateComputeSystems 0 fail 8037011b\n');
