@@ -129,7 +129,7 @@ class EmbeddedHost implements Host {
       layers,
       merges: await observeMerges(this.#layout, records.merges, records.layers, layers, signal),
       mounts: await observeMounts(records.mounts, table),
-      snapshots: await observeSnapshots(this.#layout, records.snapshots, layers),
+      snapshots: await observeSnapshots(this.#layout, records.snapshots, layers, signal),
       paths,
       leftovers: focus === undefined ? await findLeftovers(this.#layout, records, this.#effects.running) : [],
       freeBytes: await freeBytesAt(this.root),

@@ -2,6 +2,7 @@
 
 import { lstat, open, readdir, stat } from 'node:fs/promises';
 import { classify, isErrorCode } from '../../errors.ts';
+import { throwIfAborted } from '../abort.ts';
 import { exists } from '../directories.ts';
 import type { ObservedLayer, ObservedSnapshot, SnapshotUsage } from '../host.ts';
 import { snapshotGuid } from '../identity.ts';
@@ -17,13 +18,14 @@ export async function observeSnapshots(
   layout: Layout,
   records: readonly SnapshotRecord[],
   layers: readonly ObservedLayer[],
+  signal: AbortSignal,
 ): Promise<ObservedSnapshot[]> {
   const sound = new Set(layers.filter(({ faults }) => faults.length === 0).map(layerFolder));
   const observed: ObservedSnapshot[] = [];
   for (const record of records) {
     const { chain, format } = record.request;
     const lost = chain.find((chainId) => !sound.has(layerFolder({ chainId, format })));
-    const { bytes, files, fault } = await look(layout, record);
+    const { bytes, files, fault } = await look(layout, record, signal);
     const why = lost === undefined ? fault : `its layer ${lost} is gone or damaged`;
     const snapshot = { ...record.request, chain: [...chain], bytes, files };
     observed.push(why === undefined ? snapshot : { ...snapshot, fault: why });
@@ -39,11 +41,17 @@ export async function countWritten(
 ): Promise<SnapshotUsage> {
   const found = { bytes: 0, files: 0 };
   if (record.request.kind === 'view') return found;
-  await withUpper(layout, record, signal, ({ upper }) => addTree(Buffer.from(upper), found, new Set()));
+  await withUpper(layout, record, signal, ({ upper }) =>
+    addTree(Buffer.from(upper), { found, seen: new Set(), signal }),
+  );
   return found;
 }
 
-async function look(layout: Layout, record: SnapshotRecord): Promise<SnapshotUsage & { fault?: string }> {
+async function look(
+  layout: Layout,
+  record: SnapshotRecord,
+  signal: AbortSignal,
+): Promise<SnapshotUsage & { fault?: string }> {
   const { key, kind, scratch } = record.request;
   const nothing = { bytes: 0, files: 0 };
   if (kind === 'view') return nothing;
@@ -53,7 +61,7 @@ async function look(layout: Layout, record: SnapshotRecord): Promise<SnapshotUsa
     const upper = Buffer.from(`${directory}/${snapshotGuid(key)}/fs`);
     if (!(await exists(upper.toString()))) return { ...nothing, fault: 'its scratch is gone' };
     const found = { ...nothing };
-    await addTree(upper, found, new Set());
+    await addTree(upper, { found, seen: new Set(), signal });
     return found;
   } catch (error) {
     const classified = classify(error, `look at snapshot ${key}`);
@@ -63,8 +71,17 @@ async function look(layout: Layout, record: SnapshotRecord): Promise<SnapshotUsa
   }
 }
 
+interface Count {
+  found: SnapshotUsage;
+  /** Inodes that have several names. */
+  seen: Set<number>;
+  signal: AbortSignal;
+}
+
 /** Adds what lies below a directory; what has several names counts once. Somebody may be writing: what is gone meanwhile doesn't count. */
-async function addTree(directory: Buffer, found: SnapshotUsage, seen: Set<number>): Promise<void> {
+async function addTree(directory: Buffer, count: Count): Promise<void> {
+  const { found, seen, signal } = count;
+  throwIfAborted(signal, `count what is in ${directory}`);
   for (const name of (await readdir(directory, { encoding: 'buffer' })) as Buffer[]) {
     const path = Buffer.concat([directory, Buffer.from('/'), name]);
     const stats = await unlessGone(lstat(path));
@@ -75,7 +92,7 @@ async function addTree(directory: Buffer, found: SnapshotUsage, seen: Set<number
     }
     found.bytes += stats.blocks * 512;
     found.files++;
-    if (stats.isDirectory()) await unlessGone(addTree(path, found, seen));
+    if (stats.isDirectory()) await unlessGone(addTree(path, count));
   }
 }
 

@@ -13,15 +13,21 @@ import { throwIfAborted } from '../abort.ts';
 const PATIENCE_MS = 5000;
 const INTERVAL_MS = 25;
 
+export interface Waiting {
+  signal?: AbortSignal | undefined;
+  /** Milliseconds; where what others do may take minutes, only the signal ends it. */
+  patienceMs?: number;
+}
+
 /** Runs a task with a lock on a file or directory. Throws `busy`, naming who has it, when that takes too long, and `cancelled` while it waits. */
 export async function withPathLock<T>(
   path: string,
   kind: LockKind,
   operation: string,
   task: () => Promise<T>,
-  signal?: AbortSignal,
+  waiting: Waiting = {},
 ): Promise<T> {
-  const lock = await acquire(path, kind, operation, signal);
+  const lock = await acquire(path, kind, operation, waiting);
   try {
     return await task();
   } finally {
@@ -45,9 +51,9 @@ async function acquire(
   path: string,
   kind: LockKind,
   operation: string,
-  signal: AbortSignal | undefined,
+  { signal, patienceMs = PATIENCE_MS }: Waiting,
 ): Promise<FileLock> {
-  const end = performance.now() + PATIENCE_MS;
+  const end = performance.now() + patienceMs;
   for (;;) {
     const lock = await tryLock(path, kind);
     if (lock !== undefined) return lock;

@@ -135,24 +135,25 @@ export async function withUpper<T>(
       throw new CimletError('failed-precondition', `${operation}: ${place.upper} is gone`, {
         hint: 'what was written to it is lost; remove it',
       });
-    return withPathLock(join(directory, id), 'shared', operation, () => task(place), signal);
+    return withPathLock(join(directory, id), 'shared', operation, () => task(place), { signal });
   };
   return withScratch(layout, record, open, signal);
 }
 
-/** Runs what removes a snapshot once nobody, in this process or another, does anything with what was written to it. */
+/** Runs what removes a snapshot once nobody, in this process or another, does anything with what was written to it. Throws `cancelled` while it waits for that. */
 export async function onceIdle<T>(
   layout: Layout,
   record: SnapshotRecord,
   operation: string,
   task: () => Promise<T>,
+  signal: AbortSignal,
 ): Promise<T> {
   const { key, kind, scratch } = record.request;
   // What is kept in another's is locked when it is removed from there.
   if (kind === 'view' || scratch?.shareWith !== undefined) return task();
   const { directory, image } = await findScratch(layout, record);
   const held = image ?? join(directory, snapshotGuid(key));
-  return (await exists(held)) ? withPathLock(held, 'exclusive', operation, task) : task();
+  return (await exists(held)) ? withPathLock(held, 'exclusive', operation, task, { signal }) : task();
 }
 
 /** Whether somebody, in this process or another, has the scratch of a snapshot mounted to do something with it. */
@@ -163,8 +164,12 @@ export async function isInUse(layout: Layout, record: SnapshotRecord): Promise<b
   return image !== undefined && isPathLocked(image);
 }
 
-/** Removes what a snapshot keeps outside of its own folder, which may have been renamed. */
-export async function removeForeignScratch(layout: Layout, record: SnapshotRecord): Promise<void> {
+/** Removes what a snapshot keeps outside of its own folder, which may have been renamed. Throws `cancelled` while it waits for who uses it. */
+export async function removeForeignScratch(
+  layout: Layout,
+  record: SnapshotRecord,
+  signal?: AbortSignal,
+): Promise<void> {
   const { key, scratch } = record.request;
   const id = snapshotGuid(key);
   if (scratch?.location !== undefined) {
@@ -175,11 +180,12 @@ export async function removeForeignScratch(layout: Layout, record: SnapshotRecor
   if (scratch?.shareWith === undefined) return;
   const owner = await readSnapshotRecord(layout, scratch.shareWith);
   if (owner === undefined) return;
-  await withScratch(layout, owner, async (directory) => {
+  const remove = async (directory: string) => {
     const place = join(directory, id);
     if (!(await exists(place))) return;
-    await withPathLock(place, 'exclusive', `remove ${place}`, () => removeTree(place));
-  });
+    await withPathLock(place, 'exclusive', `remove ${place}`, () => removeTree(place), { signal });
+  };
+  await withScratch(layout, owner, remove, signal);
 }
 
 /** The scratch that a snapshot is kept in, its own or another's. */
@@ -246,7 +252,7 @@ async function attached<T>(
       await unmountOnceIdle(directory);
     }
   };
-  const locked = () => withPathLock(image, 'exclusive', `open ${image}`, attach, signal);
+  const locked = () => withPathLock(image, 'exclusive', `open ${image}`, attach, { signal });
   return attaching.run(image, locked, signal);
 }
 

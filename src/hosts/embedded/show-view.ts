@@ -188,7 +188,9 @@ export async function ensureViewImage(
     const build = () => runJob<'view'>({ kind: 'view', cim, image, uuid }, context);
     const folder = snapshotPath(layout, layerFolder(top));
     const operation = `show layer ${chainId}`;
-    const { deviceFiles } = await withPathLock(folder, 'exclusive', operation, build, context.signal);
+    // What another process makes there takes as long as it does, and is what is wanted here.
+    const waiting = { signal: context.signal, patienceMs: Number.POSITIVE_INFINITY };
+    const { deviceFiles } = await withPathLock(folder, 'exclusive', operation, build, waiting);
     return { image, deviceFiles };
   });
 }

@@ -109,7 +109,7 @@ export class SnapshotEffects {
       );
       // Only now: mounts that are made again on it may want the scratch that it was made of.
       const committed = await this.#host.commitLayer(layer, context);
-      await removeSnapshot(this.#layout, key);
+      await removeSnapshot(this.#layout, key, context.signal);
       return committed;
     });
   }
@@ -118,7 +118,7 @@ export class SnapshotEffects {
     const operation = nameOf('remove', key);
     await this.#host.effects.onSnapshot(key, context, operation, async () => {
       await this.#requireUnused(key, operation);
-      await removeSnapshot(this.#layout, key);
+      await removeSnapshot(this.#layout, key, context.signal);
     });
   }
 

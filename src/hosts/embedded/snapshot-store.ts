@@ -50,7 +50,7 @@ export async function prepareSnapshot(
       `prepare snapshot ${JSON.stringify(request.key)}: ${remains} has no readable snapshot.json, but what was written to a snapshot`,
       { hint: 'copy what is needed out of it and delete it, or use the version of cimlet that made it' },
     );
-  await discardRemains(layout, id);
+  await discardRemains(layout, id, context.signal);
   await requireFreeLocation(layout, request);
   const folder = await beginFolder(layout, id);
   try {
@@ -66,23 +66,23 @@ export async function prepareSnapshot(
 }
 
 /** Nobody may need it any more. Missing is fine. */
-export async function removeSnapshot(layout: Layout, key: string): Promise<void> {
+export async function removeSnapshot(layout: Layout, key: string, signal: AbortSignal): Promise<void> {
   const id = snapshotGuid(key);
   const remove = async () => {
     await unmountBelow(snapshotPath(layout, id));
     await setAside(layout, id);
-    await discardRemains(layout, id);
+    await discardRemains(layout, id, signal);
   };
   const record = await readSnapshotRecord(layout, key);
   if (record === undefined) await remove();
-  else await onceIdle(layout, record, `remove snapshot ${JSON.stringify(key)}`, remove);
+  else await onceIdle(layout, record, `remove snapshot ${JSON.stringify(key)}`, remove, signal);
 }
 
-/** Deletes a snapshot's folder, whatever it is called by now, and what it keeps elsewhere. */
-async function discardSnapshot(layout: Layout, folder: string): Promise<void> {
+/** Deletes a snapshot's folder, whatever it is called by now, and what it keeps elsewhere. Without a signal, for who cleans up after one was aborted. */
+async function discardSnapshot(layout: Layout, folder: string, signal?: AbortSignal): Promise<void> {
   await unmountBelow(folder);
   const record = await readSnapshotFolder(folder);
-  if (record !== undefined) await removeForeignScratch(layout, record);
+  if (record !== undefined) await removeForeignScratch(layout, record, signal);
   await removeTree(folder);
 }
 
@@ -96,14 +96,15 @@ export async function discardLeftovers(
   for (const { path } of leftovers) {
     throwIfAborted(signal, 'clean leftovers');
     if (mountPoints.has(await realLocation(path))) await unmountBelow(path);
-    else await discardSnapshot(layout, path);
+    else await discardSnapshot(layout, path, signal);
   }
 }
 
 /** What is left of a snapshot that isn't in place. */
-async function discardRemains(layout: Layout, id: string): Promise<void> {
+async function discardRemains(layout: Layout, id: string, signal: AbortSignal): Promise<void> {
   for (const name of await listDirectory(layout.snapshots))
-    if (parseSnapshotFolder(name)?.folder === id) await discardSnapshot(layout, join(layout.snapshots, name));
+    if (parseSnapshotFolder(name)?.folder === id)
+      await discardSnapshot(layout, join(layout.snapshots, name), signal);
 }
 
 /** The key of a snapshot that is kept in this one's scratch. */
