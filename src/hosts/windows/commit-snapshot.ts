@@ -19,8 +19,9 @@ import { holding } from './acquire.ts';
 import { completeBaseLayer } from './base-layer-folder.ts';
 import { runJob } from './jobs.ts';
 import { DISK } from './scratches.ts';
+import { scratchFolder, scratchPlaces } from './snapshot-scratch.ts';
 import { withSnapshotTrees } from './snapshot-trees.ts';
-import { DIFF_FILE, refuseMounted, scratchFolder, scratchPlaces, sharersOf } from './snapshots.ts';
+import { DIFF_FILE, refuseMounted, sharersOf } from './snapshots.ts';
 import type { Gallery } from './views.ts';
 
 const TAR = 'application/vnd.oci.image.layer.v1.tar';

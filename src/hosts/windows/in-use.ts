@@ -8,7 +8,7 @@ import type { HostRecords } from '../host-records.ts';
 import { type Layout, layerFolder, mergeFolder, snapshotPath } from '../layout.ts';
 import { readLayerRecord } from '../records.ts';
 import { type Places, seeComputeSystems, usersOf } from './compute-systems.ts';
-import { scratchFolder } from './snapshots.ts';
+import { scratchFolder } from './snapshot-scratch.ts';
 import { shownAs, type ViewRecord } from './view-state.ts';
 
 /** What they use of what is recorded, by what HCS says of them, which isn't all: see compute-systems.ts. */

@@ -7,8 +7,9 @@ import { releaseScratch } from './attached-scratch.ts';
 import { type ComputeSystemsSeen, nameOf, usersOf } from './compute-systems.ts';
 import { removalOf } from './layer-store.ts';
 import type { FoundLeftover } from './observe.ts';
+import { isSnapshotFolder, lostSnapshots } from './snapshot-leftovers.ts';
+import { deleteSnapshotFolder, scratchFoldersOf } from './snapshot-scratch.ts';
 import { leaveSnapshot } from './snapshot-trees.ts';
-import { deleteSnapshotFolder, isSnapshotFolder, lostSnapshots, scratchFoldersOf } from './snapshots.ts';
 import type { Gallery } from './views.ts';
 
 /** Tells of what looks left over and is left alone. */

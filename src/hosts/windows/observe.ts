@@ -23,7 +23,7 @@ import { exportLeftovers } from './export-layers.ts';
 import { hcsStorageOf } from './hcs-storage.ts';
 import { listedFiles } from './layer-store.ts';
 import { sizeUnder } from './size-under.ts';
-import { snapshotLeftovers } from './snapshots.ts';
+import { snapshotLeftovers } from './snapshot-leftovers.ts';
 import { asWindows, layerFaults, mergeFaults, type Store } from './store.ts';
 import { lookAtView, type Sight } from './view-state.ts';
 import type { Gallery } from './views.ts';

@@ -22,8 +22,9 @@ import { freeScratch } from './attached-scratch.ts';
 import { exportSnapshotTar, withUnpackRequest } from './commit-snapshot.ts';
 import type { Effects } from './effects.ts';
 import { snapshotMounts } from './snapshot-mounts.ts';
+import { scratchFolder, sizeOf } from './snapshot-scratch.ts';
 import { leaveSnapshot } from './snapshot-trees.ts';
-import { prepareSnapshot, refuseUsed, removeSnapshot, scratchFolder, sizeOf } from './snapshots.ts';
+import { prepareSnapshot, refuseUsed, removeSnapshot } from './snapshots.ts';
 import type { Gallery } from './views.ts';
 
 /** What they ask of the rest of the host. */

@@ -7,7 +7,7 @@ import type { SnapshotMount, SnapshotRequest } from '../host.ts';
 import { snapshotGuid } from '../identity.ts';
 import { layerFolder, snapshotPath } from '../layout.ts';
 import { sourcePath } from './cim-paths.ts';
-import { scratchFolder } from './snapshots.ts';
+import { scratchFolder } from './snapshot-scratch.ts';
 import {
   layerImage,
   mergedImage,

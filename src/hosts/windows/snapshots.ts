@@ -1,23 +1,21 @@
 /**
  * Snapshots by key: a folder with the record and a scratch. One without parents is a directory `Files`, as Windows' own base
- * layers have it. A scratch with a location of its own is in `<location>/cimlet-<id>`, a shared one in the other's folder.
+ * layers have it.
  */
 
 import { randomUUID } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { basename, isAbsolute, join, resolve } from 'node:path';
+import { isAbsolute, join, resolve } from 'node:path';
 import { CimletError, classify, isErrorCode } from '../../errors.ts';
-import { volumePath } from '../../native/windows/guid.ts';
 import { requireLayers, requireStack } from '../chain-layers.ts';
 import { ensureDirectory, exists, listDirectory, removeTree } from '../directories.ts';
-import type { EffectContext, ObservedSnapshot, SnapshotRequest, VolumeGuid } from '../host.ts';
+import type { EffectContext, ObservedSnapshot, SnapshotRequest } from '../host.ts';
 import { snapshotGuid, snapshotVolumeGuid } from '../identity.ts';
 import { type Layout, snapshotPath } from '../layout.ts';
 import { readMountRecords } from '../mount-records.ts';
 import { beginFolder, putInPlace, setAside } from '../snapshot-folders.ts';
 import {
   parseSnapshotFolder,
-  readSnapshotFolder,
   readSnapshotRecord,
   readSnapshotRecords,
   requireSnapshot,
@@ -26,21 +24,25 @@ import {
 } from '../snapshot-records.ts';
 import { checkSnapshotRequest, isSameRequest, otherSnapshot } from '../snapshot-request.ts';
 import { afterFailure } from './acquire.ts';
-import { LOWER_FILE } from './cim-paths.ts';
 import { runJob } from './jobs.ts';
 import { foldPath, isWithin, withoutNamespace } from './mount-paths.ts';
 import { DISK, type Scratches } from './scratches.ts';
-import { type Size, sizeUnder } from './size-under.ts';
+import {
+  deleteSnapshotFolder,
+  holdsWritten,
+  locatedFolder,
+  partsOf,
+  scratchFolder,
+  sizeOf,
+} from './snapshot-scratch.ts';
 import { type Store, soundLayer } from './store.ts';
-import { requireVmFormat, VM_DISK } from './vm-scratch.ts';
-import { identityOf, isMounted } from './volumes.ts';
+import { requireVmFormat } from './vm-scratch.ts';
 import { topmostFirst } from './wcifs-paths.ts';
 
 /** What a snapshot is committed from, and the merged CIM that shows the layers below it. */
 export const DIFF_FILE = 'diff.tar';
 /** A scratch that shows the WCIFS layers below one. */
 export const BELOW_FOLDER = 'below';
-const WHILE_LOOKED_INTO = new Set([DIFF_FILE, `${DIFF_FILE}.part`, LOWER_FILE]);
 
 export interface SnapshotStore extends Store {
   scratches: Scratches;
@@ -171,39 +173,6 @@ function neededBy(user: string, operation: string): CimletError {
   return new CimletError('failed-precondition', `${operation}: ${user} needs it`);
 }
 
-/** Where a snapshot's scratch is, or its `Files`. */
-export async function scratchFolder(layout: Layout, request: SnapshotRequest): Promise<string> {
-  const { key, scratch } = await scratchOwner(layout, request);
-  if (scratch?.location !== undefined) return locatedFolder(scratch.location, key, layout);
-  return snapshotPath(layout, snapshotGuid(key));
-}
-
-/** Names the parts that a snapshot and its scratch's owner have of a Linux disk. Guests and exports find them by these. */
-export async function scratchPlaces(
-  layout: Layout,
-  request: SnapshotRequest,
-): Promise<{ place: string; owner: string }> {
-  const owner = snapshotGuid((await scratchOwner(layout, request)).key);
-  if (request.scratch?.shareWith === undefined) return { place: owner, owner };
-  // Parts of earlier versions have no name of their own.
-  const { part = snapshotGuid(request.key) } = (await readSnapshotRecord(layout, request.key)) ?? {};
-  // What is left of a sharer that is gone is still known to be one's.
-  return { place: `${owner}.${part}`, owner };
-}
-
-/** The snapshot whose scratch another is in, or itself. */
-async function scratchOwner(layout: Layout, request: SnapshotRequest): Promise<SnapshotRequest> {
-  const { shareWith } = request.scratch ?? {};
-  if (shareWith === undefined) return request;
-  const owner = await readSnapshotRecord(layout, shareWith);
-  if (owner === undefined)
-    throw new CimletError(
-      'failed-precondition',
-      `snapshot ${request.key}: ${shareWith}, whose scratch it is in, is gone`,
-    );
-  return scratchOwner(layout, owner.request);
-}
-
 export async function observeSnapshots(
   store: SnapshotStore,
   records: readonly SnapshotRecord[],
@@ -227,71 +196,6 @@ async function faultOf(store: SnapshotStore, request: SnapshotRequest): Promise<
   for (const path of partsOf(request).map((name) => join(folder, name)))
     if (!(await exists(path))) return `${path}, which holds what snapshot ${key} is, is gone`;
   return undefined;
-}
-
-/** What holds it, in the folder of its scratch. A view of Linux layers is those layers. */
-function partsOf({ kind, chain, format, scratch }: SnapshotRequest): string[] {
-  if (chain.length === 0) return ['Files'];
-  if (kind === 'view' && format === 'LCOW') return [];
-  return scratch?.utilityVM === true ? [DISK, VM_DISK] : [DISK];
-}
-
-/** Whether a folder may hold the only copy of what was written to a snapshot: its scratch, or `Files`. */
-async function holdsWritten(path: string): Promise<boolean> {
-  return (await exists(join(path, DISK))) || (await exists(join(path, 'Files')));
-}
-
-/** Folders in place that hold what was written, and no record that says of what: somebody has to look. */
-export async function lostSnapshots(layout: Layout): Promise<string[]> {
-  const lost: string[] = [];
-  for (const name of await listDirectory(layout.snapshots)) {
-    const path = join(layout.snapshots, name);
-    if (parseSnapshotFolder(name)?.prefix !== '' || (await readSnapshotFolder(path)) !== undefined) continue;
-    if (await holdsWritten(path)) lost.push(path);
-  }
-  return lost;
-}
-
-/** What a crash left of snapshots. `snapshot` is given with the volume that showed the layers below one. */
-export async function snapshotLeftovers(
-  layout: Layout,
-  running: ReadonlySet<string>,
-): Promise<{ path: string; reason: string; volumeGuid?: VolumeGuid; snapshot?: SnapshotRequest }[]> {
-  const found: Awaited<ReturnType<typeof snapshotLeftovers>> = [];
-  for (const name of await listDirectory(layout.snapshots)) {
-    const { prefix, folder } = parseSnapshotFolder(name) ?? {};
-    if (folder === undefined || running.has(folder)) continue;
-    const path = join(layout.snapshots, name);
-    const snapshot = (await readSnapshotFolder(path))?.request;
-    const volumeGuid = snapshotVolumeGuid(layout.root, folder);
-    if (prefix === 'tmp-') found.push({ path, reason: 'a snapshot that was never finished' });
-    else if (prefix === 'rm-') found.push({ path, reason: 'a removal that was interrupted' });
-    else if (snapshot === undefined) {
-      if (!(await holdsWritten(path)))
-        found.push({ path, reason: 'a snapshot folder without a readable record' });
-    } else if (await isMounted(volumeGuid))
-      found.push({
-        path: volumePath(volumeGuid),
-        reason: 'a volume that showed the layers below a snapshot',
-        volumeGuid,
-        snapshot,
-      });
-    for (const file of prefix === '' ? await listDirectory(path) : [])
-      if (WHILE_LOOKED_INTO.has(file))
-        found.push({ path: join(path, file), reason: 'made while a snapshot was looked into' });
-    if (snapshot !== undefined && prefix === '' && (await exists(join(path, BELOW_FOLDER))))
-      found.push({
-        path: join(path, BELOW_FOLDER),
-        reason: 'a scratch that showed the layers below a snapshot',
-        snapshot,
-      });
-  }
-  return found;
-}
-
-/** What a scratch elsewhere is called says whose it is: roots may share a place for them. */
-function locatedFolder(location: string, key: string, { root }: Layout): string {
-  return join(location, `cimlet-${snapshotVolumeGuid(root, snapshotGuid(key))}`);
 }
 
 /** Throws unless Windows can make such a scratch. */
@@ -336,59 +240,6 @@ async function checkLocation({ root }: Layout, location: string, operation: stri
     throw classify(error, `${operation}: look at ${location}`);
   });
   if (!stats.isDirectory()) throw refuse('is no directory');
-}
-
-/**
- * What a snapshot's scratch takes on disk; a disk, which isn't looked into, is one file. What is kept in another's scratch
- * can't be told apart from it, and counts as nothing.
- */
-export async function sizeOf(layout: Layout, request: SnapshotRequest): Promise<Size> {
-  if (request.scratch?.shareWith !== undefined) return { bytes: 0, files: 0 };
-  const folder = await scratchFolder(layout, request);
-  const size: Size = { bytes: 0, files: 0 };
-  for (const part of partsOf(request)) {
-    const { bytes, files } = await sizeUnder(join(folder, part));
-    size.bytes += bytes;
-    size.files += files;
-  }
-  return request.chain.length > 0 ? size : { ...size, files: Math.max(0, size.files - 1) };
-}
-
-export function isSnapshotFolder(path: string): boolean {
-  return parseSnapshotFolder(basename(path)) !== undefined;
-}
-
-/**
- * The folders in which a snapshot folder that isn't in place has a scratch: itself, and where its record says, unless that
- * is another's by now: what is prepared anew gets the same place.
- */
-export async function scratchFoldersOf(layout: Layout, path: string): Promise<string[]> {
-  const request = (await readSnapshotFolder(path))?.request;
-  const location = request?.scratch?.location;
-  if (request === undefined || location === undefined) return [path];
-  const located = locatedFolder(location, request.key, layout);
-  return (await isAnothers(layout, request.key, path, located)) ? [path] : [path, located];
-}
-
-/** Whether a scratch elsewhere is that of the snapshot in place, or of one being prepared, or may be. */
-async function isAnothers(layout: Layout, key: string, path: string, located: string): Promise<boolean> {
-  for (const prefix of ['', 'tmp-'] as const) {
-    const other = snapshotPath(layout, snapshotGuid(key), prefix);
-    if (other === path || !(await exists(other))) continue;
-    const record = await readSnapshotFolder(other);
-    // Of one in place the record is lost. One being prepared has nothing elsewhere before it has a record.
-    if (record === undefined && prefix === '') return true;
-    const location = record?.request.scratch?.location;
-    if (location === undefined) continue;
-    const identity = await identityOf(locatedFolder(location, key, layout));
-    if (identity !== undefined && identity === (await identityOf(located))) return true;
-  }
-  return false;
-}
-
-/** Deletes a folder that isn't in place, and before it what its record says is elsewhere. */
-export async function deleteSnapshotFolder(layout: Layout, path: string): Promise<void> {
-  for (const folder of (await scratchFoldersOf(layout, path)).toReversed()) await removeTree(folder);
 }
 
 async function discardUnfinished(layout: Layout, key: string): Promise<void> {

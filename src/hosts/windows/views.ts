@@ -33,7 +33,7 @@ import { placesOfMount } from './in-use.ts';
 import { foldPath, isWithin } from './mount-paths.ts';
 import { DISK } from './scratches.ts';
 import { requireChain, requireWcifsChain } from './shown-chain.ts';
-import { scratchFolder, scratchPlaces } from './snapshots.ts';
+import { scratchFolder, scratchPlaces } from './snapshot-scratch.ts';
 import {
   isThereAnything,
   pathStateOf,
