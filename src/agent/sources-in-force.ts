@@ -26,7 +26,7 @@ export class SourcesInForce {
   readonly #declared = new Map<string, Declaration>();
   /** The latest of each source. */
   readonly #looks = new Map<string, Look>();
-  /** When a source that can't be read was first found so. */
+  /** When a source that can't be read was first found so; never over (Infinity) once it could be and was refused. */
   readonly #unreadSince = new Map<string, number>();
   readonly #conditions = new Map<string, readonly Condition[]>();
   /** Called after each look at a source. */
@@ -134,7 +134,8 @@ export class SourcesInForce {
 
   /**
    * Sources whose latest revision isn't known; suspended ones too, to which something may have moved. One that is down for good doesn't
-   * count, as long as something of it is in force: else what left others would stay on the host for ever.
+   * count, as long as something of it is in force: else what left others would stay on the host for ever. One whose revision was refused
+   * does until it is mended: what moved is most likely in that.
    */
   get #unread(): string[] {
     const { sources, pruneHoldMs } = this.#options;
@@ -162,6 +163,7 @@ export class SourcesInForce {
     const wasHeld = this.#isPruningHeld;
     this.#looks.set(source, look);
     if (look.isInForce) this.#unreadSince.delete(source);
+    else if (isRefused(look)) this.#unreadSince.set(source, Number.POSITIVE_INFINITY);
     else if (!this.#unreadSince.has(source)) this.#unreadSince.set(source, performance.now());
     this.#conditions.set(source, conditionsAfter(look, this.#conditions.get(source) ?? []));
     // What could not be pruned until now, can, or it can be told why it can't.
@@ -184,6 +186,12 @@ export class SourcesInForce {
   #recordEvent(event: Pick<EventRecord, 'key' | 'type' | 'reason' | 'message'>): void {
     recordIfRoom(this.#options, event);
   }
+}
+
+/** Whether there is a latest revision that can't be taken, rather than a source that is away or gone. */
+function isRefused({ isInForce, trouble }: Look): boolean {
+  if (isInForce || trouble === undefined) return false;
+  return disposition(trouble.code) !== 'retry' && trouble.code !== 'not-found';
 }
 
 /** A full disk takes no events, and must not end the agent: what is said by them is logged as well. */

@@ -572,6 +572,37 @@ describe('the agent', () => {
     expect(world.state.resource('Mount/c')).toBeDefined();
   });
 
+  it('prunes nothing that moved to a source whose revision is refused, however long, even when that is away later', async () => {
+    save('a.yaml', app('a'), 'one');
+    save('b.yaml', app('b'), 'two');
+    running = start({ sources: ['one', 'two'], pruneHoldMs: 0, largestPrune: 1 });
+    await running.until(() => isReady('Mount/a') && isReady('Mount/b'));
+    const troubleOf = (source: string) =>
+      running!.agent.sources.statuses().find(({ name }) => name === source)?.trouble?.code;
+    const prunedNothing = async (added: string) => {
+      running!.agent.reconcile();
+      save(`${added}.yaml`, app(added), 'one');
+      await running!.until(() => isReady(`Mount/${added}`));
+      expect(countCalls('dismount')).toBe(0);
+      expect(reasons('Source/one')).toContain('PruneRefused');
+    };
+    save('b.yaml', `${app('b')}---\n{ no: [yaml`, 'two');
+    running.agent.sources.look('two');
+    await running.until(() => troubleOf('two') === 'invalid-manifest');
+    save('a.yaml', app('a'), 'two');
+    rmSync(join(folder, 'one', 'a.yaml'));
+    await prunedNothing('c');
+    renameSync(join(folder, 'two'), join(folder, 'away'));
+    running.agent.sources.look('two');
+    await running.until(() => troubleOf('two') === 'not-found');
+    await prunedNothing('d');
+    save('b.yaml', app('b'), 'away');
+    renameSync(join(folder, 'away'), join(folder, 'two'));
+    running.agent.sources.look('two');
+    await running.until(() => world.state.resource('Mount/a')?.sourceId === 'two' && isReady('Mount/a'));
+    expect(countCalls('dismount')).toBe(0);
+  });
+
   it('keeps what was moved from one source to another while it was down', async () => {
     save('a.yaml', app('a'), 'one');
     save('b.yaml', app('b'), 'one');
