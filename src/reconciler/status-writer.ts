@@ -160,7 +160,9 @@ export function createStatusWriter(
   };
 
   const stall = ({ key, position, message }: InvalidResource, source: DeclaredSource) => {
-    if (state.resource(key) === undefined) state.intendResource(nothingOf(key, source));
+    const record = state.resource(key) ?? state.intendResource(nothingOf(key, source));
+    // Who waits for this revision learns that it stalls in it.
+    if (record.sourceId === source.id) state.intendResource({ ...record, revision: source.revision });
     const where = formatPosition(position);
     report(key, {
       state: 'stalled',

@@ -152,6 +152,14 @@ describe('watched', () => {
     expect(await cimlet('reconcile', 'source/manifests')).toMatchObject({ code: 0 });
     expect(await cimlet('reconcile', 'source/none')).toMatchObject({ code: 1 });
 
+    world.app({ view: 'Extracted', mountSpec: 'nonsense: 1' });
+    expect(await cimlet('wait', 'mount/app', '--timeout', '30s')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/mount\/app is stalled: .*nonsense/i) as unknown,
+    });
+    world.app({ view: 'Extracted', mountSpec: 'timeout: 5m' });
+    expect(await cimlet('wait', 'mount/app')).toMatchObject({ code: 0 });
+
     world.write('manifests/broken.yaml', '- [');
     expect(await cimlet('wait', 'mount/app')).toMatchObject({
       code: 1,
