@@ -143,7 +143,9 @@ function assess(
   const suspended = standing.suspended ?? source?.status.suspended;
   if (suspended !== undefined)
     fail(`${key} is ${describeSuspension(suspended)}`, `to go on: cimlet resume ${key}, or its source`);
-  if (source?.status.trouble !== undefined && source.status.reason === 'SyncFailed') {
+  const isAsked = revision !== undefined && isRevision(record.revision, revision);
+  // What became of a revision that is named doesn't hang on a later one.
+  if (!isAsked && source?.status.trouble !== undefined && source.status.reason === 'SyncFailed') {
     const isStalled = source.status.conditions.some(({ type }) => type === 'Stalled');
     if (!isStalled) return 'source-away';
     fail(`${key}: ${source.status.trouble.message}`, source.status.trouble.hint);

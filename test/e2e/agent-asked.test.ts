@@ -165,6 +165,10 @@ describe('watched', () => {
       code: 1,
       stderr: expect.stringContaining('broken.yaml:1') as unknown,
     });
+    const { status: inForce } = (
+      JSON.parse((await cimlet('get', 'mount/app', '-o', 'json')).stdout) as Listed
+    ).items[0]!;
+    expect(await forRevision(inForce.lastAppliedRevision)).toMatchObject({ code: 0 });
   });
 
   test('get --watch: what is there, a line for each change, and what ends it', async () => {
