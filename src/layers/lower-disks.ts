@@ -18,7 +18,7 @@ interface Found {
 
 export class LowerDisks implements LowerLayers {
   readonly #disks: Disk[] = [];
-  readonly #remembered = new Map<string, Found | undefined>();
+  readonly #remembered = new Map<string, readonly Found[]>();
 
   /** Topmost first. Throws as `Disk` does. `close` must be called, whatever happens. */
   constructor(paths: readonly string[]) {
@@ -32,7 +32,7 @@ export class LowerDisks implements LowerLayers {
 
   directory(path: string): Ext4Attributes | undefined {
     const found = this.#find(path);
-    if (found === undefined || typeOf(found.file.mode) !== ModeType.directory) return undefined;
+    if (found === undefined || !isDirectory(found.file)) return undefined;
     const { mode, uid, gid, mtime, atime, ctime } = found.file;
     const xattrs = found.files.xattrs(found.file).filter(({ name }) => name !== OPAQUE);
     return { mode: mode & 0o7777, uid, gid, mtime, atime, ctime, xattrs };
@@ -54,27 +54,52 @@ export class LowerDisks implements LowerLayers {
   }
 
   #find(path: string): Found | undefined {
-    if (this.#remembered.has(path)) return this.#remembered.get(path);
-    const found = this.#walk(path === '' ? [] : path.split('/'));
+    return this.#visible(path)[0];
+  }
+
+  /** What layers have at a path, topmost first, without those that others hide. Found from the directory above, so that deep paths cost no more than their names. */
+  #visible(path: string): readonly Found[] {
+    const missing: string[] = [];
+    let above = path;
+    for (; above !== '' && !this.#remembered.has(above); above = parentOf(above)) missing.push(above);
+    let found = this.#remembered.get(above) ?? this.#remember('', this.#roots());
+    for (const each of missing.reverse()) found = this.#remember(each, childrenOf(found, each));
+    return found;
+  }
+
+  #remember(path: string, files: Iterable<Found>): readonly Found[] {
+    const found: Found[] = [];
+    for (const each of files) {
+      found.push(each);
+      if (hidesBelow(each)) break;
+    }
     if (this.#remembered.size === REMEMBERED) this.#remembered.clear();
     this.#remembered.set(path, found);
     return found;
   }
 
-  #walk(names: readonly string[]): Found | undefined {
-    for (const { files } of this.#disks) {
-      let file: Ext4File | undefined = files.inode(ROOT_INODE);
-      let isOpaque = false;
-      for (const name of names) {
-        // Any other file hides what the layers below it have.
-        if (typeOf(file.mode) !== ModeType.directory) return undefined;
-        isOpaque ||= files.xattrs(file).some((xattr) => xattr.name === OPAQUE);
-        file = files.child(file, name);
-        if (file === undefined) break;
-      }
-      if (file !== undefined) return { files, file };
-      if (isOpaque) return undefined;
-    }
-    return undefined;
+  *#roots(): Generator<Found> {
+    for (const { files } of this.#disks) yield { files, file: files.inode(ROOT_INODE) };
   }
+}
+
+function* childrenOf(directories: readonly Found[], path: string): Generator<Found> {
+  const name = path.slice(path.lastIndexOf('/') + 1);
+  for (const { files, file } of directories) {
+    const child = isDirectory(file) ? files.child(file, name) : undefined;
+    if (child !== undefined) yield { files, file: child };
+  }
+}
+
+function parentOf(path: string): string {
+  return path.slice(0, Math.max(0, path.lastIndexOf('/')));
+}
+
+/** So does any file but a directory. */
+function hidesBelow({ files, file }: Found): boolean {
+  return !isDirectory(file) || files.xattrs(file).some(({ name }) => name === OPAQUE);
+}
+
+function isDirectory({ mode }: Ext4File): boolean {
+  return typeOf(mode) === ModeType.directory;
 }
