@@ -2,7 +2,7 @@
 
 import { setTimeout as pause } from 'node:timers/promises';
 import { Argument } from 'commander';
-import { CimletError } from '../errors.ts';
+import { CimletError, classify } from '../errors.ts';
 import type { Kind, ResourceKey } from '../manifests/resources.ts';
 import { timerMs } from '../reconciler/retry-policy.ts';
 import { describeSuspension, type SuspensionNote, suspensionOfSpec } from '../reconciler/suspension.ts';
@@ -29,6 +29,8 @@ Examples:
 
 /** Milliseconds before a source that couldn't be read is looked at again. */
 const LOOK_AGAIN_MS = 1000;
+/** Milliseconds after which it is assessed again though nothing changed: its source may be suspended or fail meanwhile. */
+const ASSESS_AGAIN_MS = 3000;
 /** Digits that git shortens a commit to. */
 const SHORTEST_COMMIT = 7;
 
@@ -91,23 +93,32 @@ async function followUntilReady(
   const changes = watch[Symbol.asyncIterator]();
   const sources = async () =>
     ((await client.get('/api/v1/sources', signal)) as { items: SourceItem[] }).items;
+  const rest = (ms: number): Promise<void> =>
+    pause(ms, undefined, { signal }).catch((error: unknown) => {
+      throw classify(error, `wait for ${key}`);
+    });
   const lookAtSource = async () => {
     const source = sourceOf(await look(), await sources());
     await client.post('/api/v1/look', source === undefined ? {} : { source: source.name }, signal);
   };
   await lookAtSource();
+  let next: ReturnType<typeof changes.next> | undefined;
   for (;;) {
     const found = assess(key, await look(), await sources(), revision);
     if (found === 'ready') return true;
     if (found === 'source-away') {
-      await pause(LOOK_AGAIN_MS, undefined, { signal });
+      await rest(LOOK_AGAIN_MS);
       await lookAtSource();
       continue;
     }
+    const again = rest(ASSESS_AGAIN_MS);
     for (;;) {
-      const { value, done } = await changes.next();
-      if (done === true) return false;
-      if ((value.data as Partial<Item>).name === name) break;
+      next ??= changes.next();
+      const told = await Promise.race([next, again]);
+      if (told === undefined) break;
+      if (told.done === true) return false;
+      next = undefined;
+      if ((told.value.data as Partial<Item>).name === name) break;
     }
   }
 }

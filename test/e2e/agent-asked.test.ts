@@ -133,8 +133,14 @@ describe('watched', () => {
       stderr: expect.stringContaining('not ready within 2s') as unknown,
     });
 
+    const waiting = cimlet('wait', 'mount/app', '--timeout', '90s', '--revision', '0123456789ab');
+    expect(await forRevision('0123456789ab')).toMatchObject({ code: 1 });
     expect(await cimlet('suspend', 'source/manifests', '--reason', 'a test', '--by', 'ann')).toMatchObject({
       code: 0,
+    });
+    expect(await waiting).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('is suspended by ann') as unknown,
     });
     expect((await cimlet('get', 'sources')).stdout).toMatch(/manifests +True +Suspended/);
     expect((await cimlet('describe', 'source/manifests')).stdout).toMatch(/Suspended by: +ann[\s\S]*a test/);
