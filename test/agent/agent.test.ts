@@ -65,6 +65,8 @@ interface StartOptions {
   pruneHoldMs?: number;
   /** Looked at by none before this resolves; `isRestoredLate`: what was in force last isn't read before either. */
   slow?: { source: string; until: Promise<void>; isRestoredLate?: boolean };
+  /** Called before a source is looked at. */
+  onSync?: (source: string) => void;
   gc?: AgentOptions['gc'];
 }
 
@@ -75,6 +77,7 @@ function start({
   largestPrune = 0.5,
   pruneHoldMs = 60_000,
   slow,
+  onSync,
   gc,
 }: StartOptions = {}): Running {
   const stopping = new AbortController();
@@ -101,8 +104,11 @@ function start({
       await slow?.until;
       return sync(signal);
     };
+    source.sync = (signal) => {
+      onSync?.(name);
+      return name === slow?.source ? late(signal) : sync(signal);
+    };
     if (name === slow?.source) {
-      source.sync = late;
       if (slow.isRestoredLate === true) source.accepted = restoredLate;
     }
     return { source, id: name, prune: true, suspended: suspended.includes(name) ? {} : undefined };
@@ -702,15 +708,17 @@ describe('the agent', () => {
 
   it('looks at its sources when everything is to be reconciled, or one of them is', async () => {
     for (const source of ['one', 'two']) save(`${source}.yaml`, app(source === 'one' ? 'a' : 'b'), source);
-    running = start({ sources: ['one', 'two'] });
+    const synced: string[] = [];
+    running = start({ sources: ['one', 'two'], onSync: (source) => synced.push(source) });
     const { agent } = running;
     await running.until(() => isReady('Mount/a') && isReady('Mount/b'));
-    const { signal } = new AbortController();
-    for (const ask of [() => agent.reconcile(), () => agent.reconcile('Source/one')]) {
-      const done = Promise.all([agent.sources.lookNow('one', signal), vi.waitUntil(() => agent.isReady)]);
-      ask();
-      await done;
-    }
+    synced.length = 0;
+    agent.reconcile();
+    await vi.waitFor(() => expect(new Set(synced)).toEqual(new Set(['one', 'two'])));
+    synced.length = 0;
+    agent.reconcile('Source/one');
+    await vi.waitFor(() => expect(synced).toContain('one'));
+    expect(synced).not.toContain('two');
     const gone = new AbortController();
     gone.abort();
     await expect(agent.sources.lookNow(undefined, gone.signal)).rejects.toMatchObject({ code: 'cancelled' });
