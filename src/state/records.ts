@@ -162,10 +162,10 @@ export interface News extends EventRecord {
   seq: number;
 }
 
-/** A resource that is left as it is because somebody said so on this host, whatever its manifest says. */
 /** Of a source of manifests, by its name in cimlet.yaml. */
 export type SourceKey = `Source/${string}`;
 
+/** A resource or a source that is left as it is because somebody said so on this host, whatever its manifest says. */
 export interface Suspension {
   key: ResourceKey | SourceKey;
   reason: string;
