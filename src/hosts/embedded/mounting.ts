@@ -6,9 +6,11 @@ import { CimletError, classify, isErrorCode } from '../../errors.ts';
 import { mountErofs, unmount } from '../../native/linux/mount.ts';
 import { ensureDirectory, exists, removeEmptyDirectories, removeTree } from '../directories.ts';
 import type { VolumeGuid } from '../host.ts';
+import { KeyedLock } from '../keyed-lock.ts';
 import { extractedPath, type Layout } from '../layout.ts';
 import {
   changeMountRecord,
+  readMountRecord,
   readMountRecords,
   removeMountRecord,
   writeMountRecord,
@@ -18,6 +20,8 @@ import { readMountInfo } from './mount-info.ts';
 import type { ViewRecord } from './own-mounts.ts';
 import { mountStateOf, realLocation } from './own-mounts.ts';
 import { mountsBelow } from './scratch.ts';
+
+const leaving = new KeyedLock();
 
 export async function checkMountPath(path: string, root: string): Promise<void> {
   const refuse = (why: string) => new CimletError('invalid-manifest', `mount ${path}: ${why}`);
@@ -79,9 +83,12 @@ export async function takeAway(layout: Layout, record: ViewRecord): Promise<void
     if (record.replacedDirectory && !(await exists(path))) await mkdir(path);
     await removeExtracted(layout, volumeGuid);
   }
-  const staying = await removeEmptyDirectories(record.created);
-  await handOver(layout, record, staying);
-  await removeMountRecord(layout, volumeGuid);
+  // One after another: two that go at once would hand the directory above both to each other.
+  await leaving.run(layout.root, async () => {
+    const { created } = (await readMountRecord(layout, volumeGuid)) ?? record;
+    await handOver(layout, record, await removeEmptyDirectories(created));
+    await removeMountRecord(layout, volumeGuid);
+  });
 }
 
 /** Directories of ours that other mounts of ours still need are theirs to remove from now on. */
